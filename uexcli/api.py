@@ -1,0 +1,408 @@
+"""The base classes a plugin author subclasses; the only module of uexcli that a plugin needs.
+
+A plugin class is a frozen dataclass. Class variables describe it, fields are its options (`-O key=value`, or
+`jpeg:10` where a spec is written on the command line):
+
+    @dataclass(frozen=True)
+    class Half(Norm):
+        name: ClassVar[str] = "half"
+        summary: ClassVar[str] = "half as strict as linf"
+        factor: float = option(2.0, "how much laxer")
+
+Nothing here imports torch: keep heavy imports inside methods, so that `uex --help` stays fast.
+Images are uint8 `(N, C, S, S)`; float images and noise are in units of the [0, 1] range, so 8/255 is 8 grey levels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pluggy
+
+from uexcli.errors import UexError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Generator, Tensor, device, nn
+
+__all__ = [
+    "Countermeasure",
+    "Dataset",
+    "Granularity",
+    "Method",
+    "Norm",
+    "OnStep",
+    "Outcome",
+    "Plugin",
+    "Problem",
+    "Progress",
+    "Sample",
+    "Surrogate",
+    "Target",
+    "Trainer",
+    "Trial",
+    "UexError",
+    "UsageError",
+    "Work",
+    "hookimpl",
+    "option",
+]
+
+hookimpl = pluggy.HookimplMarker("uex")
+
+
+def option(default: Any, summary: str) -> Any:
+    """Make a plugin option: a dataclass field with its default and one line of help."""
+    return field(default=default, metadata={"help": summary})
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report of a long job: `done` of `total` units, and a few words on how it goes."""
+
+    done: float
+    total: float
+    note: str = ""
+    stage: str = ""
+
+
+OnStep = Callable[[Progress], None]
+
+
+class Plugin:
+    """What every plugin class carries."""
+
+    name: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    aliases: ClassVar[tuple[str, ...]] = ()
+
+
+# --------------------------------------------------------------------------------------------- norms
+
+
+class Norm(Plugin, ABC):
+    """What "small" means for a noise: a ball to stay in, and the steepest direction inside it.
+
+    `delta` is float `(R, C, H, W)`. `images` are the float images in [0, 1] the rows are added to, row for row, or
+    None where a row serves several images; a norm with `needs_images` is only ever used where they are at hand.
+    """
+
+    needs_images: ClassVar[bool] = False
+    default_eps: ClassVar[str] = "8/255"
+
+    @abstractmethod
+    def project(self, delta: Tensor, eps: float, images: Tensor | None = None) -> Tensor:
+        """Bring each row of `delta` that is larger than `eps` back to the ball; leave the others alone."""
+
+    @abstractmethod
+    def steepest(self, grad: Tensor) -> Tensor:
+        """Give the direction of unit size along which a row's loss, with gradient `grad`, grows fastest."""
+
+    @abstractmethod
+    def size(self, delta: Tensor, images: Tensor | None = None) -> Tensor:
+        """Measure each row: float `(R,)`, in the units of `eps`."""
+
+    def reach(self, eps: float) -> float:
+        """Say how far along `steepest` a step of one whole bound goes; a method's step is a share of this."""
+        return eps
+
+    def levels(self, eps: float) -> int | None:
+        """Give the most 8-bit levels any single value may change by, or None where the norm sets no such limit."""
+        return None
+
+    def rescale(self, eps: float, fitted: tuple[int, int], actual: tuple[int, int]) -> float:
+        """Translate a bound stated for an image of `fitted` (H, W) to one of `actual` (H, W)."""
+        return eps
+
+    def parse(self, text: str) -> float:
+        """Read a bound such as `8/255` or `0.03`.
+
+        Raises:
+            UsageError: it is no number above 0.
+        """
+        try:
+            value = float(Fraction(text.replace(" ", "")))
+        except (ValueError, ZeroDivisionError):
+            raise UsageError(f"--eps {text}: not a number.", hint="Write it as 8/255 or 0.03.") from None
+        if not 0 < value < float("inf"):
+            raise UsageError(f"--eps {text}: the bound must be above 0.", hint=f"The usual one is {self.default_eps}.")
+        return value
+
+    def fill(self, delta: Tensor, eps: float, images: Tensor | None = None) -> Tensor:
+        """Scale each row up or down until its size is `eps`; rows of zeros stay zero."""
+        shape = (-1, *([1] * (delta.dim() - 1)))
+        high = delta.new_ones(len(delta))
+        for _ in range(40):  # double until every row is outside, then bisect
+            small = (self.size(delta * high.view(shape), images) < eps) & delta.flatten(1).any(1)
+            if not bool(small.any()):
+                break
+            high = high.where(~small, high * 2)
+        low = high * 0
+        for _ in range(30):
+            middle = (low + high) / 2
+            inside = self.size(delta * middle.view(shape), images) <= eps
+            low, high = low.where(~inside, middle), high.where(inside, middle)
+        return delta * low.view(shape)
+
+
+# ------------------------------------------------------------------------------------- granularities
+
+
+class Granularity(Plugin, ABC):
+    """Which images share a noise: the row of the bank that each one uses."""
+
+    can_assign: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = False
+
+    @abstractmethod
+    def rows(self, labels: Tensor, features: Callable[[], Tensor], generator: Generator) -> Tensor:
+        """Give each image its row: int64 `(N,)`, dense from 0.
+
+        `labels` are int64 `(N,)`; `features()` computes float `(N, F)`, only when called.
+        """
+
+    def memory(self, rows: Tensor, features: Callable[[], Tensor]) -> dict[str, Tensor]:
+        """Give the tensors that `assign` will need later; they are kept in the noise file."""
+        return {}
+
+    def assign(self, labels: Tensor, features: Callable[[], Tensor], memory: Mapping[str, Tensor]) -> Tensor:
+        """Give images that were not fitted their rows: int64 `(N,)`. Only called with `can_assign`."""
+        raise UexError(f"'{self.name}' noise belongs to the images it was fitted on.", hint="Fit these images too.")
+
+
+# ------------------------------------------------------------------------------------------- methods
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a fit will cost, in passes of one image forward and back through the surrogate."""
+
+    expected: float
+    most: float
+
+
+class Trainer(ABC):
+    """A surrogate while it learns: SGD with momentum on protected images."""
+
+    model: nn.Module
+
+    @abstractmethod
+    def step(self, delta: Tensor | None, batch: Tensor) -> float:
+        """Train on the images with indices `batch` (int64), each with its noise where `delta` is given.
+
+        Returns the mean cross-entropy of the batch before the step.
+        """
+
+
+class Problem(ABC):
+    """One fit, as a method sees it: the images, who shares which row, the bound, and the tools of the core."""
+
+    images: Tensor  # uint8 (N, C, S, S), on `device`
+    labels: Tensor  # int64 (N,)
+    rows: Tensor  # int64 (N,)
+    keys: Sequence[str]  # (N,) names, stable across runs
+    num_rows: int
+    num_classes: int
+    norm: Norm
+    eps: float
+    seed: int
+    device: device
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The shape of the bank `(R, C, S, S)`."""
+        return (self.num_rows, *self.images.shape[1:])  # type: ignore[return-value]
+
+    @abstractmethod
+    def generator(self, purpose: str) -> Generator:
+        """Make a CPU generator of its own for `purpose`, seeded by the fit's seed."""
+
+    @abstractmethod
+    def start(self, *, random: bool) -> Tensor:
+        """Make a float32 bank: zeros, or uniform in [-1, 1] keyed by (seed, row's key), never by order."""
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """Build the surrogate, freshly initialised from the seed, on the device."""
+
+    @abstractmethod
+    def trainer(self, model: nn.Module, *, lr: float, momentum: float, decay: float, clip: float, augment: bool) -> Trainer:
+        """Make an SGD trainer of `model`; `augment` crops and flips the batches."""
+
+    @abstractmethod
+    def batches(self, size: int, generator: Generator | None = None) -> Iterator[Tensor]:
+        """Go once over all images in batches of indices, int64; shuffled where a generator is given."""
+
+    @abstractmethod
+    def move(
+        self,
+        model: nn.Module,
+        delta: Tensor,
+        batch: Tensor,
+        *,
+        step: float,
+        steps: int = 1,
+        ascend: bool = False,
+        generator: Generator | None = None,
+    ) -> None:
+        """Take projected steps on the rows that the images `batch` use, in place.
+
+        Each step adds up, per row, the gradient of the summed cross-entropy with respect to the published image,
+        moves `step * norm.reach(eps)` along the norm's steepest direction (down, or up with `ascend`), projects, and
+        keeps rows that serve one image inside that image's box. With a `generator`, the net sees the images through
+        random crops and flips.
+        """
+
+    @abstractmethod
+    def error(self, model: nn.Module, delta: Tensor) -> float:
+        """Give the share of images, in [0, 1], that `model` gets wrong as they would be published (8 bit)."""
+
+    @abstractmethod
+    def project(self, delta: Tensor) -> Tensor:
+        """Bring a whole bank inside the norm's ball (and one-image rows inside the image's box)."""
+
+    @abstractmethod
+    def fill(self, delta: Tensor) -> Tensor:
+        """Bring every row of a whole bank to the bound, whichever norm it is."""
+
+
+class Method(Plugin, ABC):
+    """How the noise is found."""
+
+    needs_surrogate: ClassVar[bool] = True
+    default_norm: ClassVar[str] = "linf"
+    default_eps: ClassVar[str] = "8/255"
+
+    @abstractmethod
+    def fit(self, problem: Problem, on_step: OnStep) -> Tensor:
+        """Give the bank, float `(R, C, S, S)`. What comes back is projected and measured again by the caller."""
+
+    def work(self, problem: Problem) -> Work:
+        """Say how many image passes through the surrogate the fit takes, for the estimate."""
+        return Work(0, 0)
+
+
+# ---------------------------------------------------------------------------------------- surrogates
+
+
+class Surrogate(Plugin, ABC):
+    """The net the noise is fitted against."""
+
+    @abstractmethod
+    def build(self, *, num_classes: int, channels: int, size: int) -> nn.Module:
+        """Build the net: float images `(B, C, S, S)` in [0, 1] to logits `(B, K)`.
+
+        The module also has `features(x)`, float `(B, F)`: the input of its last linear layer.
+        """
+
+
+# ------------------------------------------------------------------------------------------ datasets
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a dataset: a file, or an array held in memory.
+
+    `key` is a relative path with forward slashes, and the name the image has everywhere in uex.
+    """
+
+    key: str
+    label: str | None
+    path: Path | None = None
+    array: np.ndarray | None = None  # uint8 (H, W, 3) or (H, W)
+
+
+class Dataset(Plugin, ABC):
+    """Where images come from."""
+
+    can_write: ClassVar[bool] = False
+    ordered: ClassVar[bool] = False  # the published order matters: --limit takes the first ones, not some of each class
+
+    @abstractmethod
+    def accepts(self, uri: str) -> bool:
+        """Say whether `uri` names such a dataset."""
+
+    @abstractmethod
+    def read(self, uri: str, *, split: str = "train") -> list[Sample]:
+        """List its samples without decoding them. `split` is `train` or `test`, where the dataset has both."""
+
+    def write(self, uri: str, samples: Sequence[Sample]) -> None:
+        """Write samples so that `read` gives the same keys, labels and pixels. Only called with `can_write`."""
+        raise UsageError(f"dataset '{self.name}' cannot be written.", hint="Write a folder of images instead.")
+
+
+# ----------------------------------------------------------------------- countermeasures and targets
+
+
+class Countermeasure(Plugin, ABC):
+    """What an attacker does to the images before training on them."""
+
+    @abstractmethod
+    def apply(self, images: Tensor, generator: Generator) -> Tensor:
+        """Change images: uint8 `(N, C, H, W)` to uint8 of the same shape."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a target learnt: accuracies in [0, 1] on clean test images, after each epoch, and the end's."""
+
+    curve: tuple[float, ...]
+    train_accuracy: float  # on the un-augmented training images
+    seconds: float
+
+    @property
+    def last(self) -> float:
+        """The accuracy after the last epoch."""
+        return self.curve[-1]
+
+    @property
+    def peak(self) -> float:
+        """The best accuracy after any epoch: what early stopping could have kept."""
+        return max(self.curve)
+
+
+class Trial(ABC):
+    """One training run, as a target sees it."""
+
+    train_images: Tensor  # uint8 (N, C, S, S)
+    train_labels: Tensor  # int64 (N,)
+    test_images: Tensor
+    test_labels: Tensor
+    num_classes: int
+    seed: int
+    epochs: int | None  # what the user asked for; None: the target's own
+    device: device
+
+    @property
+    def channels(self) -> int:
+        """The number of colour channels."""
+        return int(self.train_images.shape[1])
+
+    @property
+    def size(self) -> int:
+        """The side of the square images."""
+        return int(self.train_images.shape[2])
+
+    @abstractmethod
+    def supervised(
+        self, build: Callable[[], nn.Module], *, epochs: int, batch: int, lr: float, decay: float, augment: bool = True
+    ) -> Outcome:
+        """Train a net that `build` makes, from scratch: SGD, momentum .9, one-cycle learning rate, random crop and flip."""
+
+
+class Target(Plugin, ABC):
+    """Who tries to learn from the images (the papers say victim)."""
+
+    @abstractmethod
+    def evaluate(self, trial: Trial) -> Outcome:
+        """Train on the trial's training images and score on its test images."""
+
+    def work(self, trial: Trial) -> float:
+        """Say how many floating-point-heavy image passes a run takes (training images times epochs), for the estimate."""
+        return 0.0

@@ -1,0 +1,38 @@
+"""CIFAR-10 through torchvision's reader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from uexcli.api import Dataset, Sample, hookimpl
+
+SCHEME = "cifar10:"
+
+
+@dataclass(frozen=True)
+class Cifar10(Dataset):
+    """50,000 training and 10,000 test images of 32 px in 10 classes."""
+
+    name: ClassVar[str] = "cifar10"
+    summary: ClassVar[str] = "cifar10:ROOT, where ROOT holds cifar-10-batches-py/"
+    paper: ClassVar[str] = "Krizhevsky, Learning multiple layers of features from tiny images, 2009"
+    ordered: ClassVar[bool] = True
+
+    def accepts(self, uri: str) -> bool:
+        """Whether it starts with the scheme."""
+        return uri.startswith(SCHEME)
+
+    def read(self, uri: str, *, split: str = "train") -> list[Sample]:
+        """List a split in its published order."""
+        from torchvision.datasets import CIFAR10
+
+        from uexcli.builtin.datasets._cifar import read
+
+        return read(CIFAR10, uri.removeprefix(SCHEME), split, "cifar-10-batches-py")
+
+
+@hookimpl
+def uex_datasets() -> list[type[Dataset]]:
+    """Register."""
+    return [Cifar10]

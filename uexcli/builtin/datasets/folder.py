@@ -1,0 +1,74 @@
+"""Folders of images: class folders, flat, or flat with a CSV of labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from uexcli.api import Dataset, Sample, UexError, UsageError, hookimpl
+
+EXTENSIONS = frozenset(
+    ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .jxl .mpo .png .pbm .pgm .pnm .ppm .tif .tiff .webp".split()
+)
+
+
+@dataclass(frozen=True)
+class Folder(Dataset):
+    """Image files below a folder. The first folder of the relative path is the class; files at the top have none."""
+
+    name: ClassVar[str] = "folder"
+    summary: ClassVar[str] = "a folder of image files; its sub-folders are the classes"
+    can_write: ClassVar[bool] = True
+
+    def accepts(self, uri: str) -> bool:
+        """Anything that is a path: `folder:PATH` where the path could be taken for something else."""
+        return uri.startswith("folder:") or Path(uri).exists() or ":" not in uri
+
+    def read(self, uri: str, *, split: str = "train") -> list[Sample]:
+        """List the image files, sorted by key; hidden files and folders are left out."""
+        root = Path(uri.removeprefix("folder:"))
+        if not root.exists():
+            raise UsageError(f"{root}: no such folder.", hint="Give the path of a folder of images.")
+        if not root.is_dir():
+            raise UsageError(f"{root}: not a folder.", hint="Give the path of a folder of images.")
+        samples = [Sample(key, _label(key), path=root / key) for key in _walk(root)]
+        if not samples:
+            raise UexError(f"{root}: no image in this folder.", hint="uex reads JPEG, PNG, WebP, TIFF, BMP and more.")
+        return samples
+
+    def write(self, uri: str, samples: Sequence[Sample]) -> None:
+        """Write arrays as PNG files."""
+        from PIL import Image
+
+        root = Path(uri.removeprefix("folder:"))
+        for sample in samples:
+            target = root / sample.key
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if sample.array is None:
+                raise UsageError(f"{sample.key}: only images in memory can be written as a folder.")
+            Image.fromarray(sample.array).save(target, "PNG")
+
+
+def _walk(root: Path) -> list[str]:
+    """Relative paths of image files, with forward slashes, sorted."""
+    found: list[str] = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:  # noqa: PTH122
+                found.append((Path(folder) / name).relative_to(root).as_posix())
+    return sorted(found)
+
+
+def _label(key: str) -> str | None:
+    first, slash, _ = key.partition("/")
+    return first if slash else None
+
+
+@hookimpl
+def uex_datasets() -> list[type[Dataset]]:
+    """Register."""
+    return [Folder]

@@ -1,0 +1,35 @@
+"""Universal: all images share one noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from uexcli.api import Granularity, hookimpl
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+@dataclass(frozen=True)
+class Universal(Granularity):
+    """One row for everything: a control more than a protection, as a net can learn to ignore it."""
+
+    name: ClassVar[str] = "universal"
+    summary: ClassVar[str] = "one noise for all images; a control rather than a protection"
+    can_assign: ClassVar[bool] = True
+
+    def rows(self, labels: Tensor, features: Callable[[], Tensor], generator: Generator) -> Tensor:
+        """Zeros."""
+        return labels * 0
+
+    def assign(self, labels: Tensor, features: Callable[[], Tensor], memory: Mapping[str, Tensor]) -> Tensor:
+        """Zeros again."""
+        return labels * 0
+
+
+@hookimpl
+def uex_granularities() -> list[type[Granularity]]:
+    """Register."""
+    return [Universal]

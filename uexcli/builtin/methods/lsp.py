@@ -1,0 +1,82 @@
+"""LSP: linearly separable synthetic perturbations, without any net."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from uexcli.api import Method, OnStep, Problem, Progress, hookimpl, option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Lsp(Method):
+    """Coarse coloured blocks whose values are drawn, class by class, from Gaussians that a line separates.
+
+    The draw is that of scikit-learn's `make_classification`: class k has its own corner of {-10, 10}^F as centre and
+    its own matrix A_k of U(-1, 1) entries, and a point is centre + z A_k with z ~ N(0, I). Each row of the bank is one
+    point of the class its images have most often, repeated to blocks and brought to the bound by the norm.
+    """
+
+    name: ClassVar[str] = "lsp"
+    summary: ClassVar[str] = "linearly separable coloured blocks; no surrogate, takes seconds"
+    paper: ClassVar[str] = "Yu et al., Availability Attacks Create Shortcuts, KDD 2022"
+    aliases: ClassVar[tuple[str, ...]] = ("synper",)
+    needs_surrogate: ClassVar[bool] = False
+    default_norm: ClassVar[str] = "l2"
+    default_eps: ClassVar[str] = "auto"  # (6/255) sqrt(3 H W), the paper's, at the fit's size
+
+    block: int = option(0, "side of a block in pixels; 0: a quarter of the image up to 32 px, an eighth above")
+    separation: float = option(10.0, "how far the class centres lie from the origin, in each feature")
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be drawn."""
+        if self.block < 0 or self.separation <= 0:
+            raise ValueError("block must not be negative, and separation must be above 0")
+
+    def fit(self, problem: Problem, on_step: OnStep) -> Tensor:
+        """Draw one point per row and repeat it to blocks."""
+        import torch
+
+        count, channels, height, width = problem.shape
+        block = self.block or (max(1, height // 4) if height <= 32 else max(1, height // 8))
+        across = (math.ceil(height / block), math.ceil(width / block))
+        size = channels * math.prod(across)
+        generator = problem.generator("lsp")
+        row_class = _majority(problem)
+        points = torch.randn(count, size, generator=generator)
+        drawn = torch.empty_like(points)
+        for label, centre in enumerate(_corners(problem.num_classes, size, generator)):
+            mixing = torch.rand(size, size, generator=generator) * 2 - 1
+            mine = row_class == label
+            drawn[mine] = centre * self.separation + points[mine] @ mixing
+            on_step(Progress(label + 1, problem.num_classes))
+        blocks = drawn.view(count, channels, *across)
+        noise = blocks.repeat_interleave(block, 2).repeat_interleave(block, 3)[:, :, :height, :width]
+        return problem.fill(noise.contiguous().to(problem.device))
+
+
+def _majority(problem: Problem) -> Tensor:
+    """The class that most images of each row have, int64 `(R,)`, on the CPU."""
+    pairs = (problem.rows * problem.num_classes + problem.labels).cpu()
+    counts = pairs.bincount(minlength=problem.num_rows * problem.num_classes)
+    return counts.view(problem.num_rows, problem.num_classes).argmax(1)
+
+
+def _corners(count: int, size: int, generator: torch.Generator) -> Tensor:  # noqa: F821
+    """Distinct random corners of {-1, 1}^size, float `(count, size)`."""
+    import torch
+
+    corners = torch.randint(0, 2, (count, size), generator=generator)
+    while len(corners.unique(dim=0)) < min(count, 2 ** min(size, 62)):
+        corners = torch.randint(0, 2, (count, size), generator=generator)
+    return corners.float() * 2 - 1
+
+
+@hookimpl
+def uex_methods() -> list[type[Method]]:
+    """Register."""
+    return [Lsp]

@@ -1,0 +1,1 @@
+"""The nets the noise is fitted against."""

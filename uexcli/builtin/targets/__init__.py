@@ -1,0 +1,1 @@
+"""Who tries to learn from the images."""

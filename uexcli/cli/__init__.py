@@ -1,0 +1,1 @@
+"""Signatures and rendering: the only layer that prints and exits."""

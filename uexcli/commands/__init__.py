@@ -1,0 +1,1 @@
+"""One use case each: `run(Request) -> Result`. Nothing here prints."""

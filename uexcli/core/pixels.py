@@ -1,0 +1,62 @@
+"""The pixel promise: the one place where noise meets the 8-bit grid.
+
+What is published is round-half-even(255 * clip01(x + delta)), the change clamped to the whole levels the bound allows,
+signs kept; where a norm is not a limit per value, the change is scaled down until the written pixels keep the bound.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from uexcli.api import Norm
+
+SLACK = 1e-6  # relative; float32 cannot tell 8/255 from the sum of its parts
+
+
+def publish(images: Tensor, delta: Tensor, norm: Norm, eps: float) -> Tensor:
+    """Add noise on the 8-bit grid: uint8 `(N, C, H, W)` and float `(N, C, H, W)` to uint8 `(N, C, H, W)`."""
+    base = images.float()
+    published = _round(base, delta, norm, eps)
+    size = measure(images, published, norm)
+    share = torch.ones_like(size)
+    for _ in range(200):
+        over = size > eps * (1 + SLACK)
+        if not bool(over.any()):
+            return published
+        share[over] *= (eps / size[over]).clamp(max=0.995)
+        scale = share[over].view(-1, 1, 1, 1)
+        published[over] = _round(base[over], delta[over] * scale, norm, eps)
+        size[over] = measure(images[over], published[over], norm)
+    published[over] = images[over]  # no change at all keeps every bound
+    return published
+
+
+def _round(base: Tensor, delta: Tensor, norm: Norm, eps: float) -> Tensor:
+    change = torch.round(base + 255 * delta) - base
+    limit = norm.levels(eps)
+    if limit is not None:
+        change.clamp_(-limit, limit)
+    return (base + change).clamp_(0, 255).to(torch.uint8)
+
+
+def measure(images: Tensor, published: Tensor, norm: Norm) -> Tensor:
+    """Give the size of the change of each image, float `(N,)` in the norm's units; both uint8 `(N, C, H, W)`."""
+    base = images.float().div_(255)
+    return norm.size(published.float().div_(255) - base, base)
+
+
+def stretch(delta: Tensor, height: int, width: int) -> Tensor:
+    """Resize noise bilinearly, `(N, C, S, S)` to `(N, C, height, width)`; every weight is positive, so L-inf holds."""
+    if delta.shape[2:] == (height, width):
+        return delta
+    smaller = height < delta.shape[2] or width < delta.shape[3]
+    return functional.interpolate(delta, (height, width), mode="bilinear", align_corners=False, antialias=smaller)
+
+
+def match_channels(delta: Tensor, channels: int) -> Tensor:
+    """Fit noise to an image's channels: grey images get the mean of the channels, colour ones grey noise in each."""
+    if delta.shape[1] == channels:
+        return delta
+    return delta.mean(1, keepdim=True) if channels == 1 else delta.expand(-1, channels, -1, -1)

@@ -1,0 +1,1 @@
+"""The only layer that asks the machine about devices and precision."""
