@@ -94,7 +94,10 @@ class Norm(Plugin, ABC):
     """
 
     needs_images: ClassVar[bool] = False
-    default_eps: ClassVar[str] = "8/255"
+
+    def usual(self, channels: int, size: int) -> str:
+        """Give the bound the field uses for images of `(channels, size, size)`, as one would type it."""
+        return "8/255"
 
     @abstractmethod
     def project(self, delta: Tensor, eps: float, images: Tensor | None = None) -> Tensor:
@@ -131,7 +134,7 @@ class Norm(Plugin, ABC):
         except (ValueError, ZeroDivisionError):
             raise UsageError(f"--eps {text}: not a number.", hint="Write it as 8/255 or 0.03.") from None
         if not 0 < value < float("inf"):
-            raise UsageError(f"--eps {text}: the bound must be above 0.", hint=f"The usual one is {self.default_eps}.")
+            raise UsageError(f"--eps {text}: the bound must be above 0.", hint="Write it as 8/255 or 0.03.")
         return value
 
     def fill(self, delta: Tensor, eps: float, images: Tensor | None = None) -> Tensor:
@@ -157,7 +160,8 @@ class Norm(Plugin, ABC):
 class Granularity(Plugin, ABC):
     """Which images share a noise: the row of the bank that each one uses."""
 
-    can_assign: ClassVar[bool] = False
+    own: ClassVar[bool] = False  # every image has a row of its own
+    can_assign: ClassVar[bool] = False  # images that were not fitted can be given a row
     needs_labels: ClassVar[bool] = False
 
     @abstractmethod
@@ -277,7 +281,7 @@ class Method(Plugin, ABC):
 
     needs_surrogate: ClassVar[bool] = True
     default_norm: ClassVar[str] = "linf"
-    default_eps: ClassVar[str] = "8/255"
+    default_eps: ClassVar[str | None] = None  # None: what is usual for the norm
 
     @abstractmethod
     def fit(self, problem: Problem, on_step: OnStep) -> Tensor:

@@ -35,8 +35,12 @@ class Mnist(Dataset):
         root = Path(uri.removeprefix(SCHEME))
         if not root.is_dir():
             raise UsageError(f"{root}: no such folder.", hint="Give the folder that holds MNIST's IDX files.")
-        prefixes = [PREFIXES[split]] if split == "test" and _find(root, "train") else [PREFIXES[split], "t10k"]
-        for prefix in prefixes:
+        if split == "test" and _find(root, "train") is None:
+            raise UexError(
+                f"{root}: only the test digits are here, and they serve as the training split.",
+                hint="Leave --test out: some images are then held out.",
+            )
+        for prefix in (PREFIXES[split], "t10k"):
             found = _find(root, prefix)
             if found is not None:
                 images, labels = _idx(found[0], 3), _idx(found[1], 1)

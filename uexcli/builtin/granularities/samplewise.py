@@ -18,6 +18,7 @@ class Samplewise(Granularity):
 
     name: ClassVar[str] = "samplewise"
     summary: ClassVar[str] = "every image has a noise of its own; protects only the images it was fitted on"
+    own: ClassVar[bool] = True
 
     def rows(self, labels: Tensor, features: Callable[[], Tensor], generator: Generator) -> Tensor:
         """0 to N - 1."""

@@ -11,7 +11,7 @@ from uexcli.api import Method, OnStep, Problem, Progress, Work, hookimpl, option
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHARED_ROUNDS = 10  # what class-wise fits of 10,000 images took: the estimate, not a bound
+USUAL_ROUNDS = 6  # what fits of 1,000 to 10,000 images took: the estimate, not a bound
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class ErrorMinimising(Method):
 
     rounds: int = option(30, "cap on the rounds of surrogate and noise")
     stop: float = option(0.01, "stop when the surrogate's error on the protected images is at most this")
-    theta_steps: int = option(10, "SGD steps of the surrogate in a round")
-    steps: int | None = option(None, "steps of the noise in a round; auto: 10 sample-wise, 1 where images share a noise")
-    step: float = option(0.1, "length of a noise step, as a share of eps")
+    theta_steps: int = option(30, "SGD steps of the surrogate in a round")
+    steps: int | None = option(None, "steps of the noise in a round; auto: 5 sample-wise, 1 where images share a noise")
+    step: float = option(0.2, "length of a noise step, as a share of eps")
     batch: int = option(256, "images in a batch")
     lr: float = option(0.1, "learning rate of the surrogate")
     augment: bool = option(False, "let surrogate and noise see random crops and flips")
@@ -73,12 +73,12 @@ class ErrorMinimising(Method):
     def work(self, problem: Problem) -> Work:
         """Passes of a round times rounds; a training pass costs one and a half, as weights have gradients too."""
         per_round = len(problem.images) * (self._steps(problem) + 0.4) + 1.5 * self.theta_steps * self.batch
-        return Work(min(self.rounds, SHARED_ROUNDS) * per_round, self.rounds * per_round)
+        return Work(min(self.rounds, USUAL_ROUNDS) * per_round, self.rounds * per_round)
 
     def _steps(self, problem: Problem) -> int:
         if self.steps is not None:
             return self.steps
-        return 10 if problem.num_rows == len(problem.images) else 1
+        return 5 if problem.num_rows == len(problem.images) else 1
 
     def _forever(self, problem: Problem) -> Iterator[Tensor]:
         """One stream of shuffled batches that lives through all rounds."""

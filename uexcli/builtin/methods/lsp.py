@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from uexcli.api import Method, OnStep, Problem, Progress, hookimpl, option
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,8 @@ class Lsp(Method):
     aliases: ClassVar[tuple[str, ...]] = ("synper",)
     needs_surrogate: ClassVar[bool] = False
     default_norm: ClassVar[str] = "l2"
-    default_eps: ClassVar[str] = "auto"  # (6/255) sqrt(3 H W), the paper's, at the fit's size
 
-    block: int = option(0, "side of a block in pixels; 0: a quarter of the image up to 32 px, an eighth above")
+    block: int = option(0, "side of a block in pixels; 0: a quarter of the image up to 64 px, a seventh above")
     separation: float = option(10.0, "how far the class centres lie from the origin, in each feature")
 
     def __post_init__(self) -> None:
@@ -42,7 +41,7 @@ class Lsp(Method):
         import torch
 
         count, channels, height, width = problem.shape
-        block = self.block or (max(1, height // 4) if height <= 32 else max(1, height // 8))
+        block = self.block or max(1, height // (4 if height <= 64 else 7))
         across = (math.ceil(height / block), math.ceil(width / block))
         size = channels * math.prod(across)
         generator = problem.generator("lsp")
@@ -66,7 +65,7 @@ def _majority(problem: Problem) -> Tensor:
     return counts.view(problem.num_rows, problem.num_classes).argmax(1)
 
 
-def _corners(count: int, size: int, generator: torch.Generator) -> Tensor:  # noqa: F821
+def _corners(count: int, size: int, generator: Generator) -> Tensor:
     """Distinct random corners of {-1, 1}^size, float `(count, size)`."""
     import torch
 

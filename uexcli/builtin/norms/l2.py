@@ -20,7 +20,10 @@ class L2(Norm):
 
     name: ClassVar[str] = "l2"
     summary: ClassVar[str] = "the Euclidean length of an image's change is at most eps"
-    default_eps: ClassVar[str] = "1.304"  # LSP's at 32 px
+
+    def usual(self, channels: int, size: int) -> str:
+        """6 levels a value, which is LSP's bound: 1.304 for colour images of 32 px."""
+        return f"{6 / 255 * math.sqrt(channels) * size:.4g}"
 
     def project(self, delta: Tensor, eps: float, images: Tensor | None = None) -> Tensor:
         """Scale longer rows to eps."""

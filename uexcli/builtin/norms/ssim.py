@@ -21,9 +21,12 @@ class Ssim(Norm):
     summary: ClassVar[str] = "the loss of structural similarity, 1 - SSIM, is at most eps"
     paper: ClassVar[str] = "Wang et al., Image quality assessment: from error visibility to structural similarity, 2004"
     needs_images: ClassVar[bool] = True
-    default_eps: ClassVar[str] = "0.05"
 
     stride: float = option(16.0, "how many 8-bit levels a step of one whole bound moves each value")
+
+    def usual(self, channels: int, size: int) -> str:
+        """About what 8/255 under linf costs on photos."""
+        return "0.05"
 
     def project(self, delta: Tensor, eps: float, images: Tensor | None = None) -> Tensor:
         """Scale rows that are too visible down, by bisection, until they are not."""
@@ -60,7 +63,7 @@ class Ssim(Norm):
         """Read eps; 1 - SSIM is below 1 for anything recognisable."""
         eps = super().parse(text)
         if eps >= 1:
-            raise UsageError(f"--eps {text}: under ssim the bound is 1 - SSIM, below 1.", hint=f"The usual one is {self.default_eps}.")
+            raise UsageError(f"--eps {text}: under ssim the bound is 1 - SSIM, below 1.", hint="Write it as 0.05.")
         return eps
 
 

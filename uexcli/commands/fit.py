@@ -1,0 +1,414 @@
+"""Fit: a dataset in, a noise file out."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from uexcli import __version__, api
+from uexcli.commands.listener import Listener, duration
+from uexcli.core import clusters, seeding
+from uexcli.core.pixels import publish
+from uexcli.core.problem import BankProblem
+from uexcli.core.quality import psnr
+from uexcli.errors import UexError, UsageError
+from uexcli.io import noise_file, samples
+from uexcli.registry import Registry, configure, describe, load
+from uexcli.runtime import machine
+
+PSEUDO_CLASSES = 10
+FLAT_MODE = "clusterwise"  # for photos without labels, where a plugin brings it
+SMALL_SIDE = 96  # images up to this side are fitted as they are
+SIZE = {"cpu": 64, "cuda": 224, "mps": 224}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to fit, and how; None means: choose what is usual."""
+
+    photos: str
+    output: Path | None = None
+    method: str = "em"
+    mode: str | None = None
+    norm: str | None = None
+    eps: str | None = None
+    surrogate: str = "auto"
+    size: int | None = None
+    limit: int | None = None
+    labels: Path | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    seed: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    on_error: str = "fail"
+    force: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a fit will do, as told before it starts."""
+
+    output: Path
+    images: int
+    classes: int
+    labels: str
+    size: int
+    channels: int
+    method: str
+    mode: str
+    rows: int
+    norm: str
+    eps: str
+    surrogate: str | None
+    device: str
+    seconds: float | None
+    most_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a fit did. `written` is False where the output was there already, or with --dry-run."""
+
+    plan: Plan
+    written: bool
+    already: bool = False
+    seconds: float = 0.0
+    largest: float = 0.0
+    at_bound: float = 0.0
+    psnr: float = 0.0
+    error: float | None = None
+    skipped: tuple[samples.Skipped, ...] = ()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The plugins of a fit, configured."""
+
+    method: api.Method
+    norm: api.Norm
+    granularity: api.Granularity
+    surrogate: api.Surrogate | None
+
+    def recipe(self, registry: Registry) -> dict[str, Any]:
+        """Name, options and provenance of each, for the noise file."""
+        return {
+            kind: None if part is None else describe(part, registry.find(kind, part.name))
+            for kind, part in vars(self).items()
+        }
+
+
+def run(request: Request, listener: Listener | None = None) -> Result:
+    """Fit noise and write the noise file.
+
+    Raises:
+        UexError: see `uexcli.errors` and the README's table of bad inputs.
+    """
+    listener = listener or Listener()
+    registry = load()
+    device = machine.pick_device(request.device)
+    autocast = machine.pick_precision(request.precision, device)
+    if request.size is not None and request.size < 8:
+        raise UsageError(f"--size {request.size}: too small.", hint="Use 8 or more.")
+    if request.limit is not None and request.limit < 2:
+        raise UsageError(f"--limit {request.limit}: at least 2 images are needed.")
+    found = find_photos(registry, request)
+    parts = pick_parts(registry, request, labelled=bool(found.labels), device=device)
+    if request.eps is not None:
+        parts.norm.parse(request.eps)  # a wrong bound is told before anything is read
+    common, channels = samples.survey(found, on_error=request.on_error)
+    size = request.size or (common if common is not None and common <= SMALL_SIDE else SIZE[device.type])
+    eps_text = request.eps or usual_eps(parts, channels, size)
+    eps = parts.norm.parse(eps_text)
+    recipe = {
+        **parts.recipe(registry),
+        "size": size,
+        "channels": channels,
+        "limit": request.limit,
+        "labels": "csv" if request.labels else "folders" if found.labels else "k-means",
+        "precision": str(autocast).removeprefix("torch.") if autocast else "float32",
+    }
+    output = request.output or Path(default_name(request.photos))
+    existing = check_existing(output, recipe, eps, request)
+
+    loaded = samples.load(
+        found,
+        size,
+        channels,
+        on_error=request.on_error,
+        on_done=lambda done, total: listener.step(api.Progress(done, total, stage="read")),
+    )
+    for lost in loaded.skipped:
+        listener.warn(f"skipped {lost.reason}")
+    print_ = noise_file.fingerprint(loaded.found.keys, loaded.digests)
+    if existing is not None and existing.header["dataset"].get("fingerprint") != print_:
+        raise UsageError(f"{output} was fitted on other photos.", hint="Use -o for another name, or --force to replace it.")
+    seed = existing.header["seed"] if existing else request.seed if request.seed is not None else secrets.randbits(48)
+
+    labels, label_source = _labels(loaded, seed)
+    problem, memory = make_problem(parts, loaded, labels, eps, seed, device, autocast)
+    estimate = None if existing else _estimate(parts.method, problem, listener)
+    plan = Plan(
+        output=output,
+        images=len(loaded.images),
+        classes=problem.num_classes,
+        labels=label_source,
+        size=size,
+        channels=channels,
+        method=parts.method.name,
+        mode=parts.granularity.name,
+        rows=problem.num_rows,
+        norm=parts.norm.name,
+        eps=eps_text,
+        surrogate=parts.surrogate.name if parts.surrogate else None,
+        device=machine.name_of(device),
+        seconds=estimate[0] if estimate else None,
+        most_seconds=estimate[1] if estimate else None,
+    )
+    if existing is not None:
+        return Result(plan, written=False, already=True, skipped=loaded.skipped)
+    _announce(plan, listener)
+    if request.dry_run:
+        return Result(plan, written=False, skipped=loaded.skipped)
+
+    began = time.perf_counter()
+    delta = check(parts.method.fit(problem, listener.step), problem, parts.method.name)
+    seconds = time.perf_counter() - began
+    bank = on_grid(delta, problem)
+    measured = measure(bank, problem)
+    noise = noise_file.Noise(
+        delta=bank.cpu(),
+        rows=problem.rows.cpu(),
+        keys=tuple(loaded.found.keys),
+        digests=loaded.digests,
+        classes=loaded.found.classes,
+        memory=memory,
+        header={
+            "uexcli": __version__,
+            "recipe": recipe,
+            "eps": eps,
+            "eps_text": eps_text,
+            "seed": seed,
+            "dataset": {"uri": request.photos, "count": len(loaded.images), "fingerprint": print_},
+            "measured": measured,
+            "torch": torch.__version__,
+            "device": device.type,
+        },
+    )
+    noise_file.write(output, noise)
+    return Result(
+        plan,
+        written=True,
+        seconds=seconds,
+        largest=measured["largest"],
+        at_bound=measured["at_bound"],
+        psnr=psnr(measured["rms_levels"]),
+        skipped=loaded.skipped,
+    )
+
+
+def find_photos(registry: Registry, request: Request) -> samples.Labelled:
+    """List the photos of a request; labelled ones must have two classes or more."""
+    if request.on_error not in samples.ON_ERROR:
+        raise UsageError(f"--on-error {request.on_error}: unknown.", hint="Known: fail, skip.")
+    found = samples.list_samples(registry, request.photos, labels=request.labels)
+    ordered = samples.find_dataset(registry, request.photos).ordered
+    found = samples.limited(found, request.limit, ordered=ordered)
+    if found.labels and len(set(found.labels)) < 2:
+        raise UexError(
+            f"{request.photos}: all {len(found.samples)} images are of one class, '{found.classes[found.labels[0]]}'.",
+            hint="Give the folder above it, --labels FILE.csv, or a flat folder to protect without labels.",
+        )
+    if len(found.samples) < 2:
+        raise UexError(f"{request.photos}: only one image.", hint="At least 2 are needed to fit noise.")
+    return found
+
+
+def pick_parts(registry: Registry, request: Request, *, labelled: bool, device: torch.device) -> Parts:
+    """Find and configure the plugins; pairs that cannot work together are refused here, before any work."""
+    method = cast(type[api.Method], registry.find("method", request.method).cls)
+    norm = cast(type[api.Norm], registry.find("norm", request.norm or method.default_norm).cls)
+    flat = FLAT_MODE if FLAT_MODE in registry.names("granularity") else "samplewise"
+    mode = cast(
+        type[api.Granularity],
+        registry.find("granularity", request.mode or ("samplewise" if labelled else flat)).cls,
+    )
+    if norm.needs_images and not mode.own:
+        raise UsageError(
+            f"norm '{norm.name}' needs the image each noise is added to, and {mode.name} noise serves several.",
+            hint="Use --mode samplewise.",
+        )
+    if not method.needs_surrogate and request.surrogate != "auto":
+        raise UsageError(f"method '{method.name}' uses no surrogate.", hint="Leave --surrogate out.")
+    wanted = ("small" if device.type == "cpu" else "resnet18") if request.surrogate == "auto" else request.surrogate
+    surrogate = registry.find("surrogate", wanted).cls
+    classes: list[type[api.Plugin]] = [method, norm, mode, *([surrogate] if method.needs_surrogate else [])]
+    made = configure(classes, request.options)
+    return Parts(
+        cast(api.Method, made[0]),
+        cast(api.Norm, made[1]),
+        cast(api.Granularity, made[2]),
+        cast(api.Surrogate, made[3]) if method.needs_surrogate else None,
+    )
+
+
+def usual_eps(parts: Parts, channels: int, size: int) -> str:
+    """The method's published bound under its own norm, else what is usual for the norm."""
+    own = parts.method.default_eps if parts.norm.name == parts.method.default_norm else None
+    return own or parts.norm.usual(channels, size)
+
+
+def default_name(uri: str) -> str:
+    """`photos.noise.safetensors` for ./photos, `cifar10.noise.safetensors` for cifar10:ROOT."""
+    scheme, colon, _ = uri.partition(":")
+    if colon and scheme.isalnum() and len(scheme) > 1 and scheme != "folder" and not Path(uri).exists():
+        return scheme + noise_file.SUFFIX
+    return (Path(uri.removeprefix("folder:")).resolve().name or "photos") + noise_file.SUFFIX
+
+
+def check_existing(output: Path, recipe: Mapping[str, Any], eps: float, request: Request) -> noise_file.Noise | None:
+    """Give the noise file that is there already, of the same recipe, or None.
+
+    Raises:
+        UsageError: something else is there, and no --force.
+    """
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder.", hint="Give -o a file name.")
+    if not output.exists() or request.force:
+        return None
+    hint = "Use -o for another name, or --force to replace it."
+    try:
+        noise = noise_file.read(output)
+    except UexError as error:
+        raise UsageError(f"{output} exists, and is no noise file that could be kept ({error.message}).", hint=hint) from None
+    same_seed = request.seed is None or request.seed == noise.header["seed"]
+    if noise.recipe != recipe or noise.eps != eps or not same_seed:
+        raise UsageError(f"{output} exists, with another recipe.", hint=hint)
+    return noise
+
+
+def _labels(loaded: samples.Loaded, seed: int) -> tuple[Tensor, str]:
+    """The labels, or k-means ids where there are none."""
+    if len(loaded.labels):
+        return loaded.labels, f"{len(loaded.found.classes)} classes"
+    count = min(PSEUDO_CLASSES, max(2, len(loaded.images) // 2))
+    ids = clusters.kmeans(clusters.pixel_features(loaded.images), count, seeding.derive(seed, "pseudo-labels"))
+    ids = ids.unique(return_inverse=True)[1]
+    return ids, f"none; {int(ids.max()) + 1} k-means clusters stand in"
+
+
+def make_problem(
+    parts: Parts,
+    loaded: samples.Loaded,
+    labels: Tensor,
+    eps: float,
+    seed: int,
+    device: torch.device,
+    autocast: torch.dtype | None,
+) -> tuple[BankProblem, dict[str, Tensor]]:
+    """Put the data on the device and give every image its row; also what the granularity wants remembered."""
+    num_classes = int(labels.max()) + 1
+    images = loaded.images.to(device)
+
+    def features() -> Tensor:
+        return clusters.pixel_features(images)
+
+    rows = parts.granularity.rows(labels, features, seeding.generator(seed, "rows"))
+    num_rows = int(rows.max()) + 1
+    if rows.shape != labels.shape or rows.dtype != torch.int64 or len(rows.unique()) != num_rows or int(rows.min()) != 0:
+        raise UexError(f"granularity '{parts.granularity.name}' gave rows that are not dense int64 from 0.")
+    memory = parts.granularity.memory(rows, features)
+    surrogate = parts.surrogate
+
+    def make() -> torch.nn.Module:
+        assert surrogate is not None
+        return surrogate.build(num_classes=num_classes, channels=images.shape[1], size=images.shape[2])
+
+    problem = BankProblem(
+        images=images,
+        labels=labels.to(device),
+        rows=rows.to(device),
+        keys=loaded.found.keys,
+        num_rows=num_rows,
+        num_classes=num_classes,
+        norm=parts.norm,
+        eps=eps,
+        seed=seed,
+        device=device,
+        make_surrogate=make,
+        autocast=autocast,
+    )
+    return problem, memory
+
+
+def _estimate(method: api.Method, problem: BankProblem, listener: Listener) -> tuple[float, float] | None:
+    """Time a few passes on this machine and multiply: expected and most seconds; None where no passes are needed."""
+    work = method.work(problem)
+    if not work.most:
+        return None
+    model, delta = problem.build(), problem.start(random=False)
+    batch = torch.arange(min(256, len(problem.images)), device=problem.device)
+    problem.move(model, delta, batch[:32], step=0.0)
+    began = time.perf_counter()
+    problem.move(model, delta, batch, step=0.0)
+    if problem.device.type == "cuda":
+        torch.cuda.synchronize()
+    each = (time.perf_counter() - began) / len(batch)
+    return work.expected * each, work.most * each
+
+
+def _announce(plan: Plan, listener: Listener) -> None:
+    surrogate = f" against {plan.surrogate}" if plan.surrogate else ""
+    shape = f"{plan.size} x {plan.size} x {plan.channels}"
+    listener.say(f"{plan.images:,} images at {shape}; labels: {plan.labels}")
+    listener.say(f"{plan.method}{surrogate}, {plan.mode} ({plan.rows:,} noises), {plan.norm} <= {plan.eps}, on {plan.device}")
+    if plan.seconds is not None and plan.most_seconds is not None:
+        listener.say(f"estimated time: about {duration(plan.seconds)}, at most {duration(plan.most_seconds)}")
+
+
+def check(delta: Tensor, problem: BankProblem, method: str) -> Tensor:
+    """Trust no plugin: the bank's shape and finiteness are checked, and it is projected again."""
+    if tuple(delta.shape) != problem.shape:
+        raise UexError(f"method '{method}' gave a bank of shape {tuple(delta.shape)}, not {problem.shape}.")
+    if not bool(delta.isfinite().all()):
+        raise UexError(f"method '{method}' gave noise that is not finite.", hint="Try a smaller -O lr or -O step.")
+    return problem.project(delta.to(problem.device, torch.float32))
+
+
+def on_grid(delta: Tensor, problem: BankProblem) -> Tensor:
+    """Bring the bank to what can be written: whole 8-bit levels, where a row has one image or the norm counts levels."""
+    if problem.own:
+        bank = torch.empty_like(delta)
+        for batch in problem.batches(1024):
+            images, rows = problem.images[batch], problem.rows[batch]
+            bank[rows] = (publish(images, delta[rows], problem.norm, problem.eps).float() - images.float()) / 255
+        return bank
+    limit = problem.norm.levels(problem.eps)
+    return delta if limit is None else (255 * delta).round().clamp(-limit, limit) / 255
+
+
+def measure(bank: Tensor, problem: BankProblem) -> dict[str, float]:
+    """Measure what will be published: the largest size, the share of images at 95 % of the bound, and the RMS change."""
+    largest, reached, squares = 0.0, 0, 0.0
+    for batch in problem.batches(1024):
+        images = problem.images[batch]
+        change = publish(images, bank[problem.rows[batch]], problem.norm, problem.eps).float() - images.float()
+        sizes = problem.norm.size(change / 255, images.float() / 255)
+        largest = max(largest, float(sizes.max()))
+        reached += int((sizes >= 0.95 * min(problem.eps, _reachable(problem))).sum())
+        squares += float(change.square().double().mean((1, 2, 3)).sum())
+    count = len(problem.images)
+    return {"largest": largest, "at_bound": reached / count, "rms_levels": math.sqrt(squares / count)}
+
+
+def _reachable(problem: BankProblem) -> float:
+    limit = problem.norm.levels(problem.eps)
+    return problem.eps if limit is None else limit / 255

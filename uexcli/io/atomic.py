@@ -1,0 +1,59 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from uexcli.errors import UexError
+
+REASONS = {
+    errno.ENOSPC: ("no space left on the device", "Free some space, or write elsewhere."),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space, or write elsewhere."),
+    errno.EROFS: ("the file system is read-only", "Write elsewhere with -o."),
+    errno.EACCES: ("permission denied", "Write elsewhere with -o, or change the permissions."),
+    errno.EPERM: ("permission denied", "Write elsewhere with -o, or change the permissions."),
+    errno.ENAMETOOLONG: ("the name is too long", "Shorten it."),
+    errno.EIO: ("the device reports an input/output error", "Check the disk."),
+}
+
+
+@contextlib.contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turn an OSError while writing `path` into one line with the way out."""
+    try:
+        yield
+    except OSError as error:
+        reason, hint = REASONS.get(error.errno or 0, (error.strerror or str(error), ""))
+        raise UexError(f"cannot write {path}: {reason}.", hint=hint) from None
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write bytes to a temporary file beside `path`, flush it to the disk, and rename.
+
+    Raises:
+        UexError: the disk is full, read-only and the like; `path` is then as it was.
+    """
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".uex-", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o666 & ~_umask())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def _umask() -> int:
+    current = os.umask(0o077)
+    os.umask(current)
+    return current

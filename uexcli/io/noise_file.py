@@ -1,0 +1,167 @@
+"""The noise file: one safetensors file, written whole or not at all, read without trusting it. Secret."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from uexcli.errors import UexError, UsageError
+from uexcli.io import atomic
+
+FORMAT = 1
+SUFFIX = ".noise.safetensors"
+MEMORY = "memory."  # prefix of a granularity's own tensors
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A fitted bank and what it was fitted on.
+
+    `delta` is float32 `(R, C, S, S)` in units of the [0, 1] range; `rows` int64 `(N,)`; `keys` and `digests` (SHA-256,
+    hex) have one entry an image; `classes` are the names behind the labels (empty without); `memory` is what the
+    granularity needs for new images; `header` is the rest: recipe, eps, seed, measurements, versions.
+    """
+
+    delta: Tensor
+    rows: Tensor
+    keys: tuple[str, ...]
+    digests: tuple[str, ...]
+    classes: tuple[str, ...]
+    header: dict[str, Any]
+    memory: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """The side the noise was fitted at."""
+        return int(self.delta.shape[2])
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Which parts, with which options, made it."""
+        recipe: dict[str, Any] = self.header["recipe"]
+        return recipe
+
+    @property
+    def eps(self) -> float:
+        """The bound, in the norm's units at the fitted size."""
+        return float(self.header["eps"])
+
+
+def fingerprint(keys: Sequence[str], digests: Sequence[str]) -> str:
+    """The SHA-256 over all (key, digest) pairs, whatever their order."""
+    total = hashlib.sha256()
+    for key, digest in sorted(zip(keys, digests, strict=True)):
+        total.update(f"{digest}  {key}\n".encode("utf-8", "surrogateescape"))
+    return total.hexdigest()
+
+
+def write(path: Path, noise: Noise) -> None:
+    """Write a noise file; `delta` as int8 levels where it lies on the 8-bit grid, else as float16."""
+    levels = noise.delta * 255
+    whole = bool((levels == levels.round()).all()) and float(levels.abs().max()) <= 127
+    tensors = {
+        "delta": levels.to(torch.int8) if whole else noise.delta.to(torch.float16),
+        "rows": noise.rows.to(torch.int32),
+        "keys": _pack("\0".join(noise.keys).encode("utf-8", "surrogateescape")),
+        "digests": _pack(bytes.fromhex("".join(noise.digests))),
+        **{MEMORY + name: tensor for name, tensor in noise.memory.items()},
+    }
+    header = {"format": FORMAT, "classes": noise.classes, **noise.header}
+    packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    atomic.write(path, safetensors.torch.save(packed, {"uex": json.dumps(header)}))
+
+
+def _pack(data: bytes) -> Tensor:
+    return torch.from_numpy(np.frombuffer(data, dtype=np.uint8).copy())
+
+
+def read(path: Path) -> Noise:
+    """Read a noise file.
+
+    Raises:
+        UsageError: there is no such file.
+        UexError: it is cut short, of another program, a pickle, of a newer format, or its parts do not fit together.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such noise file.", hint="Write one with: uex fit PHOTOS")
+    header = read_header(path)
+    try:
+        tensors = safetensors.torch.load_file(path)
+        delta = _delta(tensors["delta"])
+        keys = tuple(tensors["keys"].numpy().tobytes().decode("utf-8", "surrogateescape").split("\0"))
+        digests = tensors["digests"].numpy().tobytes().hex()
+        noise = Noise(
+            delta=delta,
+            rows=tensors["rows"].long(),
+            keys=keys,
+            digests=tuple(digests[i : i + 64] for i in range(0, len(digests), 64)),
+            classes=tuple(header["classes"]),
+            header=header,
+            memory={name.removeprefix(MEMORY): t for name, t in tensors.items() if name.startswith(MEMORY)},
+        )
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, UnicodeDecodeError, OSError) as error:
+        raise UexError(f"{path}: damaged noise file ({error}).", hint="Fit again, or take it from a backup.") from None
+    problem = _inconsistent(noise)
+    if problem:
+        raise UexError(f"{path}: damaged noise file ({problem}).", hint="Fit again, or take it from a backup.")
+    return noise
+
+
+def _delta(stored: Tensor) -> Tensor:
+    return stored.float() / 255 if stored.dtype == torch.int8 else stored.float()
+
+
+def _inconsistent(noise: Noise) -> str:
+    """Say what does not fit together, or nothing."""
+    count = len(noise.keys)
+    if noise.delta.dim() != 4 or noise.delta.shape[1] not in (1, 3) or noise.delta.shape[2] != noise.delta.shape[3]:
+        return f"delta has the shape {tuple(noise.delta.shape)}"
+    if noise.rows.shape != (count,) or len(noise.digests) != count or len(set(noise.keys)) != count:
+        return f"{count} keys, {len(noise.rows)} rows and {len(noise.digests)} digests"
+    if not bool(noise.delta.isfinite().all()):
+        return "the noise is not finite"
+    if int(noise.rows.min()) < 0 or int(noise.rows.max()) >= len(noise.delta):
+        return "rows point outside the bank"
+    wanted = {"eps": (int, float), "eps_text": str, "recipe": dict, "seed": int, "dataset": dict}
+    for key, kinds in wanted.items():
+        if not isinstance(noise.header.get(key), kinds):
+            return f"the header lacks '{key}'"
+    for part in ("method", "norm", "granularity"):
+        if not isinstance(noise.recipe.get(part), dict) or not isinstance(noise.recipe[part].get("name"), str):
+            return f"the recipe lacks the {part}"
+    return "" if 0 < noise.eps < float("inf") else "the bound is no positive number"
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Read only the header of a noise file, checked to be one of ours."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            raise UexError(f"{path}: a pickle, not a noise file.", hint="uex never reads pickles; fit with uex instead.")
+        with safetensors.safe_open(path, "pt") as opened:
+            text = (opened.metadata() or {}).get("uex")
+    except OSError as error:
+        raise UexError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    except safetensors.SafetensorError as error:
+        raise UexError(f"{path}: no noise file, or cut short ({error}).", hint="Write one with: uex fit PHOTOS") from None
+    try:
+        header = json.loads(text) if text is not None else None
+    except json.JSONDecodeError:
+        header = None
+    if not isinstance(header, dict) or not isinstance(header.get("classes"), list):
+        raise UexError(f"{path}: a safetensors file, but no uex noise.", hint="Write one with: uex fit PHOTOS")
+    if header.get("format") != FORMAT:
+        version = header.get("uexcli", "unknown")
+        raise UexError(f"{path}: noise format {header.get('format')}, written by uexcli {version}.", hint=f"Use uexcli {version}.")
+    return header

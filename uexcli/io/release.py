@@ -1,0 +1,117 @@
+"""The release folder: names, checksums, public facts; and the private receipt."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from uexcli.errors import UexError
+from uexcli.io import atomic
+
+FACTS = "uex-release.json"
+SUMS = "SHA256SUMS"
+SCHEMA = "uex.release/1"
+OWN_FILES = frozenset({FACTS, SUMS})
+
+
+def names(keys: Iterable[str], suffix: str = ".png") -> dict[str, str]:
+    """Give every source key the relative path its protected file has.
+
+    `a.jpg` becomes `a.png`; where two sources would meet, whatever their case, both keep their suffix: `a.jpg.png`.
+    """
+    keys = list(keys)
+    short = {key: str(PurePosixPath(key).with_suffix(suffix)) for key in keys}
+    meeting = Counter(name.casefold() for name in short.values())
+    return {key: name if meeting[name.casefold()] == 1 else key + suffix for key, name in short.items()}
+
+
+def sums_text(digests: Mapping[str, str]) -> str:
+    """Checksums in coreutils form, sorted by path; odd names are escaped as coreutils does."""
+    lines = []
+    for path, digest in sorted(digests.items()):
+        escaped = path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+        mark = "\\" if escaped != path else ""
+        lines.append(f"{mark}{digest}  {escaped}\n")
+    return "".join(lines)
+
+
+def read_sums(path: Path) -> dict[str, str]:
+    """Read checksums in coreutils form.
+
+    Raises:
+        UexError: a line is none, or names a path outside the folder.
+    """
+    found: dict[str, str] = {}
+    for number, line in enumerate(path.read_text("utf-8", "surrogateescape").split("\n"), 1):
+        if not line:
+            continue
+        escaped = line.startswith("\\")
+        digest, gap, name = line.removeprefix("\\")[:64], line.removeprefix("\\")[64:66], line.removeprefix("\\")[66:]
+        if escaped:
+            name = name.replace("\\\\", "\0").replace("\\n", "\n").replace("\\r", "\r").replace("\0", "\\")
+        if gap not in {"  ", " *"} or any(c not in "0123456789abcdef" for c in digest) or not inside(name):
+            raise UexError(f"{path}: line {number} is no checksum of a file in this folder.")
+        found[name] = digest
+    return found
+
+
+def inside(name: str) -> bool:
+    """Whether a relative path stays in its folder."""
+    parts = PurePosixPath(name)
+    return bool(name) and not parts.is_absolute() and ".." not in parts.parts and "\0" not in name and ":" not in name[:2]
+
+
+def files(root: Path) -> list[str]:
+    """All files below a release, as relative paths with forward slashes, sorted; its own two files left out."""
+    found = []
+    for folder, _, members in os.walk(root):
+        found += [(Path(folder) / name).relative_to(root).as_posix() for name in members]
+    return sorted(name for name in found if name not in OWN_FILES)
+
+
+def write_facts(root: Path, facts: Mapping[str, Any]) -> str:
+    """Write the public facts; returns their digest."""
+    data = (json.dumps({"schema": SCHEMA, **facts}, indent=2) + "\n").encode()
+    atomic.write(root / FACTS, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_facts(root: Path) -> dict[str, Any] | None:
+    """Read the public facts of a release, or None where it has none.
+
+    Raises:
+        UexError: the file is damaged, or of another format.
+    """
+    path = root / FACTS
+    if not path.is_file():
+        return None
+    try:
+        facts = json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise UexError(f"{path}: cannot be read ({error}).", hint="Give --eps to verify without it.") from None
+    if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
+        raise UexError(f"{path}: not of the format {SCHEMA}.", hint="Use the uexcli that wrote it.")
+    return facts
+
+
+def receipt_path(noise: Path) -> Path:
+    """Where the private receipt of a noise file lies."""
+    return noise.with_name(noise.name.removesuffix(".safetensors").removesuffix(".noise") + ".noise.receipt.json")
+
+
+def digest_file(path: Path) -> str:
+    """The SHA-256 of a file.
+
+    Raises:
+        UexError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UexError(f"{path}: cannot be read ({error.strerror}).") from None

@@ -1,0 +1,212 @@
+"""From a dataset's URI to samples with labels, and from samples to a tensor."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uexcli.api import Dataset, Sample
+from uexcli.errors import UexError, UsageError
+from uexcli.io import images
+from uexcli.registry import Registry
+
+T = TypeVar("T")
+R = TypeVar("R")
+ON_ERROR = ("fail", "skip")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that was left out, and why."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Samples with their classes: `labels` index into `classes`; both empty where the photos have no labels."""
+
+    samples: tuple[Sample, ...]
+    classes: tuple[str, ...]
+    labels: tuple[int, ...]
+
+    @property
+    def keys(self) -> list[str]:
+        """The names of the samples."""
+        return [sample.key for sample in self.samples]
+
+    def only(self, keep: Iterable[int]) -> Labelled:
+        """The samples at these positions; the classes stay."""
+        keep = list(keep)
+        labels = tuple(self.labels[i] for i in keep) if self.labels else ()
+        return Labelled(tuple(self.samples[i] for i in keep), self.classes, labels)
+
+
+def find_dataset(registry: Registry, uri: str) -> Dataset:
+    """Find the dataset plugin that a URI is for; a plain path is a folder."""
+    makers = [registry.find("dataset", name).cls for name in registry.names("dataset") if name != "folder"]
+    for cls in [*makers, registry.find("dataset", "folder").cls]:
+        dataset = cls()
+        if isinstance(dataset, Dataset) and dataset.accepts(uri):
+            return dataset
+    scheme = uri.partition(":")[0]
+    raise UsageError(f"{uri}: no dataset '{scheme}'.", hint=f"Known: {', '.join(registry.names('dataset'))}.")
+
+
+def list_samples(registry: Registry, uri: str, *, split: str = "train", labels: Path | None = None) -> Labelled:
+    """List a dataset's samples, with labels from their folders or from a CSV `path,label`."""
+    dataset = find_dataset(registry, uri)
+    samples = dataset.read(uri, split=split)
+    if labels is not None:
+        given = read_labels(labels)
+        samples = [replace(sample, label=given.get(sample.key)) for sample in samples]
+        _all_labelled(samples, f"{labels} has no label for")
+    elif any(sample.label for sample in samples):
+        _all_labelled(samples, "images in class folders have a label, but there is none for")
+    return label(samples)
+
+
+def _all_labelled(samples: Sequence[Sample], complaint: str) -> None:
+    bare = [sample.key for sample in samples if not sample.label]
+    if bare:
+        more = f" and {len(bare) - 1} more" if len(bare) > 1 else ""
+        raise UexError(f"{complaint} {bare[0]}{more}.", hint="Label every image, with --labels FILE.csv or class folders.")
+
+
+def label(samples: Sequence[Sample]) -> Labelled:
+    """Number the classes in the order of their names (numbers by value)."""
+    names = sorted({sample.label for sample in samples if sample.label}, key=_natural)
+    index = {name: number for number, name in enumerate(names)}
+    return Labelled(tuple(samples), tuple(names), tuple(index[s.label] for s in samples if s.label))
+
+
+def _natural(name: str) -> tuple[int, int, str]:
+    return (0, int(name), name) if name.isascii() and name.isdigit() else (1, 0, name)
+
+
+def read_labels(path: Path) -> dict[str, str]:
+    """Read a CSV with the header `path,label`."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if not {"path", "label"} <= set(reader.fieldnames or ()):
+                raise UexError(f"{path}: the first line must be 'path,label'.")
+            return {row["path"]: row["label"] for row in reader if row["path"] and row["label"]}
+    except FileNotFoundError:
+        raise UsageError(f"--labels {path}: no such file.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UexError(f"{path}: cannot be read as a CSV file ({error}).") from None
+
+
+def limited(found: Labelled, limit: int | None, *, ordered: bool) -> Labelled:
+    """Keep the first `limit` samples; of a dataset without an order of its own, in turn from each class."""
+    if limit is None or limit >= len(found.samples):
+        return found
+    if ordered or not found.labels:
+        return found.only(range(limit))
+    turns: dict[int, int] = {}
+    rank = []
+    for position, number in enumerate(found.labels):
+        turns[number] = turns.get(number, -1) + 1
+        rank.append((turns[number], position))
+    return found.only(sorted(position for _, position in sorted(rank)[:limit]))
+
+
+def parallel(work: Callable[[T], R], items: Sequence[T], jobs: int | None = None) -> Iterator[R]:
+    """Map over items in threads, in order, with a bounded number of results waiting.
+
+    Decoding, encoding and hashing release the interpreter lock, so threads use all cores.
+    """
+    jobs = jobs or os.cpu_count() or 1
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = [pool.submit(work, item) for item in islice(items, 0, 4 * jobs)]
+        try:
+            for position in range(len(items)):
+                result = waiting[position % (4 * jobs)].result()
+                following = position + 4 * jobs
+                if following < len(items):
+                    waiting[position % (4 * jobs)] = pool.submit(work, items[following])
+                yield result
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A dataset in memory: uint8 `(N, C, S, S)`, labels int64 `(N,)` (empty without), a digest per image."""
+
+    found: Labelled
+    images: Tensor
+    labels: Tensor
+    digests: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def load(
+    found: Labelled,
+    size: int,
+    channels: int,
+    *,
+    on_error: str = "fail",
+    on_done: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Loaded:
+    """Decode and squash all samples to `size` x `size`.
+
+    Raises:
+        UexError: an image cannot be decoded and `on_error` is `fail`; or none is left.
+    """
+    total = len(found.samples)
+    bank = np.empty((total, channels, size, size), dtype=np.uint8)
+
+    def decode(position: int) -> tuple[int, str, Skipped | None]:
+        sample = found.samples[position]
+        try:
+            photo = images.open_photo(sample)
+        except UexError as error:
+            if on_error == "fail":
+                raise
+            return position, "", Skipped(sample.key, error.message)
+        bank[position] = images.squash(photo, size, channels)
+        return position, photo.digest, None
+
+    kept, digests, skipped = [], [], []
+    for done, (position, digest, lost) in enumerate(parallel(decode, range(total)), 1):
+        if lost is None:
+            kept.append(position)
+            digests.append(digest)
+        else:
+            skipped.append(lost)
+        on_done(done, total)
+    if not kept:
+        raise UexError("not one of the images can be decoded.", hint="See the reasons above.")
+    rest = found.only(kept)
+    pixels = torch.from_numpy(bank[kept] if skipped else bank)
+    return Loaded(rest, pixels, torch.tensor(rest.labels, dtype=torch.int64), tuple(digests), tuple(skipped))
+
+
+def survey(found: Labelled, *, on_error: str = "fail") -> tuple[int | None, int]:
+    """Read the headers: the common side where all images are equal in size (else None), and the channels, 1 or 3."""
+
+    def header(sample: Sample) -> tuple[int, int, bool] | None:
+        try:
+            return images.size_and_grey(sample)
+        except UexError:
+            if on_error == "fail":
+                images.open_photo(sample)  # says why
+            return None
+
+    headers = [item for item in parallel(header, found.samples) if item is not None]
+    sides = {(height, width) for height, width, _ in headers}
+    common = max(next(iter(sides))) if len(sides) == 1 else None
+    return common, 1 if headers and all(grey for _, _, grey in headers) else 3

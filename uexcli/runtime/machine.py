@@ -1,0 +1,68 @@
+"""Devices, precision, and what a machine is."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+import torch
+
+from uexcli.errors import UexError, UsageError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def pick_device(name: str) -> torch.device:
+    """Give the device asked for; `auto` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        UsageError: no such kind of device.
+        UexError: there is none here; uex never falls back in silence.
+    """
+    kind = name.partition(":")[0]
+    if kind not in DEVICES:
+        raise UsageError(f"--device {name}: no such kind.", hint=f"Known: {', '.join(DEVICES)}.")
+    has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if kind == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if has[kind]))
+    if not has[kind]:
+        raise UexError(
+            f"--device {name}: no such device is visible.", hint="Use --device cpu, or check the driver with: uex doctor"
+        )
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name}: no such device.", hint="Write cpu, cuda or cuda:1.") from None
+    if kind == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
+        raise UexError(f"--device {name}: only {torch.cuda.device_count()} CUDA device(s) here.")
+    return device
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype | None:
+    """Give the dtype nets run in, None for float32; `auto` is bfloat16 on CUDA devices that have it."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
+    if name not in PRECISIONS:
+        raise UsageError(f"--precision {name}: unknown.", hint=f"Known: auto, {', '.join(PRECISIONS)}.")
+    return PRECISIONS[name]
+
+
+def name_of(device: torch.device) -> str:
+    """A device in words."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({os.cpu_count()} cores, {torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+
+
+def describe() -> dict[str, Any]:
+    """Versions and hardware, for reports and `uex doctor`."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "mps": torch.backends.mps.is_available(),
+    }
