@@ -134,7 +134,7 @@ class Protector:
     def protect(self, photo: images.Photo, row: int) -> np.ndarray:
         """Add a row to a photo on the 8-bit grid: uint8 (H, W, C)."""
         height, width = photo.size
-        source = _planes(photo.pixels)
+        source = planes(photo.pixels)
         delta = match_channels(self.noise.delta[row : row + 1], source.shape[1])
         changed = publish(source, stretch(delta, height, width), self.norm, self.allowed(photo))
         return changed[0].permute(1, 2, 0).contiguous().numpy()
@@ -162,7 +162,7 @@ class Protector:
                 part = target.with_name(f".{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}.tmp")
                 part.write_bytes(data)
                 part.replace(target)
-        source, published = _planes(photo.pixels), _planes(decoded.pixels)
+        source, published = planes(photo.pixels), planes(decoded.pixels)
         size, allowed = float(measure(source, published, self.norm)[0]), self.allowed(photo)
         if not self.lossy and size > allowed * (1 + SLACK):
             raise UexError(f"{sample.key}: the written file exceeds the bound ({size:.4g} > {allowed:.4g}).", hint="Please report this.")
@@ -172,7 +172,7 @@ class Protector:
         return Written(sample.key, name, photo.digest, digest, size, allowed, rms, changes, kept)
 
 
-def _planes(pixels: np.ndarray) -> Tensor:
+def planes(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
 
 
@@ -190,7 +190,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     found = samples.list_samples(registry, request.photos, labels=request.labels)
     names = release.names(found.keys, suffix)
     protector = Protector(
-        noise, norm, granularity, suffix, request.png_level, request.format in images.LOSSY, _label_rows(noise)
+        noise, norm, granularity, suffix, request.png_level, request.format in images.LOSSY, label_rows(noise)
     )
     _check_output(request.output, request.photos, found)
     chosen, left_out = _chosen(found, protector, listener)
@@ -277,7 +277,7 @@ def _suffix(request: Request) -> str:
     return images.SUFFIXES[request.format]
 
 
-def _label_rows(noise: noise_file.Noise) -> dict[str, int]:
+def label_rows(noise: noise_file.Noise) -> dict[str, int]:
     """The row of each class, where labels decide: class-wise rows are numbered as the classes are."""
     return {name: row for row, name in enumerate(noise.classes) if row < len(noise.delta)}
 

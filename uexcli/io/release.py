@@ -115,3 +115,25 @@ def digest_file(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UexError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+def pair(keys: Iterable[str], found: Iterable[str], suffix: str) -> dict[str, str]:
+    """Give each source key the released file that belongs to it, where there is one.
+
+    That is the name uex gives it, else (a release made elsewhere) the key itself, or its stem with any one suffix.
+    """
+    keys, there = list(keys), set(found)
+    wanted = names(keys, suffix)
+    stems: dict[str, list[str]] = {}
+    for name in there:
+        stems.setdefault(str(PurePosixPath(name).with_suffix("")), []).append(name)
+    pairs: dict[str, str] = {}
+    taken: set[str] = set()
+    for key in keys:
+        same_stem = stems.get(str(PurePosixPath(key).with_suffix("")), [])
+        only = same_stem[0] if len(same_stem) == 1 and wanted[key] != key + suffix else None
+        name = next((name for name in (wanted[key], key, only) if name in there), None)
+        if name is not None and name not in taken:
+            pairs[key] = name
+            taken.add(name)
+    return pairs

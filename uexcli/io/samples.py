@@ -47,10 +47,8 @@ class Labelled:
         return [sample.key for sample in self.samples]
 
     def only(self, keep: Iterable[int]) -> Labelled:
-        """The samples at these positions; the classes stay."""
-        keep = list(keep)
-        labels = tuple(self.labels[i] for i in keep) if self.labels else ()
-        return Labelled(tuple(self.samples[i] for i in keep), self.classes, labels)
+        """The samples at these positions, with the classes they have."""
+        return label([self.samples[position] for position in keep])
 
 
 def find_dataset(registry: Registry, uri: str) -> Dataset:

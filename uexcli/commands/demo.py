@@ -1,0 +1,98 @@
+"""Demo: real handwritten digits through the very same commands, and a picture of what happened."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from uexcli import api
+from uexcli.commands import apply, evaluate, fit, verify
+from uexcli.commands.listener import Listener
+from uexcli.errors import UsageError
+from uexcli.io import images, release, samples, sheet
+from uexcli.registry import load
+
+SIDE = 32  # the digits are 8 x 8; at 32 px the net has room to see them, and noise has room to work
+# Strokes span the whole range from black to white, so noise must be stronger than on photos to be learnt first.
+EPS = "16/255"
+EPOCHS = 8
+MARK = ".uex-demo"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the four commands gave, and where the picture is."""
+
+    folder: Path
+    fit: fit.Result
+    apply: apply.Result
+    evaluate: evaluate.Result
+    verify: verify.Result
+    sheet: Path
+    seconds: float
+
+
+def run(folder: Path, *, eps: str = EPS, seed: int = 0, device: str = "auto", force: bool = False, listener: Listener | None = None) -> Result:
+    """Write digits, fit, apply, evaluate, verify, and draw a contact sheet, all below `folder`."""
+    listener = listener or Listener()
+    began = time.perf_counter()
+    _prepare(folder, force=force)
+    photos, noise, out = folder / "digits", folder / "digits.noise.safetensors", folder / "release"
+    listener.say(f"writing scikit-learn's handwritten digits to {photos}")
+    write_digits(photos)
+    listener.say(f"\n$ uex fit {photos} --eps {eps} --mode classwise -o {noise}")
+    fitted = fit.run(
+        fit.Request(str(photos), output=noise, eps=eps, mode="classwise", seed=seed, device=device), listener
+    )
+    listener.say(f"\n$ uex apply {noise} {photos} -o {out}")
+    applied = apply.run(apply.Request(noise, str(photos), out), listener)
+    listener.say(f"\n$ uex eval {photos} {out} --epochs {EPOCHS}")
+    judged = evaluate.run(evaluate.Request(str(photos), str(out), epochs=EPOCHS, device=device), listener)
+    listener.say(f"\n$ uex verify {out} --source {photos}")
+    verified = verify.run(verify.Request(out, source=str(photos)), listener)
+    picture = folder / "contact-sheet.png"
+    draw_sheet(photos, out, picture)
+    return Result(folder, fitted, applied, judged, verified, picture, time.perf_counter() - began)
+
+
+def _prepare(folder: Path, *, force: bool) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / MARK).exists():
+            raise UsageError(f"{folder} exists, and is no demo of uex.", hint="Use -o for another folder.")
+        if not force:
+            raise UsageError(f"{folder} holds an earlier demo.", hint="Use --force to replace it, or -o for another folder.")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).touch()
+
+
+def write_digits(folder: Path) -> None:
+    """Write the 1,797 digits as a class folder of grey PNGs of `SIDE` px."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    members = []
+    for number, (image, label) in enumerate(zip(data.images, data.target, strict=True)):
+        small = Image.fromarray((image * (255 / 16)).round().astype(np.uint8))
+        large = np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        members.append(api.Sample(f"{label}/{number:04d}.png", str(label), array=large))
+    samples.find_dataset(load(), str(folder)).write(str(folder), members)
+
+
+def draw_sheet(photos: Path, out: Path, picture: Path) -> None:
+    """Draw one image of each class, clean, noise amplified and protected."""
+    found = samples.list_samples(load(), str(photos))
+    names = release.names(found.keys)
+    firsts = {sample.label: sample for sample in reversed(found.samples)}
+    pairs = []
+    for label in found.classes:
+        sample = firsts[label]
+        released = api.Sample(sample.key, None, path=out / names[sample.key])
+        pairs.append((images.open_photo(sample).pixels, images.open_photo(released).pixels))
+    factor = min(sheet.amplification(*pair) for pair in pairs)
+    images.write_png(picture, sheet.contact_sheet(pairs, factor))

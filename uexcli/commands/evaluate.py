@@ -1,0 +1,320 @@
+"""Evaluate: what does a net still learn from the release, compared with the same training on the clean photos?"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+import torch
+from torch import Tensor
+
+from uexcli import api
+from uexcli.commands.listener import Listener, duration
+from uexcli.core import seeding
+from uexcli.core.learnability import chance, learnability
+from uexcli.core.trial import MemoryTrial
+from uexcli.errors import UexError, UsageError
+from uexcli.io import release, samples
+from uexcli.registry import load
+from uexcli.runtime import machine
+
+HELD_OUT = 0.2
+PLAIN = "none"
+CLASSES_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compare, and how to train."""
+
+    photos: str
+    release: str
+    test: str | None = None
+    target: str = "auto"
+    against: tuple[str, ...] = ()
+    seeds: int = 1
+    epochs: int | None = None
+    size: int | None = None
+    labels: Path | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    on_error: str = "fail"
+    max_learnability: float | None = None
+
+
+@dataclass(frozen=True)
+class Side:
+    """The runs of one side of a cell, one a seed."""
+
+    runs: tuple[api.Outcome, ...]
+
+    def mean(self, what: str) -> float:
+        """The mean of `last`, `peak`, `train_accuracy` or `seconds` over seeds."""
+        return fmean(getattr(run, what) for run in self.runs)
+
+    def spread(self, what: str) -> float:
+        """The standard deviation over seeds; 0 with one."""
+        return stdev([getattr(run, what) for run in self.runs]) if len(self.runs) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Clean and protected, trained alike, under one countermeasure."""
+
+    against: str
+    clean: Side
+    protected: Side
+    learnability_last: float
+    learnability_peak: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """The cells, worst first, and what they were measured with."""
+
+    cells: tuple[Cell, ...]
+    target: str
+    epochs: int
+    seeds: int
+    size: int
+    train_images: int
+    test_images: int
+    test_source: str
+    classes: int
+    chance: float
+    device: str
+    warnings: tuple[str, ...]
+    max_learnability: float | None
+    seconds: float
+
+    @property
+    def worst(self) -> float:
+        """The highest mean peak learnability of any cell."""
+        return max(cell.learnability_peak for cell in self.cells)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gate holds; true where none was set."""
+        return self.max_learnability is None or self.worst <= self.max_learnability
+
+
+@dataclass(frozen=True)
+class Data:
+    """What both sides are trained and tested on."""
+
+    clean: Tensor
+    protected: Tensor
+    labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+    classes: tuple[str, ...]
+    test_source: str
+
+
+def run(request: Request, listener: Listener | None = None) -> Result:
+    """Train on clean and on protected images, with one recipe, and compare on clean test images.
+
+    Raises:
+        UsageError: photos without labels, unknown names, a gate that is no number in [0, 1].
+        UexError: the clean baseline is not above chance, so nothing can be said.
+    """
+    listener = listener or Listener()
+    registry = load()
+    device = machine.pick_device(request.device)
+    autocast = machine.pick_precision(request.precision, device)
+    _check(request)
+    name = ("small" if device.type == "cpu" else "resnet18") if request.target == "auto" else request.target
+    target: api.Target = registry.make(api.Target, "target", name)  # type: ignore[type-abstract]
+    measures = [(PLAIN, None)] + [
+        (spec, registry.make(api.Countermeasure, "countermeasure", spec))  # type: ignore[type-abstract]
+        for spec in dict.fromkeys(request.against)
+    ]
+    data = read(request, device, listener)
+    base = chance(data.test_labels)
+    listener.say(
+        f"{len(data.labels):,} training and {len(data.test_labels):,} test images ({data.test_source}), "
+        f"{len(data.classes)} classes, chance {base:.1%}, target {name} on {machine.name_of(device)}"
+    )
+
+    def trial(images: Tensor, seed: int, on_step: api.OnStep = lambda _: None) -> MemoryTrial:
+        return MemoryTrial(
+            images, data.labels, data.test, data.test_labels, len(data.classes), seed, request.epochs, device, autocast, on_step
+        )
+
+    runs = 2 * request.seeds * len(measures)
+    estimate = _estimate(target, trial(data.clean, 0)) * runs
+    listener.say(f"{runs} trainings; estimated time: about {duration(estimate)}")
+    began = time.perf_counter()
+    cells: list[Cell] = []
+    epochs = 0
+    for number, (spec, measure) in enumerate(measures):
+        sides: list[list[api.Outcome]] = [[], []]
+        pair = [_against(measure, images) for images in (data.clean, data.protected)]
+        for seed in range(request.seeds):
+            for side, images in enumerate(pair):
+                position = (number * request.seeds + seed) * 2 + side
+                stage = f"{('clean', 'protected')[side]}, {spec}, seed {seed}"
+
+                def on_step(p: api.Progress, position: int = position, stage: str = stage) -> None:
+                    listener.step(api.Progress(position + p.done / p.total, runs, p.note, stage))
+
+                outcome = target.evaluate(trial(images, seed, on_step))
+                epochs = len(outcome.curve)
+                sides[side].append(outcome)
+        cells.append(_cell(spec, Side(tuple(sides[0])), Side(tuple(sides[1])), base))
+    cells.sort(key=lambda cell: -cell.learnability_peak)
+    result = Result(
+        cells=tuple(cells),
+        target=name,
+        epochs=epochs,
+        seeds=request.seeds,
+        size=int(data.clean.shape[2]),
+        train_images=len(data.labels),
+        test_images=len(data.test_labels),
+        test_source=data.test_source,
+        classes=len(data.classes),
+        chance=base,
+        device=machine.name_of(device),
+        warnings=tuple(doubts(cells, base, len(data.test_labels), data)),
+        max_learnability=request.max_learnability,
+        seconds=time.perf_counter() - began,
+    )
+    for text in result.warnings:
+        listener.warn(text)
+    return result
+
+
+def _check(request: Request) -> None:
+    if request.seeds < 1:
+        raise UsageError(f"--seeds {request.seeds}: at least 1.")
+    if request.epochs is not None and request.epochs < 1:
+        raise UsageError(f"--epochs {request.epochs}: at least 1.")
+    if request.size is not None and request.size < 8:
+        raise UsageError(f"--size {request.size}: too small.", hint="Use 8 or more.")
+    if request.max_learnability is not None and not 0 <= request.max_learnability <= 1:
+        raise UsageError(f"--max-learnability {request.max_learnability}: not within 0 to 1.")
+    if request.on_error not in samples.ON_ERROR:
+        raise UsageError(f"--on-error {request.on_error}: unknown.", hint="Known: fail, skip.")
+
+
+def read(request: Request, device: torch.device, listener: Listener) -> Data:
+    """Pair photos and release, hold out test images where no test set is given, and load everything at one size."""
+    registry = load()
+    source = samples.list_samples(registry, request.photos, labels=request.labels)
+    if not source.labels:
+        raise UsageError(f"{request.photos}: no labels.", hint="Sort the photos into class folders, or give --labels FILE.csv.")
+    released = samples.find_dataset(registry, request.release).read(request.release)
+    root = Path(request.release)
+    facts = release.read_facts(root) if root.is_dir() else None
+    partner = release.pair(source.keys, [sample.key for sample in released], (facts or {}).get("suffix", ".png"))
+    by_key = {sample.key: sample for sample in released}
+    source = source.only(position for position, key in enumerate(source.keys) if key in partner)
+    if not source.samples:
+        raise UexError(f"{request.release}: none of {request.photos} is in it.", hint="Give the release made from these photos.")
+    if len(partner) < len(released):
+        listener.warn(f"{len(released) - len(partner):,} released images have no source and are not trained on")
+    common, channels = samples.survey(source, on_error=request.on_error)
+    size = request.size or (facts or {}).get("size") or (common if common is not None and common <= 96 else 64)
+
+    def get(found: samples.Labelled, stage: str) -> samples.Loaded:
+        loaded = samples.load(
+            found,
+            size,
+            channels,
+            on_error=request.on_error,
+            on_done=lambda done, total: listener.step(api.Progress(done, total, stage=stage)),
+        )
+        for lost in loaded.skipped:
+            listener.warn(f"skipped {lost.reason}")
+        return loaded
+
+    clean = get(source, "read clean")
+    pairs = [by_key[partner[key]] for key in clean.found.keys]
+    protected = get(samples.Labelled(tuple(pairs), (), ()), "read protected")
+    if protected.skipped:
+        raise UexError(f"{request.release}: {protected.skipped[0].reason}", hint="Apply again, or see: uex verify")
+    labels, classes = clean.labels.to(device), clean.found.classes
+    if len(classes) < 2:
+        raise UexError(f"{request.photos}: all images are of one class.", hint="Learnability needs two classes or more.")
+    images, written = clean.images.to(device), protected.images.to(device)
+    if request.test is None:
+        held = _held_out(clean.found)
+        kept = ~held
+        return Data(images[kept], written[kept], labels[kept], images[held], labels[held], classes, "held out")
+    test = get(samples.list_samples(registry, request.test, split="test"), "read test")
+    strangers = sorted(set(test.found.classes) - set(classes))
+    if strangers or not test.found.classes:
+        shown = ", ".join(strangers[:CLASSES_SHOWN]) or "none at all"
+        raise UexError(f"{request.test}: its classes are not those of {request.photos}: {shown}.", hint="Use the same class names.")
+    renumber = torch.tensor([classes.index(name) for name in test.found.classes])
+    return Data(images, written, labels, test.images.to(device), renumber[test.labels].to(device), classes, request.test)
+
+
+def _held_out(found: samples.Labelled) -> Tensor:
+    """Pick a fifth of each class, by a hash of the key: the same images whatever the seed. Bool `(N,)`."""
+    held = torch.zeros(len(found.samples), dtype=torch.bool)
+    for number in range(len(found.classes)):
+        mine = [position for position, label in enumerate(found.labels) if label == number]
+        mine.sort(key=lambda position: _hash(found.samples[position].key))
+        held[mine[: max(1, round(HELD_OUT * len(mine)))] if len(mine) > 1 else []] = True
+    if not bool(held.any()):
+        raise UexError("every class has a single image: none can be held out.", hint="Give --test DIR.")
+    return held
+
+
+def _hash(key: str) -> bytes:
+    return hashlib.sha256(f"held out {key}".encode("utf-8", "surrogateescape")).digest()
+
+
+def _against(measure: api.Countermeasure | None, images: Tensor) -> Tensor:
+    """Apply a countermeasure; clean and protected images see the same random numbers."""
+    return images if measure is None else measure.apply(images, seeding.generator(0, f"against {measure.name}"))
+
+
+def _estimate(target: api.Target, trial: MemoryTrial) -> float:
+    """Time one epoch on a few images and multiply by the target's work; seconds for one training."""
+    few = torch.arange(min(256, len(trial.train_images)), device=trial.device)
+    probe = MemoryTrial(
+        trial.train_images[few], trial.train_labels[few], trial.test_images[:32], trial.test_labels[:32],
+        trial.num_classes, 0, 1, trial.device, trial.autocast,
+    )  # fmt: skip
+    target.evaluate(probe)  # the first run pays for start-up
+    began = time.perf_counter()
+    target.evaluate(probe)
+    each = (time.perf_counter() - began) / max(1.0, target.work(probe))
+    tests = 0.3 * len(trial.test_images) * target.work(trial) / max(1, len(trial.train_images))
+    return each * (target.work(trial) + tests)
+
+
+def _cell(spec: str, clean: Side, protected: Side, base: float) -> Cell:
+    for what in ("last", "peak"):
+        if clean.mean(what) <= base:
+            raise UexError(
+                f"under '{spec}' the clean baseline reaches {clean.mean(what):.1%}, not above chance ({base:.1%}): nothing can be said.",
+                hint="Train longer (--epochs), or on more images.",
+            )
+    last, peak = (learnability(protected.mean(what), clean.mean(what), base) for what in ("last", "peak"))
+    return Cell(spec, clean, protected, last, peak)
+
+
+def doubts(cells: Sequence[Cell], base: float, tests: int, data: Data) -> list[str]:
+    """Look for the ways in which the result may be wrong."""
+    found = []
+    if torch.equal(data.clean, data.protected):
+        found.append("clean and protected images are the same at this size: there is no noise to measure")
+    for cell in cells:
+        noise = 2 * (cell.clean.mean("last") * (1 - cell.clean.mean("last")) / tests) ** 0.5
+        if cell.clean.mean("last") < base + noise:
+            found.append(f"under '{cell.against}' the clean baseline is within the uncertainty of chance; train longer")
+        if cell.protected.mean("train_accuracy") < 0.9:
+            found.append(
+                f"under '{cell.against}' the target fits only {cell.protected.mean('train_accuracy'):.1%} of the protected "
+                "training images: it may not have been trained long enough to tell"
+            )
+    if tests < 100:
+        found.append(f"only {tests} test images: accuracies are uncertain by about {100 / tests**0.5:.0f} points")
+    return found

@@ -1,0 +1,82 @@
+"""Preview: one photo clean, its noise amplified, and protected, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+from uexcli import api
+from uexcli.commands import apply
+from uexcli.core.quality import psnr, ssim
+from uexcli.errors import UsageError
+from uexcli.io import images, noise_file, sheet
+from uexcli.registry import load
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which noise on which photo; `root` is the folder the key is relative to, guessed where it is not given."""
+
+    noise: Path
+    photo: Path
+    output: Path
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """How visible it is."""
+
+    output: Path
+    key: str
+    fitted: bool
+    psnr: float
+    ssim: float
+    levels: int
+    amplified: float
+
+
+def run(request: Request) -> Result:
+    """Write the picture.
+
+    Raises:
+        UsageError: there is no such photo, or the output exists.
+        UexError: the noise has no row for this photo.
+    """
+    if not request.photo.is_file():
+        raise UsageError(f"{request.photo}: no such photo.")
+    if request.output.exists() and not request.force:
+        raise UsageError(f"{request.output} exists.", hint="Use -o for another name, or --force to replace it.")
+    noise = noise_file.read(request.noise)
+    norm, granularity = apply.parts(load(), noise)
+    protector = apply.Protector(noise, norm, granularity, ".png", 1, False, apply.label_rows(noise))
+    sample = _sample(request.photo, noise)
+    photo = images.open_photo(sample)
+    protected = protector.protect(photo, protector.row(sample, photo))
+    factor = sheet.amplification(photo.pixels, protected)
+    images.write_png(request.output, sheet.side_by_side(photo.pixels, protected, factor))
+    before, after = apply.planes(photo.pixels), apply.planes(protected)
+    change = after.float() - before.float()
+    return Result(
+        output=request.output,
+        key=sample.key,
+        fitted=sample.key in protector.fitted,
+        psnr=psnr(float(change.square().mean().sqrt())),
+        ssim=float(ssim(before.float() / 255, after.float() / 255)[0]),
+        levels=int(change.abs().max()),
+        amplified=factor,
+    )
+
+
+def _sample(path: Path, noise: noise_file.Noise) -> api.Sample:
+    """Find the key a photo was fitted under: the longest end of its path that is one; else its class and name."""
+    parts = path.resolve().parts
+    known = set(noise.keys)
+    for length in range(len(parts), 0, -1):
+        key = "/".join(parts[-length:])
+        if key in known:
+            return api.Sample(key, parts[-2] if length > 1 else None, path=path)
+    return api.Sample(path.name, path.resolve().parent.name, path=path)
+
+

@@ -1,0 +1,391 @@
+"""Verify: is a release bounded, complete and intact? Needs no GPU, no noise file, and for strangers' releases no uex files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uexcli import api
+from uexcli.commands.listener import Listener
+from uexcli.core.pixels import SLACK, measure
+from uexcli.core.quality import psnr, ssim
+from uexcli.errors import Exit, UexError, UsageError
+from uexcli.io import images, release, samples
+from uexcli.registry import Registry, load
+
+SCHEMA = "uex.verify/1"
+LEAK_SHARE = 0.25  # of the usual change: closer to a source than this is no protected image
+LEAK_RMS = 0.806  # levels, PSNR 50 dB
+THUMBNAIL = 16
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to verify, against what."""
+
+    release: Path
+    source: str | None = None
+    eps: str | None = None
+    norm: str | None = None
+    size: int | None = None
+    allow_missing: bool = False
+    fast: bool = False
+    jobs: int | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong."""
+
+    code: str
+    path: str
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was measured of one released image."""
+
+    name: str
+    findings: tuple[Finding, ...]
+    size: float | None = None  # of the change, in the norm's units
+    allowed: float | None = None
+    levels: int | None = None  # the largest change of any value
+    rms: float | None = None
+    ssim: float | None = None
+    suspicious: bool = False  # may be a clean copy of some other source
+
+
+@dataclass(frozen=True)
+class Result:
+    """The verdict."""
+
+    release: str
+    findings: tuple[Finding, ...]
+    sources: int | None
+    images: int
+    decoded: int
+    norm: str | None
+    eps: str | None
+    largest_share: float | None  # of the bound
+    most_levels: int | None
+    psnr: dict[str, float] | None
+    ssim: dict[str, float] | None
+    checks: dict[str, str] = field(default_factory=dict)  # what was looked at, and how it came out
+
+    @property
+    def exit(self) -> Exit:
+        """Exit 0 or 1."""
+        return Exit.FAILED if self.findings else Exit.OK
+
+
+def run(request: Request, listener: Listener | None = None) -> Result:
+    """Check every file of a release.
+
+    Raises:
+        UsageError: a path is missing, or no bound is known.
+        UexError: it cannot be checked at all (no images, a damaged manifest, an unreadable source).
+    """
+    listener = listener or Listener()
+    registry = load()
+    root = request.release
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such folder.", hint="Give the folder of a release.")
+    facts = release.read_facts(root) or {}
+    there = release.files(root)
+    pictures = [name for name in there if Path(name).suffix.lower() in _extensions()]
+    findings: list[Finding] = []
+    checks: dict[str, str] = {}
+    if not pictures and request.source is None:
+        raise UexError(f"{root}: no image in this release.")
+    findings += _checksums(root, there, checks, request, listener)
+    bound = _bound(request, facts, registry) if request.source is not None else None
+    if request.source is None:
+        checks["bound"] = "not checked: give --source"
+        checks["coverage"] = "not checked: give --source"
+        if not request.fast:
+            findings += _decodes(root, pictures, request, listener)
+        return _result(request, findings, None, pictures, [], bound, checks)
+
+    found = samples.list_samples(registry, request.source)
+    _apart(root, found)
+    pairs = release.pair(found.keys, pictures, facts.get("suffix", ".png"))
+    findings += _coverage(found, pairs, pictures, there, facts, request)
+    checks["coverage"] = f"{len(pairs):,} of {len(found.samples):,} sources have a released image"
+    by_key = {sample.key: sample for sample in found.samples}
+    checked: list[Checked] = []
+    if not request.fast:
+        assert bound is not None
+        changes = {item["path"] for item in facts.get("mode_changes", []) if isinstance(item, dict)}
+        work = [(by_key[key], name) for key, name in pairs.items()]
+
+        def one(item: tuple[api.Sample, str]) -> Checked:
+            return _check(root, *item, bound, changes)
+
+        for done, result in enumerate(samples.parallel(one, work, request.jobs), 1):
+            checked.append(result)
+            listener.step(api.Progress(done, len(work), stage="decode"))
+        usual = _usual_rms(checked, facts)
+        findings += [finding for item in checked for finding in item.findings]
+        findings += _leaks(root, found, pictures, pairs, checked, usual, listener)
+        checks["leaks"] = "every released image was compared with its source; odd ones with every source"
+    else:
+        checks["bound"] = "not checked: --fast decodes nothing"
+    return _result(request, findings, len(found.samples), pictures, checked, bound, checks)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The bound a release promises."""
+
+    norm: api.Norm
+    eps: float
+    text: str
+    size: int | None  # the side it is stated at; None: at each photo's own
+
+    def at(self, height: int, width: int) -> float:
+        """The bound for an image of this size."""
+        fitted = (self.size, self.size) if self.size else (height, width)
+        return self.norm.rescale(self.eps, fitted, (height, width))
+
+
+def _bound(request: Request, facts: Mapping[str, Any], registry: Registry) -> Bound:
+    stated = facts.get("norm") if isinstance(facts.get("norm"), dict) else {}
+    name = request.norm or (stated or {}).get("name") or "linf"
+    options = (stated or {}).get("options", {}) if name == (stated or {}).get("name") else {}
+    try:
+        norm = registry.find("norm", name).cls(**options)
+    except TypeError:
+        raise UexError(f"{release.FACTS}: norm '{name}' does not take the options {options}.") from None
+    assert isinstance(norm, api.Norm)
+    text = request.eps or facts.get("eps_text")
+    if text is None and "eps" not in facts:
+        raise UsageError(f"{request.release}: the bound is not known.", hint="Say it with --eps 8/255.")
+    eps = norm.parse(str(text)) if text is not None else float(facts["eps"])
+    return Bound(norm, eps, str(text or eps), request.size or facts.get("size"))
+
+
+def _extensions() -> frozenset[str]:
+    from uexcli.builtin.datasets.folder import EXTENSIONS
+
+    return EXTENSIONS
+
+
+def _apart(root: Path, found: samples.Labelled) -> None:
+    target = root.resolve()
+    for sample in found.samples[:1]:
+        if sample.path is not None and target in sample.path.resolve().parents:
+            raise UsageError(f"--source lies inside {root}.", hint="Give the folder of the original photos.")
+
+
+def _checksums(
+    root: Path, there: Sequence[str], checks: dict[str, str], request: Request, listener: Listener
+) -> Iterator[Finding]:
+    """Compare every file with SHA256SUMS, where there is one."""
+    path = root / release.SUMS
+    if not path.is_file():
+        checks["checksums"] = f"no {release.SUMS}"
+        if (root / release.FACTS).is_file():
+            yield Finding("checksum", release.SUMS, "a list of checksums", "missing")
+        return
+    sums = release.read_sums(path)
+    members = [*there, release.FACTS] if (root / release.FACTS).is_file() else list(there)
+    for name in sorted(set(sums) - set(members)):
+        yield Finding("missing", name, f"listed in {release.SUMS}", "no such file")
+    for name in sorted(set(members) - set(sums)):
+        yield Finding("unlisted", name, f"a line in {release.SUMS}", "none")
+    if request.fast:
+        checks["checksums"] = "names only: --fast reads no file"
+        return
+    listed = sorted(set(sums) & set(members))
+    digests = samples.parallel(lambda name: release.digest_file(root / name), listed, request.jobs)
+    wrong = 0
+    for done, (name, digest) in enumerate(zip(listed, digests, strict=True), 1):
+        listener.step(api.Progress(done, len(listed), stage="checksums"))
+        if digest != sums[name]:
+            wrong += 1
+            yield Finding("checksum", name, sums[name][:12], digest[:12])
+    checks["checksums"] = f"{len(listed) - wrong:,} of {len(listed):,} match {release.SUMS}"
+
+
+def _decodes(root: Path, pictures: Sequence[str], request: Request, listener: Listener) -> Iterator[Finding]:
+    def one(name: str) -> str | None:
+        try:
+            images.open_photo(api.Sample(name, None, path=root / name))
+        except UexError as error:
+            return error.message
+        return None
+
+    for done, (name, wrong) in enumerate(zip(pictures, samples.parallel(one, pictures, request.jobs), strict=True), 1):
+        listener.step(api.Progress(done, len(pictures), stage="decode"))
+        if wrong:
+            yield Finding("unreadable", name, "an image", wrong)
+
+
+def _coverage(
+    found: samples.Labelled,
+    pairs: Mapping[str, str],
+    pictures: Sequence[str],
+    there: Sequence[str],
+    facts: Mapping[str, Any],
+    request: Request,
+) -> Iterator[Finding]:
+    """Sources without a released image, and released files without a source."""
+    allowed = {item["path"] for item in facts.get("skipped", []) if isinstance(item, dict)} if request.allow_missing else set()
+    wanted = release.names(found.keys, facts.get("suffix", ".png"))
+    for key in found.keys:
+        if key not in pairs and key not in allowed:
+            yield Finding("missing", wanted[key], f"the protected image of {key}", "no such file")
+    for name in sorted(set(pictures) - set(pairs.values())):
+        yield Finding("unexpected", name, "a source of this name", "none")
+    for name in sorted(set(there) - set(pictures)):
+        yield Finding("unexpected", name, "images only", "another file")
+
+
+def _check(root: Path, sample: api.Sample, name: str, bound: Bound, mode_changes: set[str]) -> Checked:
+    """Decode one pair and compare: size, mode, orientation, alpha, profile, bound, leak."""
+    source = images.open_photo(sample)
+    try:
+        published = images.open_photo(api.Sample(name, None, path=root / name))
+    except UexError as error:
+        return Checked(name, (Finding("unreadable", name, "an image", error.message),))
+    found: list[Finding] = []
+    if source.size != published.size:
+        turned = source.size == published.size[::-1]
+        shown = [f"{width}x{height}" for height, width in (source.size, published.size)]
+        found.append(Finding("orientation" if turned else "changed-size", name, shown[0], shown[1]))
+        return Checked(name, tuple(found), suspicious=True)
+    if source.pixels.shape != published.pixels.shape:
+        found.append(Finding("changed-mode", name, source.mode, published.mode))
+        return Checked(name, tuple(found), suspicious=True)
+    if not _same_alpha(source, published) and name not in mode_changes:
+        found.append(Finding("changed-alpha", name, "the source's alpha", "another"))
+    if source.icc != published.icc:
+        found.append(Finding("changed-profile", name, "the source's ICC profile", "another, or none"))
+    before, after = _planes(source), _planes(published)
+    size, allowed = float(measure(before, after, bound.norm)[0]), bound.at(*source.size)
+    change = after.short() - before.short()
+    levels = int(change.abs().max())
+    over = size > allowed * (1 + SLACK)
+    if over:
+        limit = bound.norm.levels(bound.eps)
+        expected = f"at most {limit} levels" if limit is not None else f"{bound.norm.name} <= {allowed:.4g}"
+        actual = f"{levels} levels, at {int((change.abs() > limit).sum())} values" if limit is not None else f"{size:.4g}"
+        found.append(Finding("over-bound", name, expected, actual))
+    rms = float(change.float().square().mean().sqrt())
+    similar = float(ssim(before.float() / 255, after.float() / 255)[0])
+    return Checked(name, tuple(found), size, allowed, levels, rms, similar, suspicious=over)
+
+
+def _planes(photo: images.Photo) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(photo.pixels.transpose(2, 0, 1)))[None]
+
+
+def _same_alpha(source: images.Photo, published: images.Photo) -> bool:
+    if source.alpha is None or published.alpha is None:
+        return source.alpha is published.alpha
+    return bool(np.array_equal(source.alpha, published.alpha))
+
+
+def _usual_rms(checked: Sequence[Checked], facts: Mapping[str, Any]) -> float:
+    """How much an image of this release usually changes, in levels."""
+    stated = facts.get("rms_levels")
+    if isinstance(stated, (int, float)) and stated > 0:
+        return float(stated)
+    changes = [item.rms for item in checked if item.rms]
+    return median(changes) if changes else 0.0
+
+
+def _leaks(
+    root: Path,
+    found: samples.Labelled,
+    pictures: Sequence[str],
+    pairs: Mapping[str, str],
+    checked: Sequence[Checked],
+    usual: float,
+    listener: Listener,
+) -> Iterator[Finding]:
+    """Find released images that are (nearly) clean: paired ones by their own source, odd ones by every source.
+
+    Nearly means: changed by less than a quarter of what is usual here, or by less than a PSNR of 50 dB, where the
+    release's own noise is clearly stronger than that.
+    """
+    limit = max(LEAK_SHARE * usual, min(LEAK_RMS, usual / 2))
+    for item in checked:
+        if item.rms is not None and item.rms <= limit:
+            yield Finding("leak", item.name, f"a change of about {usual:.2f} levels", f"RMS {item.rms:.2f}: its source is clean here")
+    odd = [item.name for item in checked if item.suspicious] + sorted(set(pictures) - set(pairs.values()))
+    if not odd:
+        return
+    thumbs, known = _thumbnails(found.samples, listener)
+    for name in odd:
+        try:
+            photo = images.open_photo(api.Sample(name, None, path=root / name))
+        except UexError as error:
+            yield Finding("unreadable", name, "an image", error.message)
+            continue
+        distance = (thumbs - torch.from_numpy(_thumbnail(photo))).abs().mean((1, 2))
+        for index in distance.argsort()[:5].tolist():
+            source = images.open_photo(known[index])
+            rms = _distance(source, photo)
+            if rms is not None and rms <= limit:
+                yield Finding("leak", name, "protected images only", f"a clean copy of {known[index].key} (RMS {rms:.2f})")
+                break
+
+
+def _thumbnails(members: Sequence[api.Sample], listener: Listener) -> tuple[Tensor, list[api.Sample]]:
+    bank = []
+    for done, thumb in enumerate(samples.parallel(lambda sample: _thumbnail(images.open_photo(sample)), members), 1):
+        bank.append(torch.from_numpy(thumb))
+        listener.step(api.Progress(done, len(members), stage="compare with every source"))
+    return torch.stack(bank), list(members)
+
+
+def _thumbnail(photo: images.Photo) -> np.ndarray:
+    return images.squash(photo, THUMBNAIL, 1)[0].astype(np.float32)
+
+
+def _distance(source: images.Photo, other: images.Photo) -> float | None:
+    """The RMS difference in levels, where the two can be compared pixel by pixel."""
+    if source.pixels.shape != other.pixels.shape:
+        return None
+    return float(np.sqrt(np.mean((source.pixels.astype(np.float32) - other.pixels.astype(np.float32)) ** 2)))
+
+
+def _result(
+    request: Request,
+    findings: Sequence[Finding],
+    sources: int | None,
+    pictures: Sequence[str],
+    checked: Sequence[Checked],
+    bound: Bound | None,
+    checks: dict[str, str],
+) -> Result:
+    shares = [item.size / item.allowed for item in checked if item.size is not None and item.allowed]
+    levels = [item.levels for item in checked if item.levels is not None]
+    noise = [psnr(item.rms) for item in checked if item.rms]
+    similar = [item.ssim for item in checked if item.ssim is not None and item.ssim == item.ssim]  # noqa: PLR0124
+    if shares:
+        checks["bound"] = f"{sum(share <= 1 + SLACK for share in shares):,} of {len(shares):,} images are within it"
+    return Result(
+        release=str(request.release),
+        findings=tuple(sorted(findings, key=lambda f: (f.path, f.code))),
+        sources=sources,
+        images=len(pictures),
+        decoded=len(checked),
+        norm=bound.norm.name if bound else None,
+        eps=bound.text if bound else None,
+        largest_share=max(shares) if shares else None,
+        most_levels=max(levels) if levels else None,
+        psnr={"min": min(noise), "median": median(noise)} if noise else None,
+        ssim={"min": min(similar), "median": median(similar)} if similar else None,
+        checks=checks,
+    )

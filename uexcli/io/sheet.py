@@ -1,0 +1,64 @@
+"""Pictures for people: clean, noise amplified, protected. As secret as the noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+GAP = 8
+TITLE = 22
+TITLES = ("clean", "noise x{:.0f}", "protected")
+PAPER, INK = (250, 250, 250), (30, 30, 30)
+
+
+def amplification(clean: np.ndarray, protected: np.ndarray) -> float:
+    """How much the noise must be multiplied for its largest value to span half the range."""
+    most = int(np.abs(protected.astype(np.int16) - clean.astype(np.int16)).max())
+    return 127 / most if most else 1.0
+
+
+def noise_picture(clean: np.ndarray, protected: np.ndarray, factor: float) -> np.ndarray:
+    """The noise around middle grey, uint8 (H, W, C)."""
+    change = protected.astype(np.float32) - clean.astype(np.float32)
+    return np.clip(np.round(128 + factor * change), 0, 255).astype(np.uint8)
+
+
+def side_by_side(clean: np.ndarray, protected: np.ndarray, factor: float) -> np.ndarray:
+    """Clean, amplified noise, protected, with titles: uint8 (H, W, 3)."""
+    return contact_sheet([(clean, protected)], factor, side=max(160, min(640, max(clean.shape[:2]))))
+
+
+def contact_sheet(pairs: Sequence[tuple[np.ndarray, np.ndarray]], factor: float, *, side: int = 96) -> np.ndarray:
+    """One column per (clean, protected) pair and three rows, or for a single pair one row: uint8 (H, W, 3)."""
+    panels = [(clean, noise_picture(clean, protected, factor), protected) for clean, protected in pairs]
+    titles = [title.format(factor) for title in TITLES]
+    if len(pairs) == 1:
+        tiles = [_tile(panel, side) for panel in panels[0]]
+        width = sum(tile.width for tile in tiles) + GAP * 4
+        page = Image.new("RGB", (width, tiles[0].height + TITLE + GAP * 2), PAPER)
+        left = GAP
+        for tile, title in zip(tiles, titles, strict=True):
+            _write(page, (left, GAP // 2), title)
+            page.paste(tile, (left, TITLE + GAP))
+            left += tile.width + GAP
+        return np.asarray(page)
+    page = Image.new("RGB", (len(pairs) * (side + GAP) + GAP, 3 * (side + TITLE + GAP) + GAP), PAPER)
+    for row, title in enumerate(titles):
+        top = GAP + row * (side + TITLE + GAP)
+        _write(page, (GAP, top), title)
+        for column, panel in enumerate(panels):
+            page.paste(_tile(panel[row], side), (GAP + column * (side + GAP), top + TITLE))
+    return np.asarray(page)
+
+
+def _tile(pixels: np.ndarray, side: int) -> Image.Image:
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("RGB")
+    scale = side / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+
+
+def _write(page: Image.Image, place: tuple[int, int], text: str) -> None:
+    ImageDraw.Draw(page).text(place, text, fill=INK, font=ImageFont.load_default(14))
