@@ -236,7 +236,9 @@ class Problem(ABC):
         """Build the surrogate, freshly initialised from the seed, on the device."""
 
     @abstractmethod
-    def trainer(self, model: nn.Module, *, lr: float, momentum: float, decay: float, clip: float, augment: bool) -> Trainer:
+    def trainer(
+        self, model: nn.Module, *, lr: float, momentum: float, decay: float, clip: float, augment: bool
+    ) -> Trainer:
         """Make an SGD trainer of `model`; `augment` crops and flips the batches."""
 
     @abstractmethod

@@ -123,7 +123,9 @@ class Registry:
         values = arguments.split(",") if arguments else []
         if len(values) > len(fields):
             raise UsageError(f"{kind} '{spec}': it takes {len(fields)} value(s): {', '.join(fields) or 'none'}.")
-        given = {key: convert(value, fields[key], f"{kind} '{spec}'") for key, value in zip(fields, values, strict=False)}
+        given = {
+            key: convert(value, fields[key], f"{kind} '{spec}'") for key, value in zip(fields, values, strict=False)
+        }
         return cast(P, build(cls, given, f"{kind} '{spec}'"))
 
 
@@ -224,4 +226,3 @@ def load() -> Registry:
         name = point.name if dist is None or dist.name == "uexcli" else dist.name
         registry.add(module, name, dist.version if dist is not None else "unknown")
     return registry
-

@@ -159,13 +159,18 @@ class Protector:
         if not kept:
             with atomic.told(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                part = target.with_name(f".{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}.tmp")
+                part = target.with_name(
+                    f".{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}.tmp"
+                )
                 part.write_bytes(data)
                 part.replace(target)
         source, published = planes(photo.pixels), planes(decoded.pixels)
         size, allowed = float(measure(source, published, self.norm)[0]), self.allowed(photo)
         if not self.lossy and size > allowed * (1 + SLACK):
-            raise UexError(f"{sample.key}: the written file exceeds the bound ({size:.4g} > {allowed:.4g}).", hint="Please report this.")
+            raise UexError(
+                f"{sample.key}: the written file exceeds the bound ({size:.4g} > {allowed:.4g}).",
+                hint="Please report this.",
+            )
         rms = float((published.float() - source.float()).square().mean().sqrt())
         digest = hashlib.sha256(data).hexdigest()
         changes = (*photo.changes, *(["alpha dropped"] if photo.alpha is not None and decoded.alpha is None else []))
@@ -206,11 +211,13 @@ def run(request: Request, listener: Listener | None = None) -> Result:
             return Result(request.output, written=0, already=True, receipt=receipt)
         if not request.force:
             raise UsageError(
-                f"{request.output} exists, and is not this release.", hint="Use -o for another folder, or --force to replace it."
+                f"{request.output} exists, and is not this release.",
+                hint="Use -o for another folder, or --force to replace it.",
             )
         if release.read_facts(request.output) is None:
             raise UsageError(
-                f"{request.output} is no uex release; --force would delete what is in it.", hint="Use -o for another folder."
+                f"{request.output} is no uex release; --force would delete what is in it.",
+                hint="Use -o for another folder.",
             )
     if not chosen:
         raise UexError(
@@ -259,9 +266,15 @@ def parts(registry: Registry, noise: noise_file.Noise) -> tuple[api.Norm, api.Gr
         try:
             made.append(registry.find(kind, described["name"]).cls(**described.get("options", {})))
         except UexError as error:
-            raise UexError(f"the noise file needs the {kind} '{described['name']}', which is not installed.", hint=f"It came from {described.get('from')}.") from error
+            raise UexError(
+                f"the noise file needs the {kind} '{described['name']}', which is not installed.",
+                hint=f"It came from {described.get('from')}.",
+            ) from error
         except (TypeError, ValueError):
-            raise UexError(f"the {kind} '{described['name']}' here does not take the noise file's options.", hint=f"Use {described.get('from')}.") from None
+            raise UexError(
+                f"the {kind} '{described['name']}' here does not take the noise file's options.",
+                hint=f"Use {described.get('from')}.",
+            ) from None
     return cast(api.Norm, made[0]), cast(api.Granularity, made[1])
 
 
@@ -270,7 +283,8 @@ def _suffix(request: Request) -> str:
         raise UsageError(f"--format {request.format}: unknown.", hint=f"Known: {', '.join(images.SUFFIXES)}.")
     if request.format in images.LOSSY and not request.allow_lossy:
         raise UsageError(
-            f"--format {request.format} is lossy and breaks the bound.", hint="Add --allow-lossy to write and measure it all the same."
+            f"--format {request.format} is lossy and breaks the bound.",
+            hint="Add --allow-lossy to write and measure it all the same.",
         )
     if not 0 <= request.png_level <= 9:
         raise UsageError(f"--png-level {request.png_level}: not within 0 to 9.")
@@ -289,10 +303,14 @@ def _check_output(output: Path, photos: str, found: samples.Labelled) -> None:
         return
     source, target = Path(photos.removeprefix("folder:")).resolve(), output.resolve()
     if target == source or source in target.parents or target in source.parents:
-        raise UsageError(f"-o {output} lies in or around {photos}.", hint="Write the release beside the photos, never among them.")
+        raise UsageError(
+            f"-o {output} lies in or around {photos}.", hint="Write the release beside the photos, never among them."
+        )
 
 
-def _chosen(found: samples.Labelled, protector: Protector, listener: Listener) -> tuple[list[api.Sample], list[samples.Skipped]]:
+def _chosen(
+    found: samples.Labelled, protector: Protector, listener: Listener
+) -> tuple[list[api.Sample], list[samples.Skipped]]:
     """The samples to protect: all, but for a fit with --limit only the ones it fitted."""
     noise = protector.noise
     missing = len(noise.keys) - sum(key in protector.fitted for key in found.keys)
@@ -346,7 +364,9 @@ def _open_partial(partial: Path, job: Mapping[str, Any], request: Request) -> No
                 return
             if not request.force:
                 hint = "Add --resume to go on, or --force to start afresh." if same else "Remove it, or use --force."
-                raise UsageError(f"{partial} is left from an interrupted run{'' if same else ' of another job'}.", hint=hint)
+                raise UsageError(
+                    f"{partial} is left from an interrupted run{'' if same else ' of another job'}.", hint=hint
+                )
             if not mark.exists() and not _is_empty(partial):
                 raise UsageError(f"{partial} is not uex's; --force would delete what is in it.", hint="Move it away.")
             shutil.rmtree(partial)

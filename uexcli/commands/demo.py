@@ -36,7 +36,15 @@ class Result:
     seconds: float
 
 
-def run(folder: Path, *, eps: str = EPS, seed: int = 0, device: str = "auto", force: bool = False, listener: Listener | None = None) -> Result:
+def run(
+    folder: Path,
+    *,
+    eps: str = EPS,
+    seed: int = 0,
+    device: str = "auto",
+    force: bool = False,
+    listener: Listener | None = None,
+) -> Result:
     """Write digits, fit, apply, evaluate, verify, and draw a contact sheet, all below `folder`."""
     listener = listener or Listener()
     began = time.perf_counter()
@@ -64,7 +72,9 @@ def _prepare(folder: Path, *, force: bool) -> None:
         if not (folder / MARK).exists():
             raise UsageError(f"{folder} exists, and is no demo of uex.", hint="Use -o for another folder.")
         if not force:
-            raise UsageError(f"{folder} holds an earlier demo.", hint="Use --force to replace it, or -o for another folder.")
+            raise UsageError(
+                f"{folder} holds an earlier demo.", hint="Use --force to replace it, or -o for another folder."
+            )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).touch()

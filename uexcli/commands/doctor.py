@@ -57,7 +57,9 @@ def run(folder: Path) -> Result:
     checks.append(Check("plugins", "ok", ", ".join(f"{count} {plural}" for plural, count in names.items())))
     checks += [Check(f"plugin {broken.plugin}", "bad", broken.reason) for broken in registry.broken]
     free = shutil.disk_usage(folder).free
-    checks.append(Check("disk", "ok" if free > LOW_SPACE else "warn", f"{free / 2**30:.1f} GiB free in {folder.resolve()}"))
+    checks.append(
+        Check("disk", "ok" if free > LOW_SPACE else "warn", f"{free / 2**30:.1f} GiB free in {folder.resolve()}")
+    )
     return Result(tuple(checks), found)
 
 

@@ -142,7 +142,16 @@ def run(request: Request, listener: Listener | None = None) -> Result:
 
     def trial(images: Tensor, seed: int, on_step: api.OnStep = lambda _: None) -> MemoryTrial:
         return MemoryTrial(
-            images, data.labels, data.test, data.test_labels, len(data.classes), seed, request.epochs, device, autocast, on_step
+            images,
+            data.labels,
+            data.test,
+            data.test_labels,
+            len(data.classes),
+            seed,
+            request.epochs,
+            device,
+            autocast,
+            on_step,
         )
 
     runs = 2 * request.seeds * len(measures)
@@ -206,7 +215,9 @@ def read(request: Request, device: torch.device, listener: Listener) -> Data:
     registry = load()
     source = samples.list_samples(registry, request.photos, labels=request.labels)
     if not source.labels:
-        raise UsageError(f"{request.photos}: no labels.", hint="Sort the photos into class folders, or give --labels FILE.csv.")
+        raise UsageError(
+            f"{request.photos}: no labels.", hint="Sort the photos into class folders, or give --labels FILE.csv."
+        )
     released = samples.find_dataset(registry, request.release).read(request.release)
     root = Path(request.release)
     facts = release.read_facts(root) if root.is_dir() else None
@@ -214,7 +225,9 @@ def read(request: Request, device: torch.device, listener: Listener) -> Data:
     by_key = {sample.key: sample for sample in released}
     source = source.only(position for position, key in enumerate(source.keys) if key in partner)
     if not source.samples:
-        raise UexError(f"{request.release}: none of {request.photos} is in it.", hint="Give the release made from these photos.")
+        raise UexError(
+            f"{request.release}: none of {request.photos} is in it.", hint="Give the release made from these photos."
+        )
     if len(partner) < len(released):
         listener.warn(f"{len(released) - len(partner):,} released images have no source and are not trained on")
     common, channels = samples.survey(source, on_error=request.on_error)
@@ -239,7 +252,9 @@ def read(request: Request, device: torch.device, listener: Listener) -> Data:
         raise UexError(f"{request.release}: {protected.skipped[0].reason}", hint="Apply again, or see: uex verify")
     labels, classes = clean.labels.to(device), clean.found.classes
     if len(classes) < 2:
-        raise UexError(f"{request.photos}: all images are of one class.", hint="Learnability needs two classes or more.")
+        raise UexError(
+            f"{request.photos}: all images are of one class.", hint="Learnability needs two classes or more."
+        )
     images, written = clean.images.to(device), protected.images.to(device)
     if request.test is None:
         held = _held_out(clean.found)
@@ -249,9 +264,13 @@ def read(request: Request, device: torch.device, listener: Listener) -> Data:
     strangers = sorted(set(test.found.classes) - set(classes))
     if strangers or not test.found.classes:
         shown = ", ".join(strangers[:CLASSES_SHOWN]) or "none at all"
-        raise UexError(f"{request.test}: its classes are not those of {request.photos}: {shown}.", hint="Use the same class names.")
+        raise UexError(
+            f"{request.test}: its classes are not those of {request.photos}: {shown}.", hint="Use the same class names."
+        )
     renumber = torch.tensor([classes.index(name) for name in test.found.classes])
-    return Data(images, written, labels, test.images.to(device), renumber[test.labels].to(device), classes, request.test)
+    return Data(
+        images, written, labels, test.images.to(device), renumber[test.labels].to(device), classes, request.test
+    )
 
 
 def _held_out(found: samples.Labelled) -> Tensor:

@@ -150,7 +150,9 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         listener.warn(f"skipped {lost.reason}")
     print_ = noise_file.fingerprint(loaded.found.keys, loaded.digests)
     if existing is not None and existing.header["dataset"].get("fingerprint") != print_:
-        raise UsageError(f"{output} was fitted on other photos.", hint="Use -o for another name, or --force to replace it.")
+        raise UsageError(
+            f"{output} was fitted on other photos.", hint="Use -o for another name, or --force to replace it."
+        )
     seed = existing.header["seed"] if existing else request.seed if request.seed is not None else secrets.randbits(48)
 
     labels, label_source = _labels(loaded, seed)
@@ -288,7 +290,9 @@ def check_existing(output: Path, recipe: Mapping[str, Any], eps: float, request:
     try:
         noise = noise_file.read(output)
     except UexError as error:
-        raise UsageError(f"{output} exists, and is no noise file that could be kept ({error.message}).", hint=hint) from None
+        raise UsageError(
+            f"{output} exists, and is no noise file that could be kept ({error.message}).", hint=hint
+        ) from None
     same_seed = request.seed is None or request.seed == noise.header["seed"]
     if noise.recipe != recipe or noise.eps != eps or not same_seed:
         raise UsageError(f"{output} exists, with another recipe.", hint=hint)
@@ -323,7 +327,12 @@ def make_problem(
 
     rows = parts.granularity.rows(labels, features, seeding.generator(seed, "rows"))
     num_rows = int(rows.max()) + 1
-    if rows.shape != labels.shape or rows.dtype != torch.int64 or len(rows.unique()) != num_rows or int(rows.min()) != 0:
+    if (
+        rows.shape != labels.shape
+        or rows.dtype != torch.int64
+        or len(rows.unique()) != num_rows
+        or int(rows.min()) != 0
+    ):
         raise UexError(f"granularity '{parts.granularity.name}' gave rows that are not dense int64 from 0.")
     memory = parts.granularity.memory(rows, features)
     surrogate = parts.surrogate
@@ -369,7 +378,9 @@ def _announce(plan: Plan, listener: Listener) -> None:
     surrogate = f" against {plan.surrogate}" if plan.surrogate else ""
     shape = f"{plan.size} x {plan.size} x {plan.channels}"
     listener.say(f"{plan.images:,} images at {shape}; labels: {plan.labels}")
-    listener.say(f"{plan.method}{surrogate}, {plan.mode} ({plan.rows:,} noises), {plan.norm} <= {plan.eps}, on {plan.device}")
+    listener.say(
+        f"{plan.method}{surrogate}, {plan.mode} ({plan.rows:,} noises), {plan.norm} <= {plan.eps}, on {plan.device}"
+    )
     if plan.seconds is not None and plan.most_seconds is not None:
         listener.say(f"estimated time: about {duration(plan.seconds)}, at most {duration(plan.most_seconds)}")
 

@@ -78,5 +78,3 @@ def _sample(path: Path, noise: noise_file.Noise) -> api.Sample:
         if key in known:
             return api.Sample(key, parts[-2] if length > 1 else None, path=path)
     return api.Sample(path.name, path.resolve().parent.name, path=path)
-
-

@@ -239,7 +239,11 @@ def _coverage(
     request: Request,
 ) -> Iterator[Finding]:
     """Sources without a released image, and released files without a source."""
-    allowed = {item["path"] for item in facts.get("skipped", []) if isinstance(item, dict)} if request.allow_missing else set()
+    allowed = (
+        {item["path"] for item in facts.get("skipped", []) if isinstance(item, dict)}
+        if request.allow_missing
+        else set()
+    )
     wanted = release.names(found.keys, facts.get("suffix", ".png"))
     for key in found.keys:
         if key not in pairs and key not in allowed:
@@ -278,7 +282,9 @@ def _check(root: Path, sample: api.Sample, name: str, bound: Bound, mode_changes
     if over:
         limit = bound.norm.levels(bound.eps)
         expected = f"at most {limit} levels" if limit is not None else f"{bound.norm.name} <= {allowed:.4g}"
-        actual = f"{levels} levels, at {int((change.abs() > limit).sum())} values" if limit is not None else f"{size:.4g}"
+        actual = (
+            f"{levels} levels, at {int((change.abs() > limit).sum())} values" if limit is not None else f"{size:.4g}"
+        )
         found.append(Finding("over-bound", name, expected, actual))
     rms = float(change.float().square().mean().sqrt())
     similar = float(ssim(before.float() / 255, after.float() / 255)[0])
@@ -321,7 +327,12 @@ def _leaks(
     limit = max(LEAK_SHARE * usual, min(LEAK_RMS, usual / 2))
     for item in checked:
         if item.rms is not None and item.rms <= limit:
-            yield Finding("leak", item.name, f"a change of about {usual:.2f} levels", f"RMS {item.rms:.2f}: its source is clean here")
+            yield Finding(
+                "leak",
+                item.name,
+                f"a change of about {usual:.2f} levels",
+                f"RMS {item.rms:.2f}: its source is clean here",
+            )
     odd = [item.name for item in checked if item.suspicious] + sorted(set(pictures) - set(pairs.values()))
     if not odd:
         return
@@ -337,7 +348,9 @@ def _leaks(
             source = images.open_photo(known[index])
             rms = _distance(source, photo)
             if rms is not None and rms <= limit:
-                yield Finding("leak", name, "protected images only", f"a clean copy of {known[index].key} (RMS {rms:.2f})")
+                yield Finding(
+                    "leak", name, "protected images only", f"a clean copy of {known[index].key} (RMS {rms:.2f})"
+                )
                 break
 
 

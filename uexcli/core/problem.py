@@ -123,7 +123,9 @@ class BankProblem(api.Problem):
 
     def project(self, delta: Tensor) -> Tensor:
         """Bring a whole bank inside the bound."""
-        return self._by_chunk(delta, lambda rows, images: self._boxed(self.norm.project(rows, self.eps, images), images))
+        return self._by_chunk(
+            delta, lambda rows, images: self._boxed(self.norm.project(rows, self.eps, images), images)
+        )
 
     def fill(self, delta: Tensor) -> Tensor:
         """Bring every row to the bound."""

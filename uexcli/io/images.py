@@ -176,7 +176,9 @@ def squash(photo: Photo, size: int, channels: int) -> np.ndarray:
     """Resize to size x size whatever the aspect ratio, bilinear: uint8 (C, S, S)."""
     pixels = photo.pixels
     if pixels.shape[2] != channels:
-        image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert("L" if channels == 1 else "RGB")
+        image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert(
+            "L" if channels == 1 else "RGB"
+        )
         pixels = np.asarray(image).reshape(*pixels.shape[:2], channels)
     if photo.size != (size, size):
         image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)

@@ -145,16 +145,14 @@ def _inconsistent(noise: Noise) -> str:
 def read_header(path: Path) -> dict[str, Any]:
     """Read only the header of a noise file, checked to be one of ours."""
     try:
-        with path.open("rb") as file:
-            start = file.read(16)
-        if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-            raise UexError(f"{path}: a pickle, not a noise file.", hint="uex never reads pickles; fit with uex instead.")
         with safetensors.safe_open(path, "pt") as opened:
             text = (opened.metadata() or {}).get("uex")
     except OSError as error:
         raise UexError(f"{path}: cannot be read ({error.strerror or error}).") from None
     except safetensors.SafetensorError as error:
-        raise UexError(f"{path}: no noise file, or cut short ({error}).", hint="Write one with: uex fit PHOTOS") from None
+        raise UexError(
+            f"{path}: no noise file, or cut short ({error}).", hint="Write one with: uex fit PHOTOS"
+        ) from None
     try:
         header = json.loads(text) if text is not None else None
     except json.JSONDecodeError:
@@ -163,5 +161,14 @@ def read_header(path: Path) -> dict[str, Any]:
         raise UexError(f"{path}: a safetensors file, but no uex noise.", hint="Write one with: uex fit PHOTOS")
     if header.get("format") != FORMAT:
         version = header.get("uexcli", "unknown")
-        raise UexError(f"{path}: noise format {header.get('format')}, written by uexcli {version}.", hint=f"Use uexcli {version}.")
+        raise UexError(
+            f"{path}: noise format {header.get('format')}, written by uexcli {version}.", hint=f"Use uexcli {version}."
+        )
     return header
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file that is no safetensors file starts like a pickle, or like torch's zip of one."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    return start == b"PK" or (start[:1] == b"\x80" and start[1:] <= b"\x05")

@@ -63,7 +63,9 @@ def read_sums(path: Path) -> dict[str, str]:
 def inside(name: str) -> bool:
     """Whether a relative path stays in its folder."""
     parts = PurePosixPath(name)
-    return bool(name) and not parts.is_absolute() and ".." not in parts.parts and "\0" not in name and ":" not in name[:2]
+    return (
+        bool(name) and not parts.is_absolute() and ".." not in parts.parts and "\0" not in name and ":" not in name[:2]
+    )
 
 
 def files(root: Path) -> list[str]:

@@ -79,7 +79,9 @@ def _all_labelled(samples: Sequence[Sample], complaint: str) -> None:
     bare = [sample.key for sample in samples if not sample.label]
     if bare:
         more = f" and {len(bare) - 1} more" if len(bare) > 1 else ""
-        raise UexError(f"{complaint} {bare[0]}{more}.", hint="Label every image, with --labels FILE.csv or class folders.")
+        raise UexError(
+            f"{complaint} {bare[0]}{more}.", hint="Label every image, with --labels FILE.csv or class folders."
+        )
 
 
 def label(samples: Sequence[Sample]) -> Labelled:

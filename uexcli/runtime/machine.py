@@ -29,7 +29,8 @@ def pick_device(name: str) -> torch.device:
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if has[kind]))
     if not has[kind]:
         raise UexError(
-            f"--device {name}: no such device is visible.", hint="Use --device cpu, or check the driver with: uex doctor"
+            f"--device {name}: no such device is visible.",
+            hint="Use --device cpu, or check the driver with: uex doctor",
         )
     try:
         device = torch.device(name)
@@ -53,7 +54,9 @@ def name_of(device: torch.device) -> str:
     """A device in words."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"{device} ({os.cpu_count()} cores, {torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+    return (
+        f"{device} ({os.cpu_count()} cores, {torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+    )
 
 
 def describe() -> dict[str, Any]:

@@ -45,12 +45,16 @@ class Mnist(Dataset):
             if found is not None:
                 images, labels = _idx(found[0], 3), _idx(found[1], 1)
                 if len(images) != len(labels):
-                    raise UexError(f"{root}: {len(images)} images but {len(labels)} labels.", hint="Download MNIST again.")
+                    raise UexError(
+                        f"{root}: {len(images)} images but {len(labels)} labels.", hint="Download MNIST again."
+                    )
                 return [
                     Sample(f"{label}/{index:05d}.png", str(label), array=image)
                     for index, (image, label) in enumerate(zip(images, labels.tolist(), strict=True))
                 ]
-        raise UexError(f"{root}: no MNIST IDX files for '{split}' here.", hint="Wanted: t10k-images-idx3-ubyte[.gz] and so on.")
+        raise UexError(
+            f"{root}: no MNIST IDX files for '{split}' here.", hint="Wanted: t10k-images-idx3-ubyte[.gz] and so on."
+        )
 
 
 def _find(root: Path, prefix: str) -> tuple[Path, Path] | None:

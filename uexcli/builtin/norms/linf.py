@@ -39,9 +39,14 @@ class Linf(Norm):
         """Read eps; levels such as `8` are refused, as is less than one level."""
         eps = super().parse(text)
         if eps >= 1:
-            raise UsageError(f"--eps {text}: under linf the bound is a share of the full range, below 1.", hint=f"Did you mean {text}/255?")
+            raise UsageError(
+                f"--eps {text}: under linf the bound is a share of the full range, below 1.",
+                hint=f"Did you mean {text}/255?",
+            )
         if self.levels(eps) < 1:
-            raise UsageError(f"--eps {text}: less than one 8-bit level, nothing would be written.", hint="Use 1/255 or more.")
+            raise UsageError(
+                f"--eps {text}: less than one 8-bit level, nothing would be written.", hint="Use 1/255 or more."
+            )
         return eps
 
 

@@ -29,9 +29,7 @@ class Small(Target):
         def build() -> nn.Module:
             from uexcli.core.nets import SmallNet
 
-            return SmallNet(
-                num_classes=trial.num_classes, channels=trial.channels, size=trial.size, width=self.width
-            )
+            return SmallNet(num_classes=trial.num_classes, channels=trial.channels, size=trial.size, width=self.width)
 
         return trial.supervised(build, epochs=trial.epochs or self.epochs, batch=self.batch, lr=self.lr, decay=5e-4)
 

@@ -1,0 +1,82 @@
+"""`uex apply`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uexcli.cli import options as opt
+from uexcli.cli.screen import Screen, command
+
+
+@command
+def apply(
+    noise: opt.NoiseArg,
+    photos: opt.PhotosArg,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="RELEASE", help="Folder for the protected images.")],
+    format_: Annotated[str, typer.Option("--format", help="png, tiff, or jpeg (lossy: breaks the bound).")] = "png",
+    allow_lossy: Annotated[
+        bool, typer.Option("--allow-lossy", help="Write a lossy format, and measure what it does.")
+    ] = False,
+    png_level: Annotated[int, typer.Option(help="PNG compression, 0 (fast) to 9 (small).")] = 1,
+    labels: opt.Labels = None,
+    jobs: opt.Jobs = None,
+    on_error: opt.OnError = "fail",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted release.")] = False,
+    force: opt.Force = False,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Write the protected images, at full size and lossless; the photos are only read."""
+    from uexcli.commands import apply as job
+
+    request = job.Request(
+        noise=noise,
+        photos=photos,
+        output=output,
+        format=format_,
+        allow_lossy=allow_lossy,
+        png_level=png_level,
+        jobs=jobs,
+        labels=labels,
+        on_error=on_error,
+        force=force,
+        resume=resume,
+        dry_run=dry_run,
+    )
+    with Screen(quiet=quiet, as_json=json) as screen:
+        result = job.run(request, screen)
+    screen.result("uex.apply/1", result, _words(result, photos, dry_run=dry_run, lossy=format_ == "jpeg"))
+
+
+def _words(result: object, photos: str, *, dry_run: bool, lossy: bool) -> str:
+    from uexcli.commands.apply import Result
+
+    assert isinstance(result, Result)
+    if result.already:
+        return f"{result.output} is this release already, and intact: nothing to do."
+    if dry_run:
+        return f"dry run: {result.output} not written."
+    kept = f" ({result.kept:,} more were there from the interrupted run)" if result.kept else ""
+    lines = [f"{result.output}: {result.written:,} protected images{kept}, PSNR {result.psnr:.1f} dB."]
+    if result.norm == "linf":
+        largest = f"largest change {round(255 * result.largest)} levels of {255 * result.eps:.3g} allowed"
+    else:
+        largest = f"largest {result.norm} {result.largest:.4g}, {result.eps:.4g} allowed at the fitted size"
+    lines.append(
+        f"Every file was decoded again: {largest}." + (" Lossy output does not keep the bound." if lossy else "")
+    )
+    if result.new:
+        lines.append(f"{result.new:,} images were not fitted and took the noise of their class or cluster.")
+    for key, change in result.mode_changes[:5]:
+        lines.append(f"Note: {key}: {change}.")
+    if len(result.mode_changes) > 5:
+        lines.append(f"Note: {len(result.mode_changes) - 5} more changes of mode, all in uex-release.json.")
+    if result.skipped:
+        lines.append(f"{len(result.skipped):,} images were left out; they are listed in uex-release.json.")
+    lines.append(f"Private: {result.receipt} maps originals to protected files.")
+    lines.append(f"Next: uex verify {result.output} --source {photos}")
+    return "\n".join(lines)

@@ -1,0 +1,107 @@
+"""`uex fit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uexcli.cli import options as opt
+from uexcli.cli.screen import Screen, command
+
+
+@command
+def fit(
+    photos: opt.PhotosArg,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="NOISE",
+            help="Noise file.  [default: PHOTOS.noise.safetensors]",
+            show_default=False,
+        ),
+    ] = None,
+    method: Annotated[str, typer.Option(help="How the noise is found.", autocompletion=opt.names_of("method"))] = "em",
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            help="Which images share a noise.  [default: samplewise; clusterwise without labels]",
+            show_default=False,
+            autocompletion=opt.names_of("granularity"),
+        ),
+    ] = None,
+    norm: Annotated[
+        str | None,
+        typer.Option(
+            help="What small means.  [default: the method's]", show_default=False, autocompletion=opt.names_of("norm")
+        ),
+    ] = None,
+    eps: Annotated[
+        str | None, typer.Option(help="The bound, such as 8/255 or 0.03.  [default: the method's]", show_default=False)
+    ] = None,
+    surrogate: Annotated[
+        str,
+        typer.Option(
+            help="The net to fit against; auto: small on a CPU, else resnet18.",
+            autocompletion=opt.names_of("surrogate"),
+        ),
+    ] = "auto",
+    size: opt.Size = None,
+    limit: Annotated[int | None, typer.Option(help="Fit this many images only.", show_default=False)] = None,
+    labels: opt.Labels = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-O", metavar="KEY=VALUE", help="An option of the method, norm, mode or surrogate."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed.  [default: drawn, and kept in the noise file only]", show_default=False)
+    ] = None,
+    device: opt.Device = "auto",
+    precision: opt.Precision = "auto",
+    on_error: opt.OnError = "fail",
+    force: opt.Force = False,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Fit noise for a folder of images; writes a noise file, which is secret."""
+    from uexcli.commands import fit as job
+    from uexcli.commands.listener import duration
+
+    request = job.Request(
+        photos=photos,
+        output=output,
+        method=method,
+        mode=mode,
+        norm=norm,
+        eps=eps,
+        surrogate=surrogate,
+        size=size,
+        limit=limit,
+        labels=labels,
+        device=device,
+        precision=precision,
+        seed=seed,
+        options=opt.parse_pairs(option or []),
+        on_error=on_error,
+        force=force,
+        dry_run=dry_run,
+    )
+    with Screen(quiet=quiet, as_json=json) as screen:
+        result = job.run(request, screen)
+    plan = result.plan
+    if result.already:
+        shown = f"{plan.output} is already fitted on these photos with this recipe: nothing to do."
+    elif not result.written:
+        shown = f"dry run: {plan.output} not written."
+    else:
+        shown = (
+            f"{plan.output}: {plan.rows:,} noises for {plan.images:,} images in {duration(result.seconds)}; "
+            f"{result.at_bound:.0%} of the images reach the bound, PSNR {result.psnr:.1f} dB.\n"
+            "Keep this file secret: with it the protection can be undone.\n"
+            f"Next: uex apply {plan.output} {photos} -o RELEASE"
+        )
+    screen.result("uex.fit/1", result, shown)

@@ -1,0 +1,42 @@
+"""`uex info`."""
+
+from __future__ import annotations
+
+from uexcli.cli import options as opt
+from uexcli.cli.screen import Screen, command
+
+
+@command
+def info(noise: opt.NoiseArg, json: opt.Json = False) -> None:
+    """Show what a noise file holds: recipe, bound, measurements, versions."""
+    from uexcli.commands import info as job
+
+    with Screen(as_json=json) as screen:
+        result = job.run(noise)
+    if json:
+        screen.result("uex.info/1", result)
+        return
+    from rich.table import Table
+
+    header, recipe = result.header, result.header["recipe"]
+    shown = Table(show_header=False, box=None)
+    shown.add_row("file", f"{result.path} ({result.bytes:,} bytes), written by uexcli {header.get('uexcli')}")
+    shown.add_row(
+        "noise",
+        f"{result.shape[0]:,} x {result.shape[1]} channels x {result.shape[2]} px, for {result.images:,} images",
+    )
+    for kind in ("method", "norm", "granularity", "surrogate"):
+        part = recipe.get(kind)
+        if part:
+            values = ", ".join(f"{key}={value}" for key, value in part["options"].items())
+            shown.add_row(kind, f"{part['name']} ({part['from']}){': ' + values if values else ''}")
+    shown.add_row("bound", f"{header['eps_text']}; {header['measured']['at_bound']:.0%} of the images reach it")
+    shown.add_row("photos", f"{header['dataset']['uri']}, fingerprint {header['dataset']['fingerprint'][:16]}")
+    shown.add_row(
+        "classes", f"{len(result.classes)}: {', '.join(result.classes[:10])}" if result.classes else "none given"
+    )
+    shown.add_row(
+        "fitted with",
+        f"torch {header.get('torch')} on {header.get('device')}, {recipe.get('precision')}, seed {header['seed']}",
+    )
+    screen.result("uex.info/1", result, shown)

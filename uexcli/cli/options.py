@@ -1,0 +1,62 @@
+"""The options that several commands share, and completion of plugin names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from uexcli.errors import UexError, UsageError
+
+
+def names_of(kind: str) -> Callable[[str], list[tuple[str, str]]]:
+    """Make a completion callback that offers the registered names of a kind."""
+
+    def complete(incomplete: str) -> list[tuple[str, str]]:
+        from uexcli.registry import load
+
+        try:
+            entries = load().entries[kind]
+        except UexError:  # a broken plugin must not break the shell; the command itself will say
+            return []
+        return [(name, entry.cls.summary) for name, entry in sorted(entries.items()) if name.startswith(incomplete)]
+
+    return complete
+
+
+def parse_pairs(pairs: list[str]) -> dict[str, str]:
+    """Read `key=value` options.
+
+    Raises:
+        UsageError: one has no `=`.
+    """
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"-O {pair}: not of the form key=value.", hint="For example -O rounds=10.")
+        found[key] = value
+    return found
+
+
+PhotosArg = Annotated[
+    str,
+    typer.Argument(
+        metavar="PHOTOS", help="Folder of images (class folders or flat), or a dataset such as cifar10:ROOT."
+    ),
+]
+NoiseArg = Annotated[Path, typer.Argument(metavar="NOISE", help="Noise file that `uex fit` wrote.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and the result only.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Precision = Annotated[str, typer.Option(help="What nets run in: auto, float32, bfloat16 or float16.")]
+Labels = Annotated[Path | None, typer.Option(metavar="FILE.csv", help="CSV with the header path,label.")]
+OnError = Annotated[str, typer.Option(metavar="fail|skip", help="What to do with an image that cannot be used.")]
+Size = Annotated[
+    int | None, typer.Option(help="Side in pixels that images are squashed to.  [default: auto]", show_default=False)
+]
+Jobs = Annotated[int | None, typer.Option(help="Threads.  [default: all cores]", show_default=False)]

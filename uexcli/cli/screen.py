@@ -1,0 +1,185 @@
+"""What the user sees while a command runs, and how it ends."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import typer
+
+from uexcli.api import Progress
+from uexcli.commands.listener import Listener, duration
+from uexcli.errors import Exit, Terminated, UexError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.table import Table
+
+PLAIN_EVERY = 15.0  # seconds between progress lines off a terminal
+P = ParamSpec("P")
+
+
+class Screen(Listener):
+    """Messages and progress on stderr, results on stdout. Use as a context manager."""
+
+    def __init__(self, *, quiet: bool = False, as_json: bool = False) -> None:
+        self.quiet = quiet
+        self.as_json = as_json
+        self._bars: Bars | None = None
+        self._stage: str | None = None
+        self._began = self._told = time.monotonic()
+
+    def __enter__(self) -> Screen:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    @functools.cached_property
+    def _err(self) -> Console:
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """Print a message on stderr."""
+        if not self.quiet:
+            self._err.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """Print a warning on stderr, also with --quiet."""
+        self._err.print("Warning:", style="yellow", end=" ")
+        self._err.print(visible(text), markup=False)
+
+    def step(self, progress: Progress) -> None:
+        """Show progress: a bar with an ETA on a terminal, a line now and then off it."""
+        if self.quiet:
+            return
+        if progress.stage.partition(",")[0] != self._stage:
+            self._close()
+            self._stage = progress.stage.partition(",")[0]
+            self._began = self._told = time.monotonic()
+        if self._err.is_terminal and not self._err.is_dumb_terminal:
+            self._bar(progress)
+        elif time.monotonic() - self._told > PLAIN_EVERY:
+            self._told = time.monotonic()
+            share = progress.done / progress.total
+            left = (self._told - self._began) * (1 - share) / max(share, 1e-9)
+            words = ", ".join(word for word in (progress.stage, progress.note) if word)
+            self._err.print(f"{share:4.0%}  about {duration(left)} left  {words}", markup=False)
+
+    def _bar(self, progress: Progress) -> None:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        if self._bars is None:
+            self._bars = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TaskProgressColumn(),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                TextColumn("{task.fields[note]}", style="dim"),
+                console=self._err,
+                transient=True,
+            )
+            self._bars.add_task("", total=progress.total, note="")
+            self._bars.start()
+        self._bars.update(
+            self._bars.task_ids[0],
+            completed=progress.done,
+            total=progress.total,
+            description=progress.stage or "fit",
+            note=progress.note,
+        )
+
+    def _close(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def result(self, schema: str, document: Any, *shown: Table | str) -> None:
+        """Print the result on stdout: one JSON document, or what is meant for people."""
+        self._close()
+        if self.as_json:
+            print(json.dumps({"schema": schema, **plain(document)}, indent=2))
+            return
+        from rich.console import Console
+
+        out = Console(highlight=False, soft_wrap=True)
+        for item in shown:
+            if isinstance(item, str):
+                out.print(item, markup=False)
+            else:
+                out.print(item, soft_wrap=False)
+
+
+def plain(value: Any) -> Any:
+    """Turn dataclasses, paths and odd floats into what JSON has."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and (value != value or value in {float("inf"), float("-inf")}):  # noqa: PLR0124
+        return None
+    return value
+
+
+def visible(text: str) -> str:
+    """Make control characters and undecodable bytes in names visible, so that a message stays one line."""
+    shown = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
+
+
+def command(body: Callable[P, None]) -> Callable[P, None]:
+    """Wrap a command: known errors, Ctrl-C and SIGTERM end in one line and their exit code."""
+
+    @functools.wraps(body)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        previous = signal.signal(signal.SIGTERM, _terminate)
+        try:
+            body(*args, **kwargs)
+        except UexError as error:
+            _complain(f"Error: {visible(str(error))}")
+            raise typer.Exit(error.code) from None
+        except KeyboardInterrupt:
+            _complain(f"Interrupted. {_next_step()}")
+            raise typer.Exit(Exit.INTERRUPTED) from None
+        except Terminated:
+            _complain(f"Terminated. {_next_step()}")
+            raise typer.Exit(Exit.TERMINATED) from None
+        except BrokenPipeError:
+            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  the reader is gone; nothing more to say
+            raise typer.Exit(Exit.OK) from None
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+    return wrapped
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _next_step() -> str:
+    words = sys.argv[1:]
+    if words[:1] == ["apply"]:
+        again = " ".join(["uex", *words, *([] if "--resume" in words else ["--resume"])])
+        return f"What is done is kept; go on with: {again}"
+    return "Nothing was written."
+
+
+def _complain(text: str) -> None:
+    print(text, file=sys.stderr)
