@@ -178,7 +178,8 @@ class Protector:
 
 
 def planes(pixels: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
+    """An image's pixels, uint8 (H, W, C), as a batch of one: uint8 `(1, C, H, W)`."""
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
 
 
 def run(request: Request, listener: Listener | None = None) -> Result:

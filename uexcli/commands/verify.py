@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from uexcli import api
+from uexcli.commands.apply import planes
 from uexcli.commands.listener import Listener
 from uexcli.core.pixels import SLACK, measure
 from uexcli.core.quality import psnr, ssim
@@ -274,7 +275,7 @@ def _check(root: Path, sample: api.Sample, name: str, bound: Bound, mode_changes
         found.append(Finding("changed-alpha", name, "the source's alpha", "another"))
     if source.icc != published.icc:
         found.append(Finding("changed-profile", name, "the source's ICC profile", "another, or none"))
-    before, after = _planes(source), _planes(published)
+    before, after = planes(source.pixels), planes(published.pixels)
     size, allowed = float(measure(before, after, bound.norm)[0]), bound.at(*source.size)
     change = after.short() - before.short()
     levels = int(change.abs().max())
@@ -289,10 +290,6 @@ def _check(root: Path, sample: api.Sample, name: str, bound: Bound, mode_changes
     rms = float(change.float().square().mean().sqrt())
     similar = float(ssim(before.float() / 255, after.float() / 255)[0])
     return Checked(name, tuple(found), size, allowed, levels, rms, similar, suspicious=over)
-
-
-def _planes(photo: images.Photo) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(photo.pixels.transpose(2, 0, 1)))[None]
 
 
 def _same_alpha(source: images.Photo, published: images.Photo) -> bool:

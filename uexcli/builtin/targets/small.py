@@ -16,9 +16,9 @@ class Small(Target):
     """Four convolutions trained from scratch; about 71 % on CIFAR-10 from 10,000 images."""
 
     name: ClassVar[str] = "small"
-    summary: ClassVar[str] = "four convolutions, supervised, 15 epochs; the default without a GPU"
+    summary: ClassVar[str] = "four convolutions, supervised, 12 epochs; the default without a GPU"
 
-    epochs: int = option(15, "epochs, where --epochs does not say")
+    epochs: int = option(12, "epochs, where --epochs does not say")
     batch: int = option(128, "images in a batch")
     lr: float = option(0.1, "peak learning rate")
     width: int = option(32, "channels of the first convolution")
