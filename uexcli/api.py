@@ -221,7 +221,8 @@ class Problem(ABC):
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """The shape of the bank `(R, C, S, S)`."""
-        return (self.num_rows, *self.images.shape[1:])  # type: ignore[return-value]
+        _, channels, height, width = self.images.shape
+        return (self.num_rows, channels, height, width)
 
     @abstractmethod
     def generator(self, purpose: str) -> Generator:
@@ -399,7 +400,7 @@ class Trial(ABC):
     def supervised(
         self, build: Callable[[], nn.Module], *, epochs: int, batch: int, lr: float, decay: float, augment: bool = True
     ) -> Outcome:
-        """Train a net that `build` makes, from scratch: SGD, momentum .9, one-cycle learning rate, random crop and flip."""
+        """Train a net that `build` makes, from scratch: SGD, momentum .9, one-cycle rate, random crop and flip."""
 
 
 class Target(Plugin, ABC):
@@ -410,5 +411,5 @@ class Target(Plugin, ABC):
         """Train on the trial's training images and score on its test images."""
 
     def work(self, trial: Trial) -> float:
-        """Say how many floating-point-heavy image passes a run takes (training images times epochs), for the estimate."""
+        """Say how many training passes of one image a run takes (images times epochs), for the estimate."""
         return 0.0

@@ -83,11 +83,8 @@ class Registry:
                     self._add(Entry(kind, cls, plugin, version))
 
     def _add(self, entry: Entry) -> None:
-        cls, kind = entry.cls, entry.kind
-        if not (inspect.isclass(cls) and issubclass(cls, KINDS[kind])) or inspect.isabstract(cls):
-            raise UexError(f"plugin '{entry.plugin}': {cls!r} is no complete uexcli.api.{KINDS[kind].__name__}.")
-        if not cls.name or not cls.summary or not dataclasses.is_dataclass(cls):
-            raise UexError(f"plugin '{entry.plugin}': {cls.__name__} must be a frozen dataclass with name and summary.")
+        self._check(entry.kind, entry.cls, entry.plugin)
+        kind, cls = entry.kind, entry.cls
         for name in (cls.name, *cls.aliases):
             if (other := self._entry(kind, name)) is not None:
                 raise UexError(
@@ -96,6 +93,14 @@ class Registry:
                 )
         self.entries[kind][cls.name] = entry
         self.aliases[kind].update(dict.fromkeys(cls.aliases, cls.name))
+
+    @staticmethod
+    def _check(kind: str, cls: Any, plugin: str) -> None:
+        """Refuse what a hook should not have returned."""
+        if not (inspect.isclass(cls) and issubclass(cls, KINDS[kind])) or inspect.isabstract(cls):
+            raise UexError(f"plugin '{plugin}': {cls!r} is no complete uexcli.api.{KINDS[kind].__name__}.")
+        if not cls.name or not cls.summary or not dataclasses.is_dataclass(cls):
+            raise UexError(f"plugin '{plugin}': {cls.__name__} must be a frozen dataclass with name and summary.")
 
     def _entry(self, kind: str, name: str) -> Entry | None:
         return self.entries[kind].get(self.aliases[kind].get(name, name))

@@ -36,7 +36,9 @@ class Clusterwise(Granularity):
         points = features().double()
         seed = int(torch.randint(2**31, (1,), generator=generator))
         ids = KMeans(min(self.clusters, len(points)), n_init=4, random_state=seed).fit_predict(points.numpy())
-        return torch.from_numpy(ids).long().unique(return_inverse=True)[1]
+        dense: Tensor
+        _, dense = torch.unique(torch.from_numpy(ids).long(), return_inverse=True)
+        return dense
 
     def memory(self, rows: Tensor, features: Callable[[], Tensor]) -> dict[str, Tensor]:
         """The centres: the mean of each cluster, float32 `(R, F)`."""

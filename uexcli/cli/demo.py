@@ -29,13 +29,13 @@ def demo(
 
     with Screen(quiet=quiet, as_json=json) as screen:
         result = job.run(output, eps=eps or job.EPS, seed=seed, device=device, force=force, listener=screen)
-    shown = [] if json else [
-        table(result.evaluate),
-        f"verify: {'FAILED' if result.verify.findings else 'OK'}, {result.verify.decoded:,} files decoded, "
-        f"changed by at most {result.verify.most_levels} levels ({result.verify.norm} <= {result.verify.eps}).\n"
-        f"Black-and-white strokes need stronger noise than photos, for which 8/255 is usual: see docs/demo.md.\n"
-        f"Look at {result.sheet}. All in {duration(result.seconds)}.",
-    ]  # fmt: skip
-    screen.result("uex.demo/1", result, *shown)
+    verdict = "FAILED" if result.verify.findings else "OK"
+    lines = (
+        f"verify: {verdict}, {result.verify.decoded:,} files decoded, changed by at most {result.verify.most_levels} "
+        f"levels ({result.verify.norm} <= {result.verify.eps}).\n"
+        "Black-and-white strokes need stronger noise than photos, for which 8/255 is usual: see docs/demo.md.\n"
+        f"Look at {result.sheet}. All in {duration(result.seconds)}."
+    )
+    screen.result("uex.demo/1", result, *(() if json else (table(result.evaluate), lines)))
     if result.verify.findings:
         raise typer.Exit(Exit.FAILED)

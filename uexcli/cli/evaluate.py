@@ -74,7 +74,7 @@ def evaluate(
     )
     with Screen(quiet=quiet, as_json=json) as screen:
         result = job.run(request, screen)
-    screen.result("uex.eval/1", document(result), *([] if json else [table(result), words(result)]))
+    screen.result("uex.eval/1", document(result), *(() if json else (table(result), words(result))))
     if not result.passed:
         raise typer.Exit(Exit.FAILED)
 
@@ -95,17 +95,11 @@ def table(result: Result) -> Table:
         title=f"Learnability under {result.target}, {result.epochs} epochs, {result.seeds} seed(s)",
         title_justify="left",
     )
-    for column in (
-        "against",
-        "clean last",
-        "peak",
-        "protected last",
-        "peak",
-        "fits its set",
-        "learnability last",
-        "peak",
-    ):
-        shown.add_column(column, justify="left" if column == "against" else "right")
+    shown.add_column("against")
+    for column in ("clean\nlast", "clean\npeak", "protected\nlast", "protected\npeak", "fits its\ntraining set"):
+        shown.add_column(column, justify="right")
+    for column in ("learnability\nlast", "learnability\npeak"):
+        shown.add_column(column, justify="right", style="bold")
     for cell in result.cells:
         shown.add_row(
             cell.against,
@@ -115,7 +109,7 @@ def table(result: Result) -> Table:
             _accuracy(cell.protected, "peak"),
             f"{cell.protected.mean('train_accuracy'):.1%}",
             f"{cell.learnability_last:.2f}",
-            f"[bold]{cell.learnability_peak:.2f}[/bold]",
+            f"{cell.learnability_peak:.2f}",
         )
     return shown
 
@@ -128,8 +122,8 @@ def _accuracy(side: Side, what: str) -> str:
 def words(result: Result) -> str:
     """What the table means, and the gate."""
     lines = [
-        f"Chance is {result.chance:.1%}. Learnability 1.00: as learnable as the clean images; 0.00: nothing above chance. "
-        "It holds for this target and these countermeasures only."
+        f"Chance is {result.chance:.1%}. Learnability 1.00: as learnable as the clean images; 0.00: nothing above "
+        "chance. It holds for this target and these countermeasures only."
     ]
     if result.max_learnability is not None:
         verdict = "passed" if result.passed else "FAILED"

@@ -55,7 +55,7 @@ def plugins(
         for column in ("kind", "name", "what it is", "options", "from"):
             shown.add_column(column, overflow="fold")
         for row in listed:
-            names = " ".join(str(item["name"]) for item in row["options"])  # type: ignore[index, attr-defined]
+            names = " ".join(str(item["name"]) for item in row["options"])  # type: ignore[index]
             aliases = f" ({', '.join(row['aliases'])})" if row["aliases"] else ""  # type: ignore[arg-type]
             shown.add_row(
                 str(row["kind"]),

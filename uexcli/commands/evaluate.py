@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +12,17 @@ import torch
 from torch import Tensor
 
 from uexcli import api
+from uexcli.commands.eval_data import Data, Sources, read
 from uexcli.commands.listener import Listener, duration
 from uexcli.core import seeding
 from uexcli.core.learnability import chance, learnability
 from uexcli.core.trial import MemoryTrial
 from uexcli.errors import UexError, UsageError
-from uexcli.io import release, samples
+from uexcli.io import samples
 from uexcli.registry import load
 from uexcli.runtime import machine
 
-HELD_OUT = 0.2
 PLAIN = "none"
-CLASSES_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -102,19 +100,6 @@ class Result:
         return self.max_learnability is None or self.worst <= self.max_learnability
 
 
-@dataclass(frozen=True)
-class Data:
-    """What both sides are trained and tested on."""
-
-    clean: Tensor
-    protected: Tensor
-    labels: Tensor
-    test: Tensor
-    test_labels: Tensor
-    classes: tuple[str, ...]
-    test_source: str
-
-
 def run(request: Request, listener: Listener | None = None) -> Result:
     """Train on clean and on protected images, with one recipe, and compare on clean test images.
 
@@ -129,11 +114,13 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     _check(request)
     name = ("small" if device.type == "cpu" else "resnet18") if request.target == "auto" else request.target
     target: api.Target = registry.make(api.Target, "target", name)  # type: ignore[type-abstract]
-    measures = [(PLAIN, None)] + [
+    measures: list[tuple[str, api.Countermeasure | None]] = [(PLAIN, None)]
+    measures += [
         (spec, registry.make(api.Countermeasure, "countermeasure", spec))  # type: ignore[type-abstract]
         for spec in dict.fromkeys(request.against)
     ]
-    data = read(request, device, listener)
+    sources = Sources(request.photos, request.release, request.test, request.labels, request.size, request.on_error)
+    data = read(sources, device, listener)
     base = chance(data.test_labels)
     listener.say(
         f"{len(data.labels):,} training and {len(data.test_labels):,} test images ({data.test_source}), "
@@ -210,85 +197,6 @@ def _check(request: Request) -> None:
         raise UsageError(f"--on-error {request.on_error}: unknown.", hint="Known: fail, skip.")
 
 
-def read(request: Request, device: torch.device, listener: Listener) -> Data:
-    """Pair photos and release, hold out test images where no test set is given, and load everything at one size."""
-    registry = load()
-    source = samples.list_samples(registry, request.photos, labels=request.labels)
-    if not source.labels:
-        raise UsageError(
-            f"{request.photos}: no labels.", hint="Sort the photos into class folders, or give --labels FILE.csv."
-        )
-    released = samples.find_dataset(registry, request.release).read(request.release)
-    root = Path(request.release)
-    facts = release.read_facts(root) if root.is_dir() else None
-    partner = release.pair(source.keys, [sample.key for sample in released], (facts or {}).get("suffix", ".png"))
-    by_key = {sample.key: sample for sample in released}
-    source = source.only(position for position, key in enumerate(source.keys) if key in partner)
-    if not source.samples:
-        raise UexError(
-            f"{request.release}: none of {request.photos} is in it.", hint="Give the release made from these photos."
-        )
-    if len(partner) < len(released):
-        listener.warn(f"{len(released) - len(partner):,} released images have no source and are not trained on")
-    common, channels = samples.survey(source, on_error=request.on_error)
-    size = request.size or (facts or {}).get("size") or (common if common is not None and common <= 96 else 64)
-
-    def get(found: samples.Labelled, stage: str) -> samples.Loaded:
-        loaded = samples.load(
-            found,
-            size,
-            channels,
-            on_error=request.on_error,
-            on_done=lambda done, total: listener.step(api.Progress(done, total, stage=stage)),
-        )
-        for lost in loaded.skipped:
-            listener.warn(f"skipped {lost.reason}")
-        return loaded
-
-    clean = get(source, "read clean")
-    pairs = [by_key[partner[key]] for key in clean.found.keys]
-    protected = get(samples.Labelled(tuple(pairs), (), ()), "read protected")
-    if protected.skipped:
-        raise UexError(f"{request.release}: {protected.skipped[0].reason}", hint="Apply again, or see: uex verify")
-    labels, classes = clean.labels.to(device), clean.found.classes
-    if len(classes) < 2:
-        raise UexError(
-            f"{request.photos}: all images are of one class.", hint="Learnability needs two classes or more."
-        )
-    images, written = clean.images.to(device), protected.images.to(device)
-    if request.test is None:
-        held = _held_out(clean.found)
-        kept = ~held
-        return Data(images[kept], written[kept], labels[kept], images[held], labels[held], classes, "held out")
-    test = get(samples.list_samples(registry, request.test, split="test"), "read test")
-    strangers = sorted(set(test.found.classes) - set(classes))
-    if strangers or not test.found.classes:
-        shown = ", ".join(strangers[:CLASSES_SHOWN]) or "none at all"
-        raise UexError(
-            f"{request.test}: its classes are not those of {request.photos}: {shown}.", hint="Use the same class names."
-        )
-    renumber = torch.tensor([classes.index(name) for name in test.found.classes])
-    return Data(
-        images, written, labels, test.images.to(device), renumber[test.labels].to(device), classes, request.test
-    )
-
-
-def _held_out(found: samples.Labelled) -> Tensor:
-    """Pick a fifth of each class, by a hash of the key: the same images whatever the seed. Bool `(N,)`."""
-    held = torch.zeros(len(found.samples), dtype=torch.bool)
-    for number in range(len(found.classes)):
-        mine = [position for position, label in enumerate(found.labels) if label == number]
-        mine.sort(key=lambda position: _hash(found.samples[position].key))
-        held[mine[: max(1, round(HELD_OUT * len(mine)))] if len(mine) > 1 else []] = True
-    if not bool(held.any()):
-        raise UexError("every class has a single image: none can be held out.", hint="Give --test DIR.")
-    return held
-
-
-def _hash(key: str) -> bytes:
-    return hashlib.sha256(f"held out {key}".encode("utf-8", "surrogateescape")).digest()
-
-
 def _against(measure: api.Countermeasure | None, images: Tensor) -> Tensor:
     """Apply a countermeasure; clean and protected images see the same random numbers."""
     return images if measure is None else measure.apply(images, seeding.generator(0, f"against {measure.name}"))
@@ -313,7 +221,8 @@ def _cell(spec: str, clean: Side, protected: Side, base: float) -> Cell:
     for what in ("last", "peak"):
         if clean.mean(what) <= base:
             raise UexError(
-                f"under '{spec}' the clean baseline reaches {clean.mean(what):.1%}, not above chance ({base:.1%}): nothing can be said.",
+                f"under '{spec}' the clean baseline reaches {clean.mean(what):.1%}, not above chance "
+                f"({base:.1%}): nothing can be said.",
                 hint="Train longer (--epochs), or on more images.",
             )
     last, peak = (learnability(protected.mean(what), clean.mean(what), base) for what in ("last", "peak"))
@@ -331,8 +240,8 @@ def doubts(cells: Sequence[Cell], base: float, tests: int, data: Data) -> list[s
             found.append(f"under '{cell.against}' the clean baseline is within the uncertainty of chance; train longer")
         if cell.protected.mean("train_accuracy") < 0.9:
             found.append(
-                f"under '{cell.against}' the target fits only {cell.protected.mean('train_accuracy'):.1%} of the protected "
-                "training images: it may not have been trained long enough to tell"
+                f"under '{cell.against}' the target fits only {cell.protected.mean('train_accuracy'):.1%} of the "
+                "protected training images: it may not have been trained long enough to tell"
             )
     if tests < 100:
         found.append(f"only {tests} test images: accuracies are uncertain by about {100 / tests**0.5:.0f} points")

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from uexcli import __version__, api
+from uexcli.commands import fit_parts
+from uexcli.commands.fit_parts import Parts
 from uexcli.commands.listener import Listener, duration
 from uexcli.core import clusters, seeding
-from uexcli.core.pixels import publish
+from uexcli.core import noise as bank
 from uexcli.core.problem import BankProblem
 from uexcli.core.quality import psnr
 from uexcli.errors import UexError, UsageError
 from uexcli.io import noise_file, samples
-from uexcli.registry import Registry, configure, describe, load
+from uexcli.registry import Registry, load
 from uexcli.runtime import machine
 
 PSEUDO_CLASSES = 10
-FLAT_MODE = "clusterwise"  # for photos without labels, where a plugin brings it
 SMALL_SIDE = 96  # images up to this side are fitted as they are
 SIZE = {"cpu": 64, "cuda": 224, "mps": 224}
 
@@ -89,23 +89,6 @@ class Result:
     skipped: tuple[samples.Skipped, ...] = ()
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The plugins of a fit, configured."""
-
-    method: api.Method
-    norm: api.Norm
-    granularity: api.Granularity
-    surrogate: api.Surrogate | None
-
-    def recipe(self, registry: Registry) -> dict[str, Any]:
-        """Name, options and provenance of each, for the noise file."""
-        return {
-            kind: None if part is None else describe(part, registry.find(kind, part.name))
-            for kind, part in vars(self).items()
-        }
-
-
 def run(request: Request, listener: Listener | None = None) -> Result:
     """Fit noise and write the noise file.
 
@@ -121,12 +104,21 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     if request.limit is not None and request.limit < 2:
         raise UsageError(f"--limit {request.limit}: at least 2 images are needed.")
     found = find_photos(registry, request)
-    parts = pick_parts(registry, request, labelled=bool(found.labels), device=device)
+    parts = fit_parts.pick(
+        registry,
+        method=request.method,
+        norm=request.norm,
+        mode=request.mode,
+        surrogate=request.surrogate,
+        options=request.options,
+        labelled=bool(found.labels),
+        device=device.type,
+    )
     if request.eps is not None:
         parts.norm.parse(request.eps)  # a wrong bound is told before anything is read
     common, channels = samples.survey(found, on_error=request.on_error)
     size = request.size or (common if common is not None and common <= SMALL_SIDE else SIZE[device.type])
-    eps_text = request.eps or usual_eps(parts, channels, size)
+    eps_text = request.eps or fit_parts.usual_eps(parts, channels, size)
     eps = parts.norm.parse(eps_text)
     recipe = {
         **parts.recipe(registry),
@@ -182,12 +174,12 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         return Result(plan, written=False, skipped=loaded.skipped)
 
     began = time.perf_counter()
-    delta = check(parts.method.fit(problem, listener.step), problem, parts.method.name)
+    delta = bank.check(parts.method.fit(problem, listener.step), problem, parts.method.name)
     seconds = time.perf_counter() - began
-    bank = on_grid(delta, problem)
-    measured = measure(bank, problem)
+    written = bank.on_grid(delta, problem)
+    measured = bank.measure(written, problem)
     noise = noise_file.Noise(
-        delta=bank.cpu(),
+        delta=written.cpu(),
         rows=problem.rows.cpu(),
         keys=tuple(loaded.found.keys),
         digests=loaded.digests,
@@ -232,40 +224,6 @@ def find_photos(registry: Registry, request: Request) -> samples.Labelled:
     if len(found.samples) < 2:
         raise UexError(f"{request.photos}: only one image.", hint="At least 2 are needed to fit noise.")
     return found
-
-
-def pick_parts(registry: Registry, request: Request, *, labelled: bool, device: torch.device) -> Parts:
-    """Find and configure the plugins; pairs that cannot work together are refused here, before any work."""
-    method = cast(type[api.Method], registry.find("method", request.method).cls)
-    norm = cast(type[api.Norm], registry.find("norm", request.norm or method.default_norm).cls)
-    flat = FLAT_MODE if FLAT_MODE in registry.names("granularity") else "samplewise"
-    mode = cast(
-        type[api.Granularity],
-        registry.find("granularity", request.mode or ("samplewise" if labelled else flat)).cls,
-    )
-    if norm.needs_images and not mode.own:
-        raise UsageError(
-            f"norm '{norm.name}' needs the image each noise is added to, and {mode.name} noise serves several.",
-            hint="Use --mode samplewise.",
-        )
-    if not method.needs_surrogate and request.surrogate != "auto":
-        raise UsageError(f"method '{method.name}' uses no surrogate.", hint="Leave --surrogate out.")
-    wanted = ("small" if device.type == "cpu" else "resnet18") if request.surrogate == "auto" else request.surrogate
-    surrogate = registry.find("surrogate", wanted).cls
-    classes: list[type[api.Plugin]] = [method, norm, mode, *([surrogate] if method.needs_surrogate else [])]
-    made = configure(classes, request.options)
-    return Parts(
-        cast(api.Method, made[0]),
-        cast(api.Norm, made[1]),
-        cast(api.Granularity, made[2]),
-        cast(api.Surrogate, made[3]) if method.needs_surrogate else None,
-    )
-
-
-def usual_eps(parts: Parts, channels: int, size: int) -> str:
-    """The method's published bound under its own norm, else what is usual for the norm."""
-    own = parts.method.default_eps if parts.norm.name == parts.method.default_norm else None
-    return own or parts.norm.usual(channels, size)
 
 
 def default_name(uri: str) -> str:
@@ -383,43 +341,3 @@ def _announce(plan: Plan, listener: Listener) -> None:
     )
     if plan.seconds is not None and plan.most_seconds is not None:
         listener.say(f"estimated time: about {duration(plan.seconds)}, at most {duration(plan.most_seconds)}")
-
-
-def check(delta: Tensor, problem: BankProblem, method: str) -> Tensor:
-    """Trust no plugin: the bank's shape and finiteness are checked, and it is projected again."""
-    if tuple(delta.shape) != problem.shape:
-        raise UexError(f"method '{method}' gave a bank of shape {tuple(delta.shape)}, not {problem.shape}.")
-    if not bool(delta.isfinite().all()):
-        raise UexError(f"method '{method}' gave noise that is not finite.", hint="Try a smaller -O lr or -O step.")
-    return problem.project(delta.to(problem.device, torch.float32))
-
-
-def on_grid(delta: Tensor, problem: BankProblem) -> Tensor:
-    """Bring the bank to what can be written: whole 8-bit levels, where a row has one image or the norm counts levels."""
-    if problem.own:
-        bank = torch.empty_like(delta)
-        for batch in problem.batches(1024):
-            images, rows = problem.images[batch], problem.rows[batch]
-            bank[rows] = (publish(images, delta[rows], problem.norm, problem.eps).float() - images.float()) / 255
-        return bank
-    limit = problem.norm.levels(problem.eps)
-    return delta if limit is None else (255 * delta).round().clamp(-limit, limit) / 255
-
-
-def measure(bank: Tensor, problem: BankProblem) -> dict[str, float]:
-    """Measure what will be published: the largest size, the share of images at 95 % of the bound, and the RMS change."""
-    largest, reached, squares = 0.0, 0, 0.0
-    for batch in problem.batches(1024):
-        images = problem.images[batch]
-        change = publish(images, bank[problem.rows[batch]], problem.norm, problem.eps).float() - images.float()
-        sizes = problem.norm.size(change / 255, images.float() / 255)
-        largest = max(largest, float(sizes.max()))
-        reached += int((sizes >= 0.95 * min(problem.eps, _reachable(problem))).sum())
-        squares += float(change.square().double().mean((1, 2, 3)).sum())
-    count = len(problem.images)
-    return {"largest": largest, "at_bound": reached / count, "rms_levels": math.sqrt(squares / count)}
-
-
-def _reachable(problem: BankProblem) -> float:
-    limit = problem.norm.levels(problem.eps)
-    return problem.eps if limit is None else limit / 255

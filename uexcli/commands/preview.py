@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-
 from uexcli import api
-from uexcli.commands import apply
+from uexcli.commands import protect
 from uexcli.core.quality import psnr, ssim
 from uexcli.errors import UsageError
 from uexcli.io import images, noise_file, sheet
@@ -49,14 +48,14 @@ def run(request: Request) -> Result:
     if request.output.exists() and not request.force:
         raise UsageError(f"{request.output} exists.", hint="Use -o for another name, or --force to replace it.")
     noise = noise_file.read(request.noise)
-    norm, granularity = apply.parts(load(), noise)
-    protector = apply.Protector(noise, norm, granularity, ".png", 1, False, apply.label_rows(noise))
+    norm, granularity = protect.parts(load(), noise)
+    protector = protect.Protector(noise, norm, granularity, ".png", 1, lossy=False)
     sample = _sample(request.photo, noise)
     photo = images.open_photo(sample)
     protected = protector.protect(photo, protector.row(sample, photo))
     factor = sheet.amplification(photo.pixels, protected)
     images.write_png(request.output, sheet.side_by_side(photo.pixels, protected, factor))
-    before, after = apply.planes(photo.pixels), apply.planes(protected)
+    before, after = protect.planes(photo.pixels), protect.planes(protected)
     change = after.float() - before.float()
     return Result(
         output=request.output,

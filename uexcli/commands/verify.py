@@ -1,4 +1,4 @@
-"""Verify: is a release bounded, complete and intact? Needs no GPU, no noise file, and for strangers' releases no uex files."""
+"""Verify: is a release bounded, complete and intact? Needs no GPU and no noise file."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from uexcli import api
-from uexcli.commands.apply import planes
+from uexcli.commands import leaks
 from uexcli.commands.listener import Listener
-from uexcli.core.pixels import SLACK, measure
-from uexcli.core.quality import psnr, ssim
+from uexcli.commands.verify_pair import Bound, Checked, Finding, check_pair
+from uexcli.core.pixels import SLACK
+from uexcli.core.quality import psnr
 from uexcli.errors import Exit, UexError, UsageError
 from uexcli.io import images, release, samples
 from uexcli.registry import Registry, load
@@ -39,30 +36,6 @@ class Request:
     allow_missing: bool = False
     fast: bool = False
     jobs: int | None = None
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong."""
-
-    code: str
-    path: str
-    expected: str
-    found: str
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What was measured of one released image."""
-
-    name: str
-    findings: tuple[Finding, ...]
-    size: float | None = None  # of the change, in the norm's units
-    allowed: float | None = None
-    levels: int | None = None  # the largest change of any value
-    rms: float | None = None
-    ssim: float | None = None
-    suspicious: bool = False  # may be a clean copy of some other source
 
 
 @dataclass(frozen=True)
@@ -129,33 +102,18 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         work = [(by_key[key], name) for key, name in pairs.items()]
 
         def one(item: tuple[api.Sample, str]) -> Checked:
-            return _check(root, *item, bound, changes)
+            return check_pair(root, *item, bound, changes)
 
         for done, result in enumerate(samples.parallel(one, work, request.jobs), 1):
             checked.append(result)
             listener.step(api.Progress(done, len(work), stage="decode"))
-        usual = _usual_rms(checked, facts)
+        usual = leaks.usual_rms(checked, facts)
         findings += [finding for item in checked for finding in item.findings]
-        findings += _leaks(root, found, pictures, pairs, checked, usual, listener)
+        findings += leaks.find(root, found, pictures, pairs, checked, usual, listener)
         checks["leaks"] = "every released image was compared with its source; odd ones with every source"
     else:
         checks["bound"] = "not checked: --fast decodes nothing"
     return _result(request, findings, len(found.samples), pictures, checked, bound, checks)
-
-
-@dataclass(frozen=True)
-class Bound:
-    """The bound a release promises."""
-
-    norm: api.Norm
-    eps: float
-    text: str
-    size: int | None  # the side it is stated at; None: at each photo's own
-
-    def at(self, height: int, width: int) -> float:
-        """The bound for an image of this size."""
-        fitted = (self.size, self.size) if self.size else (height, width)
-        return self.norm.rescale(self.eps, fitted, (height, width))
 
 
 def _bound(request: Request, facts: Mapping[str, Any], registry: Registry) -> Bound:
@@ -255,121 +213,6 @@ def _coverage(
         yield Finding("unexpected", name, "images only", "another file")
 
 
-def _check(root: Path, sample: api.Sample, name: str, bound: Bound, mode_changes: set[str]) -> Checked:
-    """Decode one pair and compare: size, mode, orientation, alpha, profile, bound, leak."""
-    source = images.open_photo(sample)
-    try:
-        published = images.open_photo(api.Sample(name, None, path=root / name))
-    except UexError as error:
-        return Checked(name, (Finding("unreadable", name, "an image", error.message),))
-    found: list[Finding] = []
-    if source.size != published.size:
-        turned = source.size == published.size[::-1]
-        shown = [f"{width}x{height}" for height, width in (source.size, published.size)]
-        found.append(Finding("orientation" if turned else "changed-size", name, shown[0], shown[1]))
-        return Checked(name, tuple(found), suspicious=True)
-    if source.pixels.shape != published.pixels.shape:
-        found.append(Finding("changed-mode", name, source.mode, published.mode))
-        return Checked(name, tuple(found), suspicious=True)
-    if not _same_alpha(source, published) and name not in mode_changes:
-        found.append(Finding("changed-alpha", name, "the source's alpha", "another"))
-    if source.icc != published.icc:
-        found.append(Finding("changed-profile", name, "the source's ICC profile", "another, or none"))
-    before, after = planes(source.pixels), planes(published.pixels)
-    size, allowed = float(measure(before, after, bound.norm)[0]), bound.at(*source.size)
-    change = after.short() - before.short()
-    levels = int(change.abs().max())
-    over = size > allowed * (1 + SLACK)
-    if over:
-        limit = bound.norm.levels(bound.eps)
-        expected = f"at most {limit} levels" if limit is not None else f"{bound.norm.name} <= {allowed:.4g}"
-        actual = (
-            f"{levels} levels, at {int((change.abs() > limit).sum())} values" if limit is not None else f"{size:.4g}"
-        )
-        found.append(Finding("over-bound", name, expected, actual))
-    rms = float(change.float().square().mean().sqrt())
-    similar = float(ssim(before.float() / 255, after.float() / 255)[0])
-    return Checked(name, tuple(found), size, allowed, levels, rms, similar, suspicious=over)
-
-
-def _same_alpha(source: images.Photo, published: images.Photo) -> bool:
-    if source.alpha is None or published.alpha is None:
-        return source.alpha is published.alpha
-    return bool(np.array_equal(source.alpha, published.alpha))
-
-
-def _usual_rms(checked: Sequence[Checked], facts: Mapping[str, Any]) -> float:
-    """How much an image of this release usually changes, in levels."""
-    stated = facts.get("rms_levels")
-    if isinstance(stated, (int, float)) and stated > 0:
-        return float(stated)
-    changes = [item.rms for item in checked if item.rms]
-    return median(changes) if changes else 0.0
-
-
-def _leaks(
-    root: Path,
-    found: samples.Labelled,
-    pictures: Sequence[str],
-    pairs: Mapping[str, str],
-    checked: Sequence[Checked],
-    usual: float,
-    listener: Listener,
-) -> Iterator[Finding]:
-    """Find released images that are (nearly) clean: paired ones by their own source, odd ones by every source.
-
-    Nearly means: changed by less than a quarter of what is usual here, or by less than a PSNR of 50 dB, where the
-    release's own noise is clearly stronger than that.
-    """
-    limit = max(LEAK_SHARE * usual, min(LEAK_RMS, usual / 2))
-    for item in checked:
-        if item.rms is not None and item.rms <= limit:
-            yield Finding(
-                "leak",
-                item.name,
-                f"a change of about {usual:.2f} levels",
-                f"RMS {item.rms:.2f}: its source is clean here",
-            )
-    odd = [item.name for item in checked if item.suspicious] + sorted(set(pictures) - set(pairs.values()))
-    if not odd:
-        return
-    thumbs, known = _thumbnails(found.samples, listener)
-    for name in odd:
-        try:
-            photo = images.open_photo(api.Sample(name, None, path=root / name))
-        except UexError as error:
-            yield Finding("unreadable", name, "an image", error.message)
-            continue
-        distance = (thumbs - torch.from_numpy(_thumbnail(photo))).abs().mean((1, 2))
-        for index in distance.argsort()[:5].tolist():
-            source = images.open_photo(known[index])
-            rms = _distance(source, photo)
-            if rms is not None and rms <= limit:
-                yield Finding(
-                    "leak", name, "protected images only", f"a clean copy of {known[index].key} (RMS {rms:.2f})"
-                )
-                break
-
-
-def _thumbnails(members: Sequence[api.Sample], listener: Listener) -> tuple[Tensor, list[api.Sample]]:
-    bank = []
-    for done, thumb in enumerate(samples.parallel(lambda sample: _thumbnail(images.open_photo(sample)), members), 1):
-        bank.append(torch.from_numpy(thumb))
-        listener.step(api.Progress(done, len(members), stage="compare with every source"))
-    return torch.stack(bank), list(members)
-
-
-def _thumbnail(photo: images.Photo) -> np.ndarray:
-    return images.squash(photo, THUMBNAIL, 1)[0].astype(np.float32)
-
-
-def _distance(source: images.Photo, other: images.Photo) -> float | None:
-    """The RMS difference in levels, where the two can be compared pixel by pixel."""
-    if source.pixels.shape != other.pixels.shape:
-        return None
-    return float(np.sqrt(np.mean((source.pixels.astype(np.float32) - other.pixels.astype(np.float32)) ** 2)))
-
-
 def _result(
     request: Request,
     findings: Sequence[Finding],
@@ -382,7 +225,7 @@ def _result(
     shares = [item.size / item.allowed for item in checked if item.size is not None and item.allowed]
     levels = [item.levels for item in checked if item.levels is not None]
     noise = [psnr(item.rms) for item in checked if item.rms]
-    similar = [item.ssim for item in checked if item.ssim is not None and item.ssim == item.ssim]  # noqa: PLR0124
+    similar = [item.ssim for item in checked if item.ssim is not None and item.ssim == item.ssim]
     if shares:
         checks["bound"] = f"{sum(share <= 1 + SLACK for share in shares):,} of {len(shares):,} images are within it"
     return Result(

@@ -24,11 +24,13 @@ class SmallNet(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Float `(B, C, S, S)` to `(B, 4 * width)`."""
-        return self.body((images - 0.5) * 4).mean((2, 3))
+        body: Tensor = self.body((images - 0.5) * 4)
+        return body.mean((2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
         """Float `(B, C, S, S)` to logits `(B, K)`."""
-        return self.head(self.features(images))
+        logits: Tensor = self.head(self.features(images))
+        return logits
 
 
 def _conv(inputs: int, outputs: int) -> list[nn.Module]:
@@ -58,7 +60,8 @@ class ResNet18(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Float `(B, C, S, S)` to logits `(B, K)`."""
-        return self.head(self.features(images))
+        logits: Tensor = self.head(self.features(images))
+        return logits
 
 
 def predict(model: nn.Module, images: Tensor, batch: int = 512) -> Tensor:

@@ -73,7 +73,7 @@ def learn(
     """Take one optimiser step on the mean cross-entropy of a batch; returns the loss before it, detached."""
     loss = functional.cross_entropy(forward(model, inputs, autocast).float(), labels)
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     if clip is not None:
         nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimiser.step()

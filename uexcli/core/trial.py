@@ -37,7 +37,7 @@ class MemoryTrial(api.Trial):
         decay: float,
         augment: bool = True,
     ) -> api.Outcome:
-        """Train from scratch. The net's start and the order of batches depend on the seed alone, never on the pixels."""
+        """Train from scratch. The net's start and the batches' order depend on the seed alone, not on pixels."""
         with seeding.global_seed(self.seed, "target"):
             model = build()
         return train.supervised(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from uexcli.api import Sample
 from uexcli.errors import UexError
@@ -64,7 +64,7 @@ def open_photo(sample: Sample) -> Photo:
     """Decode a sample at full size.
 
     Raises:
-        UexError: it cannot be decoded, is animated, too large, or of a kind without 8-bit pixels; named, with the reason.
+        UexError: it cannot be decoded, is animated, too large, or without 8-bit pixels; named, with the reason.
     """
     if sample.array is not None:
         array = np.ascontiguousarray(sample.array)
@@ -77,7 +77,7 @@ def open_photo(sample: Sample) -> Photo:
         raise UexError(f"{sample.key}: {error.message}", hint=SKIP) from None
     except Exception as error:  # decoders fail in many ways, and each means the same here
         reason = str(error).replace(f" {hex(id(data))}", "") or type(error).__name__
-        if isinstance(error, Image.UnidentifiedImageError):
+        if isinstance(error, UnidentifiedImageError):
             reason = "no image format that Pillow knows"
         raise UexError(f"{sample.key}: cannot be decoded ({reason}).", hint=SKIP) from None
 
@@ -89,8 +89,9 @@ def decode(data: bytes) -> Photo:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise UexError(f"{width}x{height} pixels are more than {MAX_PIXELS:,}.")
-        if getattr(image, "n_frames", 1) > 1 and image.format not in {"MPO", "AVIF", "HEIF"}:
-            raise UexError(f"has {image.n_frames} frames or pages; uex protects single images.")
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # an MPO's further frames are previews or the other eye
+            raise UexError(f"has {frames} frames or pages; uex protects single images.")
         deep = _bits(image, data) > 8
         icc = image.info.get("icc_profile")
         image.load()

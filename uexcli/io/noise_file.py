@@ -132,7 +132,13 @@ def _inconsistent(noise: Noise) -> str:
         return "the noise is not finite"
     if int(noise.rows.min()) < 0 or int(noise.rows.max()) >= len(noise.delta):
         return "rows point outside the bank"
-    wanted = {"eps": (int, float), "eps_text": str, "recipe": dict, "seed": int, "dataset": dict}
+    wanted: dict[str, type | tuple[type, ...]] = {
+        "eps": (int, float),
+        "eps_text": str,
+        "recipe": dict,
+        "seed": int,
+        "dataset": dict,
+    }
     for key, kinds in wanted.items():
         if not isinstance(noise.header.get(key), kinds):
             return f"the header lacks '{key}'"

@@ -101,11 +101,6 @@ def read_facts(root: Path) -> dict[str, Any] | None:
     return facts
 
 
-def receipt_path(noise: Path) -> Path:
-    """Where the private receipt of a noise file lies."""
-    return noise.with_name(noise.name.removesuffix(".safetensors").removesuffix(".noise") + ".noise.receipt.json")
-
-
 def digest_file(path: Path) -> str:
     """The SHA-256 of a file.
 
@@ -134,8 +129,8 @@ def pair(keys: Iterable[str], found: Iterable[str], suffix: str) -> dict[str, st
     for key in keys:
         same_stem = stems.get(str(PurePosixPath(key).with_suffix("")), [])
         only = same_stem[0] if len(same_stem) == 1 and wanted[key] != key + suffix else None
-        name = next((name for name in (wanted[key], key, only) if name in there), None)
-        if name is not None and name not in taken:
-            pairs[key] = name
-            taken.add(name)
+        partner = next((name for name in (wanted[key], key, only) if name in there), None)
+        if partner is not None and partner not in taken:
+            pairs[key] = partner
+            taken.add(partner)
     return pairs

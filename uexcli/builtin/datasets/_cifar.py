@@ -1,4 +1,4 @@
-"""What CIFAR-10 and CIFAR-100 share: torchvision's reader, which checks the MD5 of every file before it unpickles it."""
+"""What CIFAR-10 and CIFAR-100 share: torchvision's reader, which checks each file's MD5 before unpickling it."""
 
 from __future__ import annotations
 

@@ -10,9 +10,10 @@ from typing import ClassVar
 
 from uexcli.api import Dataset, Sample, UexError, UsageError, hookimpl
 
-EXTENSIONS = frozenset(
-    ".avif .bmp .gif .heic .heif .jfif .jp2 .jpe .jpeg .jpg .jxl .mpo .png .pbm .pgm .pnm .ppm .tif .tiff .webp".split()
-)
+_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")
+_OTHER = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".png", ".tif", ".tiff", ".webp")
+_NETPBM = (".pbm", ".pgm", ".pnm", ".ppm")
+EXTENSIONS = frozenset({*_JPEG, *_OTHER, *_NETPBM})
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ class ErrorMinimising(Method):
         learning = self._forever(problem)
         best, least = delta.clone(), 1.0
         for round_ in range(self.rounds):
+            likely = min(self.rounds, max(USUAL_ROUNDS, round_ + 1))
             for _ in range(self.theta_steps):
                 trainer.step(delta, next(learning))
             done = 0
@@ -61,13 +62,13 @@ class ErrorMinimising(Method):
                 problem.move(model, delta, batch, step=self.step, steps=self._steps(problem), generator=view)
                 done += len(batch)
                 share = done / len(problem.images)
-                on_step(Progress(round_ + share, self.rounds, f"round {round_ + 1}, least surrogate error {least:.1%}"))
+                on_step(Progress(round_ + share, likely, f"round {round_ + 1}, least surrogate error {least:.1%}"))
             error = problem.error(model, delta)
             if error < least:
                 best, least = delta.clone(), error
             if least <= self.stop:
                 break
-        on_step(Progress(self.rounds, self.rounds, f"{round_ + 1} rounds, surrogate error {least:.1%}"))
+        on_step(Progress(likely, likely, f"{round_ + 1} rounds, surrogate error {least:.1%}"))
         return best
 
     def work(self, problem: Problem) -> Work:

@@ -35,7 +35,7 @@ class L2(Norm):
 
     def size(self, delta: Tensor, images: Tensor | None = None) -> Tensor:
         """The length of each row."""
-        return delta.flatten(1).norm(dim=1)
+        return delta.flatten(1).square().sum(1).sqrt()
 
     def rescale(self, eps: float, fitted: tuple[int, int], actual: tuple[int, int]) -> float:
         """The same change per pixel over more pixels is longer by the root of their ratio."""

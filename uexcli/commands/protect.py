@@ -1,0 +1,158 @@
+"""Protecting one photo: its row, stretched to its size, added on the 8-bit grid, written, decoded again, measured."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uexcli import api
+from uexcli.core import clusters
+from uexcli.core.pixels import SLACK, match_channels, measure, publish, stretch
+from uexcli.errors import UexError
+from uexcli.io import atomic, images, noise_file
+from uexcli.registry import Registry
+
+
+def parts(registry: Registry, noise: noise_file.Noise) -> tuple[api.Norm, api.Granularity]:
+    """Make the norm and the granularity a noise file was fitted with."""
+    made = []
+    for kind in ("norm", "granularity"):
+        described = noise.recipe[kind]
+        try:
+            made.append(registry.find(kind, described["name"]).cls(**described.get("options", {})))
+        except UexError as error:
+            raise UexError(
+                f"the noise file needs the {kind} '{described['name']}', which is not installed.",
+                hint=f"It came from {described.get('from')}.",
+            ) from error
+        except (TypeError, ValueError):
+            raise UexError(
+                f"the {kind} '{described['name']}' here does not take the noise file's options.",
+                hint=f"Use {described.get('from')}.",
+            ) from None
+    return cast(api.Norm, made[0]), cast(api.Granularity, made[1])
+
+
+@dataclass(frozen=True)
+class Written:
+    """One protected image."""
+
+    key: str
+    name: str
+    source: str  # SHA-256 of the source's bytes
+    protected: str  # SHA-256 of the released file
+    size: float
+    allowed: float
+    rms: float
+    changes: tuple[str, ...] = ()
+    kept: bool = False
+
+
+@dataclass
+class Protector:
+    """Protects one image at a time; safe to use from several threads."""
+
+    noise: noise_file.Noise
+    norm: api.Norm
+    granularity: api.Granularity
+    suffix: str
+    png_level: int
+    lossy: bool
+    fitted: dict[str, int] = field(init=False)
+    label_rows: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fitted = {key: position for position, key in enumerate(self.noise.keys)}
+        self.label_rows = {name: row for row, name in enumerate(self.noise.classes)}
+
+    def row(self, sample: api.Sample, photo: images.Photo) -> int:
+        """The row of the bank an image uses.
+
+        Raises:
+            UexError: it was fitted with other bytes, or was not fitted and cannot be assigned.
+        """
+        position = self.fitted.get(sample.key)
+        if position is not None:
+            if self.noise.digests[position] != photo.digest:
+                raise UexError(
+                    f"{sample.key}: not the image of this name that the noise was fitted on.",
+                    hint="Give the photos as they were, or fit again.",
+                )
+            return int(self.noise.rows[position])
+        if not self.granularity.can_assign:
+            raise UexError(
+                f"{sample.key}: not among the {len(self.noise.keys):,} images "
+                f"this {self.granularity.name} noise was fitted on.",
+                hint="Fit these photos: uex fit PHOTOS",
+            )
+        labels = torch.zeros(1, dtype=torch.int64)
+        if self.granularity.needs_labels:
+            if sample.label is None or sample.label not in self.label_rows:
+                known = ", ".join(sorted(self.label_rows)[:8])
+                raise UexError(
+                    f"{sample.key}: its class {sample.label or '(none)'} has no noise; there is one for: {known}.",
+                    hint="Sort it into one of these, or fit again.",
+                )
+            labels[0] = self.label_rows[sample.label]
+
+        def features() -> Tensor:
+            _, channels, size, _ = self.noise.delta.shape
+            return clusters.pixel_features(torch.from_numpy(images.squash(photo, size, channels))[None])
+
+        return int(self.granularity.assign(labels, features, self.noise.memory)[0])
+
+    def protect(self, photo: images.Photo, row: int) -> np.ndarray:
+        """Add a row to a photo on the 8-bit grid: uint8 (H, W, C)."""
+        height, width = photo.size
+        source = planes(photo.pixels)
+        delta = match_channels(self.noise.delta[row : row + 1], source.shape[1])
+        changed = publish(source, stretch(delta, height, width), self.norm, self.allowed(photo))
+        return changed[0].permute(1, 2, 0).contiguous().numpy()
+
+    def allowed(self, photo: images.Photo) -> float:
+        """The bound at the photo's own size."""
+        return self.norm.rescale(self.noise.eps, (self.noise.size, self.noise.size), photo.size)
+
+    def write(self, sample: api.Sample, root: Path, name: str) -> Written:
+        """Protect one image and write it, unless it lies there already; decode what lies there, and measure it."""
+        photo = images.open_photo(sample)
+        wanted = self.protect(photo, self.row(sample, photo))
+        target = root / name
+        kept = target.exists()
+        data = target.read_bytes() if kept else images.encode(photo, wanted, self.suffix, png_level=self.png_level)
+        decoded = images.open_photo(api.Sample(name, None, path=target)) if kept else images.decode(data)
+        if not self.lossy and not np.array_equal(decoded.pixels, wanted):
+            if not kept:
+                raise UexError(f"{sample.key}: decodes to other pixels than were written.", hint="Please report this.")
+            target.unlink()
+            return self.write(sample, root, name)
+        if not kept:
+            with atomic.told(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                part = target.with_name(
+                    f".{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}.tmp"
+                )
+                part.write_bytes(data)
+                part.replace(target)
+        source, published = planes(photo.pixels), planes(decoded.pixels)
+        size, allowed = float(measure(source, published, self.norm)[0]), self.allowed(photo)
+        if not self.lossy and size > allowed * (1 + SLACK):
+            raise UexError(
+                f"{sample.key}: the written file exceeds the bound ({size:.4g} > {allowed:.4g}).",
+                hint="Please report this.",
+            )
+        rms = float((published.float() - source.float()).square().mean().sqrt())
+        digest = hashlib.sha256(data).hexdigest()
+        changes = (*photo.changes, *(["alpha dropped"] if photo.alpha is not None and decoded.alpha is None else []))
+        return Written(sample.key, name, photo.digest, digest, size, allowed, rms, changes, kept)
+
+
+def planes(pixels: np.ndarray) -> Tensor:
+    """An image's pixels, uint8 (H, W, C), as a batch of one: uint8 `(1, C, H, W)`."""
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]

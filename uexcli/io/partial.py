@@ -1,0 +1,58 @@
+"""A release while it grows: a folder beside the final one, which an interrupted run leaves behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from uexcli.errors import UsageError
+from uexcli.io import atomic
+
+SUFFIX = ".partial"
+JOB = ".uex-job.json"  # what the folder is a part of; gone once it is whole
+
+
+def begin(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) -> Path:
+    """Make the folder a release grows in, or take up the one of an interrupted run of the same job.
+
+    Raises:
+        UsageError: one is left over, and neither `resume` nor `force` says what to do with it.
+    """
+    folder = output.with_name(output.name + SUFFIX)
+    mark = folder / JOB
+    with atomic.told(folder):
+        if folder.exists():
+            same = _read(mark) == dict(job)
+            if resume and same:
+                for leftover in folder.rglob(".*.tmp"):
+                    leftover.unlink()
+                return folder
+            if not force:
+                hint = "Add --resume to go on, or --force to start afresh." if same else "Remove it, or use --force."
+                other = "" if same else " of another job"
+                raise UsageError(f"{folder} is left from an interrupted run{other}.", hint=hint)
+            if not mark.exists() and any(folder.iterdir()):
+                raise UsageError(f"{folder} is not uex's; --force would delete it.", hint="Move it away.")
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        atomic.write(mark, json.dumps(dict(job)).encode())
+    return folder
+
+
+def _read(mark: Path) -> Any:
+    try:
+        return json.loads(mark.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def finish(folder: Path, output: Path) -> None:
+    """Put the whole release in its place; what was there (a release, or an empty folder) goes."""
+    with atomic.told(output):
+        (folder / JOB).unlink()
+        if output.exists():
+            shutil.rmtree(output)
+        folder.rename(output)
