@@ -43,8 +43,9 @@ def _round(base: Tensor, delta: Tensor, norm: Norm, eps: float) -> Tensor:
 
 def measure(images: Tensor, published: Tensor, norm: Norm) -> Tensor:
     """Give the size of the change of each image, float `(N,)` in the norm's units; both uint8 `(N, C, H, W)`."""
-    base = images.float().div_(255)
-    return norm.size(published.float().div_(255) - base, base)
+    base = images.float()
+    change = published.float() - base  # whole levels, exact; dividing first would round to more than the bound
+    return norm.size(change / 255, base / 255)
 
 
 def stretch(delta: Tensor, height: int, width: int) -> Tensor:

@@ -1,0 +1,102 @@
+"""Shared fixtures: a tiny folder of photos, the command line in this process, and the real data where it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from uexcli.cli.app import app
+
+CLASSES = ("cat", "dog")
+SIDE = 16
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every test has a working folder of its own, no colour, 80 columns, and two threads."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def uex() -> Callable[..., Ran]:
+    """Run a command line in this process: `uex("fit", "photos")`."""
+
+    def run(*words: object) -> Ran:
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Ran(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+def picture(seed: int, side: int = SIDE, *, grey: bool = False) -> np.ndarray:
+    """A smooth random picture, uint8, that no two seeds share."""
+    generator = np.random.default_rng(seed)
+    coarse = generator.integers(40, 216, (4, 4) if grey else (4, 4, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A class folder: two classes of eight PNG photos of 16 px, `photos/cat/0.png` and so on."""
+    root = tmp_path / "photos"
+    for number, label in enumerate(CLASSES):
+        (root / label).mkdir(parents=True)
+        for index in range(8):
+            Image.fromarray(picture(100 * number + index)).save(root / label / f"{index}.png")
+    return root
+
+
+@pytest.fixture
+def noise(photos: Path, uex: Callable[..., Ran]) -> Path:
+    """Random sample-wise noise, eps 8/255, for `photos`."""
+    path = photos.parent / "photos.noise.safetensors"
+    ran = uex("fit", photos, "--method", "random", "--seed", 1, "-o", path)
+    assert ran.code == 0, ran.err
+    return path
+
+
+@pytest.fixture
+def release(photos: Path, noise: Path, uex: Callable[..., Ran]) -> Path:
+    """The protected release of `photos` with `noise`."""
+    path = photos.parent / "release"
+    ran = uex("apply", noise, photos, "-o", path)
+    assert ran.code == 0, ran.err
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data, or a skip that says why."""
+    where = os.environ.get("UEX_TEST_DATA")
+    if not where or not Path(where).is_dir():
+        pytest.skip("UEX_TEST_DATA names no folder of real data")
+    return Path(where)

@@ -1,0 +1,76 @@
+"""Every registered thing keeps its contract; a new file is tested with no edit here."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from uexcli import api, registry, testing
+
+EVERYTHING = [(kind, name) for kind, entries in registry.load().entries.items() for name in entries]
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERYTHING, ids=[f"{kind}-{name}" for kind, name in EVERYTHING])
+def test_contract(kind: str, name: str) -> None:
+    testing.check(registry.load().find(kind, name).cls)
+
+
+def test_every_kind_has_members() -> None:
+    assert {kind for kind, _ in EVERYTHING} == set(registry.KINDS)
+    promised = {
+        "linf",
+        "l2",
+        "ssim",
+        "samplewise",
+        "classwise",
+        "universal",
+        "em",
+        "random",
+        "lsp",
+        "resnet18",
+        "small",
+    }
+    promised |= {"folder", "cifar10", "cifar100", "mnist", "jpeg", "grayscale"}
+    assert promised <= {name for _, name in EVERYTHING}
+
+
+LINF = registry.load().find("norm", "linf").cls
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaky(LINF):  # type: ignore[misc, valid-type]
+    name: ClassVar[str] = "leaky"
+
+    def project(self, delta: Tensor, eps: float, images: Tensor | None = None) -> Tensor:
+        return delta.clamp(-2 * eps, 2 * eps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Idle(api.Countermeasure):
+    name: ClassVar[str] = "idle"
+    summary: ClassVar[str] = "does nothing"
+
+    def apply(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        return images
+
+
+@dataclasses.dataclass(frozen=True)
+class Gap(api.Granularity):
+    name: ClassVar[str] = "gap"
+    summary: ClassVar[str] = "leaves row 1 out"
+
+    def rows(self, labels: Tensor, features: object, generator: torch.Generator) -> Tensor:
+        return labels * 2
+
+
+@pytest.mark.parametrize(
+    ("cls", "complaint"),
+    [(Leaky, "ball"), (Idle, "changes nothing"), (Gap, "dense")],
+)
+def test_a_broken_plugin_fails_its_contract(cls: type[api.Plugin], complaint: str) -> None:
+    with pytest.raises(AssertionError, match=complaint):
+        testing.check(cls)

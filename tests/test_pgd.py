@@ -1,0 +1,201 @@
+"""The step of the noise, against a slow plain loop; the error-minimising method as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from uexcli import api, registry
+from uexcli.core.nets import SmallNet
+from uexcli.core.problem import BankProblem
+from uexcli.core.seeding import generator
+from uexcli.testing import pictures
+
+EPS = 8 / 255
+
+
+def problem(
+    rows: Tensor, *, side: int = 8, count: int = 12, norm: str = "linf", images: Tensor | None = None
+) -> BankProblem:
+    found = registry.load().make(api.Norm, "norm", norm)  # type: ignore[type-abstract]
+    return BankProblem(
+        images=pictures(count, side=side) if images is None else images,
+        labels=torch.arange(count) % 3,
+        rows=rows,
+        keys=[str(number) for number in range(count)],
+        num_rows=int(rows.max()) + 1,
+        num_classes=3,
+        norm=found,
+        eps=EPS if norm == "linf" else 0.5,
+        seed=0,
+        device=torch.device("cpu"),
+        make_surrogate=lambda: SmallNet(num_classes=3, channels=3, size=side, width=4),
+    )
+
+
+def slow_steps(task: BankProblem, model: nn.Module, delta: Tensor, batch: Tensor, step: float, steps: int) -> Tensor:
+    """Huang et al.'s step as METHODS states it, one image at a time, in float64."""
+    model = model.double().eval()
+    bank = delta.double().clone()
+    for _ in range(steps):
+        total = torch.zeros_like(bank)
+        for index in batch.tolist():
+            row = int(task.rows[index])
+            shown = (task.images[index].double() / 255 + bank[row]).clamp(0, 1).requires_grad_(True)
+            loss = nn.functional.cross_entropy(model(shown[None]), task.labels[index : index + 1])
+            total[row] += torch.autograd.grad(loss, shown)[0]
+        for row in task.rows[batch].unique().tolist():
+            if task.norm.name == "linf":
+                bank[row] = (bank[row] - step * task.eps * total[row].sign()).clamp(-task.eps, task.eps)
+            else:
+                moved = bank[row] - step * task.eps * total[row] / total[row].norm()
+                bank[row] = moved * min(1.0, task.eps / float(moved.norm()))
+            if task.own:
+                image = task.images[int((task.rows == row).nonzero())].double() / 255
+                bank[row] = (image + bank[row]).clamp(0, 1) - image
+    return bank
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("rows", [torch.arange(12), torch.arange(12) % 3, torch.zeros(12, dtype=torch.int64)])
+def test_a_step_is_what_a_slow_loop_does(rows: Tensor, norm: str) -> None:
+    task = problem(rows, norm=norm)
+    model = task.build()
+    delta = task.fill(task.start(random=True)) / 2
+    batch = torch.tensor([0, 3, 4, 7, 9])
+    wanted = slow_steps(task, task.build(), delta, batch, 0.3, 3)
+    task.move(model, delta, batch, step=0.3, steps=3)
+    close = (delta.double() - wanted).abs() < 1e-5
+    assert float(close.double().mean()) > 0.998  # a float32 gradient of about zero may have the other sign
+
+
+def test_rows_the_batch_does_not_touch_stay() -> None:
+    task = problem(torch.arange(12))
+    delta = task.fill(task.start(random=True))
+    before = delta.clone()
+    task.move(task.build(), delta, torch.tensor([2, 5]), step=0.2)
+    moved = (delta != before).flatten(1).any(1)
+    assert moved.nonzero().flatten().tolist() == [2, 5]
+
+
+@pytest.mark.parametrize("ascend", [False, True])
+def test_steps_lower_the_loss_or_raise_it(ascend: bool) -> None:
+    task = problem(torch.arange(12))
+    model, delta, everything = task.build(), task.start(random=False), torch.arange(12)
+
+    def loss() -> float:
+        with torch.inference_mode():
+            return float(nn.functional.cross_entropy(model.eval()(task.published(delta, everything)), task.labels))
+
+    before = loss()
+    task.move(model, delta, everything, step=0.2, steps=5, ascend=ascend)
+    assert loss() > before if ascend else loss() < before
+
+
+def test_moving_noise_leaves_the_surrogate_as_it_was() -> None:
+    task = problem(torch.arange(12))
+    model = task.build()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    task.move(model, task.start(random=False), torch.arange(12), step=0.2, steps=3)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+
+
+def test_noise_of_one_image_stays_inside_its_box() -> None:
+    black_and_white = torch.tensor([0, 255], dtype=torch.uint8).repeat(6).view(12, 1, 1, 1).expand(12, 3, 8, 8)
+    task = problem(torch.arange(12), images=black_and_white.contiguous())
+    delta = task.start(random=False)
+    task.move(task.build(), delta, torch.arange(12), step=1.0, steps=4)
+    shown = black_and_white / 255 + delta
+    assert float(shown.min()) >= 0
+    assert float(shown.max()) <= 1
+    assert float(delta.abs().max()) > 0
+
+
+def test_the_result_does_not_depend_on_how_images_are_batched() -> None:
+    def fitted(size: int) -> Tensor:
+        task = problem(torch.arange(12))
+        model, delta = task.build(), task.start(random=True) * EPS
+        for batch in task.batches(size):
+            task.move(model, delta, batch, step=0.2, steps=4)
+        return delta
+
+    close = (fitted(12) - fitted(5)).abs() < 1e-5
+    assert float(close.double().mean()) > 0.998
+
+
+def method(**options: Any) -> Any:
+    return registry.load().find("method", "em").cls(**options)
+
+
+@pytest.mark.parametrize("rows", [torch.arange(48), torch.arange(48) % 3])
+def test_em_brings_the_surrogate_error_down_to_its_stop(rows: Tensor) -> None:
+    task = problem(rows, count=48)
+    seen: list[api.Progress] = []
+    delta = method(stop=0.05, rounds=40, theta_steps=15, lr=0.05).fit(task, seen.append)
+    assert float(seen[-1].note.rpartition(" ")[2].rstrip("%")) <= 5
+    assert float(delta.abs().max()) <= EPS + 1e-6
+
+
+def test_em_keeps_the_best_bank_it_saw(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = iter([0.5, 0.2, 0.9, 0.8])
+    banks: list[Tensor] = []
+
+    def error(_task: BankProblem, _model: nn.Module, delta: Tensor) -> float:
+        banks.append(delta.clone())
+        return next(errors)
+
+    monkeypatch.setattr(BankProblem, "error", error)
+    best = method(rounds=4, theta_steps=1).fit(problem(torch.arange(12)), lambda _: None)
+    assert torch.equal(best, banks[1])
+    assert not torch.equal(best, banks[3])
+
+
+def test_the_stop_test_looks_at_what_would_be_published() -> None:
+    task = problem(torch.arange(12))
+    model = task.build()
+    nothing, less_than_half_a_level = task.start(random=False), task.start(random=True) * 0.4 / 255
+    assert task.error(model, nothing) == task.error(model, less_than_half_a_level)
+
+
+def test_lsp_is_linearly_separable_with_the_stated_length() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    task = problem(torch.arange(60), count=60, side=32, norm="l2")
+    delta = registry.load().find("method", "lsp").cls().fit(task, lambda _: None)  # type: ignore[attr-defined]
+    lengths = delta.flatten(1).norm(dim=1)
+    torch.testing.assert_close(lengths, torch.full_like(lengths, 0.5), rtol=1e-4, atol=0)
+    flat, labels = delta.flatten(1).numpy(), task.labels.numpy()
+    assert LogisticRegression(max_iter=200).fit(flat[::2], labels[::2]).score(flat[1::2], labels[1::2]) == 1
+    assert torch.equal(delta[:, :, :8, :8], delta[:, :, :1, :1].expand(-1, -1, 8, 8))
+
+
+def test_the_surrogates_stem_follows_the_image_size() -> None:
+    resnet: Any = registry.load().find("surrogate", "resnet18").cls()
+    small = resnet.build(num_classes=10, channels=3, size=32)
+    large = resnet.build(num_classes=10, channels=3, size=224)
+    assert small.net.conv1.stride == (1, 1)
+    assert large.net.conv1.stride == (2, 2)
+    assert sum(p.numel() for p in small.parameters()) == 11_173_962  # Huang et al.'s 11.17 M
+
+
+def test_random_crops_are_cut_from_the_padded_image() -> None:
+    from uexcli.core.augment import crop_and_flip
+
+    images = pictures(200, side=16).float()
+    seen = crop_and_flip(images, generator(0, "view"))
+    padded = nn.functional.pad(images, (2, 2, 2, 2))
+    places = set()
+    for image, around in zip(seen, padded, strict=True):
+        cuts = {
+            (down, right): around[:, down : down + 16, right : right + 16] for down in range(5) for right in range(5)
+        }
+        found = [(*place, False) for place, cut in cuts.items() if torch.equal(image, cut)]
+        found += [(*place, True) for place, cut in cuts.items() if torch.equal(image, cut.flip(2))]
+        assert found, "not a crop of its image"
+        places.add(found[0])
+    assert len({flip for *_, flip in places}) == 2
+    assert len(places) > 30
