@@ -64,6 +64,13 @@ def picture(seed: int, side: int = SIDE, *, grey: bool = False) -> np.ndarray:
     return np.asarray(Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC))
 
 
+def opened(path: Path) -> Image.Image:
+    """An image, decoded, its file closed again."""
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A class folder: two classes of eight PNG photos of 16 px, `photos/cat/0.png` and so on."""

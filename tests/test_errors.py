@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import pickle
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -48,12 +50,12 @@ def refused(ran: Ran, code: int, *words: str, alone: bool = True) -> None:
         assert word in lines[-1]
 
 
-@pytest.fixture
-def unchanged(tmp_path: Path) -> Iterator[Callable[[], None]]:
-    """Call it when everything is in place: at the end of the test the folder must be as it was then."""
-    before: list[dict[str, str]] = []
-    yield lambda: before.append(listing(tmp_path))
-    assert listing(tmp_path) == before[0]
+@contextlib.contextmanager
+def unchanged() -> Iterator[None]:
+    """The working folder, where every test keeps its files, must be at the end as it was at the start."""
+    before = listing(Path.cwd())
+    yield
+    assert listing(Path.cwd()) == before
 
 
 def flat(root: Path, count: int = 4) -> Path:
@@ -79,24 +81,22 @@ def flat(root: Path, count: int = 4) -> Path:
     ids=["missing", "a-file", "empty", "no-images", "one-image", "one-class"],
 )
 def test_fit_on_photos_that_cannot_be_fitted(
-    make: Callable[[Path], Any], code: int, words: str, tmp_path: Path, uex: Uex, unchanged: Callable[[], None]
+    make: Callable[[Path], Any], code: int, words: str, tmp_path: Path, uex: Uex
 ) -> None:
     make(tmp_path / "in")
-    unchanged()
-    refused(uex("fit", "in", *FIT), code, "in: ", words)
+    with unchanged():
+        refused(uex("fit", "in", *FIT), code, "in: ", words)
 
 
 @pytest.mark.parametrize("command", ["apply", "eval", "verify"])
-def test_missing_photos_folder(
-    command: str, noise: Path, release: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
-    unchanged()
-    words = {
-        "apply": ("apply", noise, "nowhere", "-o", "out"),
-        "eval": ("eval", "nowhere", release),
-        "verify": ("verify", release, "--source", "nowhere"),
-    }[command]
-    refused(uex(*words), 2, "nowhere: no such folder")
+def test_missing_photos_folder(command: str, noise: Path, release: Path, uex: Uex) -> None:
+    with unchanged():
+        words = {
+            "apply": ("apply", noise, "nowhere", "-o", "out"),
+            "eval": ("eval", "nowhere", release),
+            "verify": ("verify", release, "--source", "nowhere"),
+        }[command]
+        refused(uex(*words), 2, "nowhere: no such folder")
 
 
 def truncated(path: Path) -> None:
@@ -137,18 +137,14 @@ def unreadable(request: pytest.FixtureRequest, noise: Path, photos: Path) -> tup
     return f"cat/{name}", words
 
 
-def test_fit_stops_at_an_unreadable_image(
-    unreadable: tuple[str, str], photos: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
-    unchanged()
-    refused(uex("fit", photos, *FIT, "-o", "n.safetensors"), 3, *unreadable, "--on-error skip")
+def test_fit_stops_at_an_unreadable_image(unreadable: tuple[str, str], photos: Path, uex: Uex) -> None:
+    with unchanged():
+        refused(uex("fit", photos, *FIT, "-o", "n.safetensors"), 3, *unreadable, "--on-error skip")
 
 
-def test_apply_stops_at_an_unreadable_image(
-    unreadable: tuple[str, str], photos: Path, noise: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
-    unchanged()
-    refused(uex("apply", noise, photos, "-o", "out"), 3, *unreadable, "--on-error skip")
+def test_apply_stops_at_an_unreadable_image(unreadable: tuple[str, str], photos: Path, noise: Path, uex: Uex) -> None:
+    with unchanged():
+        refused(uex("apply", noise, photos, "-o", "out"), 3, *unreadable, "--on-error skip")
 
 
 def test_fit_skips_an_unreadable_image(unreadable: tuple[str, str], photos: Path, uex: Uex) -> None:
@@ -176,28 +172,26 @@ def test_apply_skips_an_unreadable_image(
 
 
 @pytest.mark.parametrize("kept", [0, 1])
-def test_too_few_images_are_left_after_skipping(
-    kept: int, tmp_path: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
+def test_too_few_images_are_left_after_skipping(kept: int, tmp_path: Path, uex: Uex) -> None:
     root = flat(tmp_path / "in", kept)
     for index in range(2):
         (root / f"bad{index}.png").write_bytes(b"")
-    unchanged()
-    refused(uex("fit", root, *FIT, "--mode", "samplewise", "--on-error", "skip"), 3, alone=False)
+    with unchanged():
+        refused(uex("fit", root, *FIT, "--mode", "samplewise", "--on-error", "skip"), 3, alone=False)
 
 
-def test_one_class_is_left_after_skipping(photos: Path, uex: Uex, unchanged: Callable[[], None]) -> None:
+def test_one_class_is_left_after_skipping(photos: Path, uex: Uex) -> None:
     for path in (photos / "dog").iterdir():
         path.write_bytes(b"")
-    unchanged()
-    refused(uex("fit", photos, *FIT, "--on-error", "skip"), 3, "one class", alone=False)
+    with unchanged():
+        refused(uex("fit", photos, *FIT, "--on-error", "skip"), 3, "one class", alone=False)
 
 
-def test_apply_when_every_image_is_skipped(photos: Path, noise: Path, uex: Uex, unchanged: Callable[[], None]) -> None:
+def test_apply_when_every_image_is_skipped(photos: Path, noise: Path, uex: Uex) -> None:
     for path in photos.rglob("*.png"):
         path.write_bytes(b"")
-    unchanged()
-    refused(uex("apply", noise, photos, "-o", "out", "--on-error", "skip"), 3, "not one", alone=False)
+    with unchanged():
+        refused(uex("apply", noise, photos, "-o", "out", "--on-error", "skip"), 3, "not one", alone=False)
 
 
 # ------------------------------------------------------------------------------------ command line
@@ -241,22 +235,20 @@ def test_apply_when_every_image_is_skipped(photos: Path, noise: Path, uex: Uex, 
     ],
     ids=lambda value: "_".join(value) if isinstance(value, tuple) else "",
 )
-def test_fit_refuses_what_was_typed(
-    words: tuple[str, ...], said: str, photos: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
-    unchanged()
-    usual = () if "--method" in words else ("--method", "random")
-    refused(uex("fit", photos, *usual, *words), 2, said)
+def test_fit_refuses_what_was_typed(words: tuple[str, ...], said: str, photos: Path, uex: Uex) -> None:
+    with unchanged():
+        usual = () if "--method" in words else ("--method", "random")
+        refused(uex("fit", photos, *usual, *words), 2, said)
 
 
 @pytest.mark.parametrize("shift", [["--surprise"], ["--seed", "one"], ["--limit", "1.5"]], ids=" ".join)
-def test_what_the_parser_refuses(shift: list[str], photos: Path, uex: Uex, unchanged: Callable[[], None]) -> None:
-    unchanged()
-    ran = uex("fit", photos, *shift)
-    assert ran.code == 2
-    assert ran.out == ""
-    assert shift[0] in ran.err
-    assert "Traceback" not in ran.err
+def test_what_the_parser_refuses(shift: list[str], photos: Path, uex: Uex) -> None:
+    with unchanged():
+        ran = uex("fit", photos, *shift)
+        assert ran.code == 2
+        assert ran.out == ""
+        assert shift[0] in ran.err
+        assert "Traceback" not in ran.err
 
 
 @pytest.mark.parametrize(
@@ -271,11 +263,9 @@ def test_what_the_parser_refuses(shift: list[str], photos: Path, uex: Uex, uncha
     ],
     ids=lambda value: "_".join(value) if isinstance(value, tuple) else "",
 )
-def test_apply_refuses_what_was_typed(
-    words: tuple[str, ...], said: str, photos: Path, noise: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
-    unchanged()
-    refused(uex("apply", noise, photos, "-o", "out", *words), 2, said)
+def test_apply_refuses_what_was_typed(words: tuple[str, ...], said: str, photos: Path, noise: Path, uex: Uex) -> None:
+    with unchanged():
+        refused(uex("apply", noise, photos, "-o", "out", *words), 2, said)
 
 
 @pytest.mark.parametrize(
@@ -297,45 +287,43 @@ def test_apply_refuses_what_was_typed(
     ],
     ids=lambda value: "_".join(value) if isinstance(value, tuple) else "",
 )
-def test_eval_refuses_what_was_typed(
-    words: tuple[str, ...], said: str, photos: Path, release: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
-    unchanged()
-    refused(uex("eval", photos, release, *words), 2, said)
+def test_eval_refuses_what_was_typed(words: tuple[str, ...], said: str, photos: Path, release: Path, uex: Uex) -> None:
+    with unchanged():
+        refused(uex("eval", photos, release, *words), 2, said)
 
 
-def test_eval_without_labels(tmp_path: Path, uex: Uex, unchanged: Callable[[], None]) -> None:
+def test_eval_without_labels(tmp_path: Path, uex: Uex) -> None:
     root = flat(tmp_path / "in")
     shutil.copytree(root, tmp_path / "out")
-    unchanged()
-    refused(uex("eval", root, "out"), 2, "no labels", "--labels FILE.csv")
+    with unchanged():
+        refused(uex("eval", root, "out"), 2, "no labels", "--labels FILE.csv")
 
 
-def test_eval_of_another_release(photos: Path, tmp_path: Path, uex: Uex, unchanged: Callable[[], None]) -> None:
+def test_eval_of_another_release(photos: Path, tmp_path: Path, uex: Uex) -> None:
     flat(tmp_path / "out")
-    unchanged()
-    refused(uex("eval", photos, "out"), 3, "none of")
+    with unchanged():
+        refused(uex("eval", photos, "out"), 3, "none of")
 
 
-def test_eval_of_one_class(photos: Path, release: Path, uex: Uex, unchanged: Callable[[], None]) -> None:
+def test_eval_of_one_class(photos: Path, release: Path, uex: Uex) -> None:
     shutil.rmtree(photos / "dog")
-    unchanged()
-    refused(uex("eval", photos, release), 3, "one class", alone=False)
+    with unchanged():
+        refused(uex("eval", photos, release), 3, "one class", alone=False)
 
 
 @pytest.mark.parametrize("command", ["fit", "eval"])
 def test_a_device_that_is_not_there(
-    command: str, photos: Path, release: Path, uex: Uex, unchanged: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    command: str, photos: Path, release: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    unchanged()
-    words = ("fit", photos, *FIT, "-o", "n") if command == "fit" else ("eval", photos, release)
-    refused(uex(*words, "--device", "cuda"), 3, "--device cuda", "--device cpu")
+    with unchanged():
+        words = ("fit", photos, *FIT, "-o", "n") if command == "fit" else ("eval", photos, release)
+        refused(uex(*words, "--device", "cuda"), 3, "--device cuda", "--device cpu")
 
 
-def test_with_json_an_error_leaves_stdout_empty(photos: Path, uex: Uex, unchanged: Callable[[], None]) -> None:
-    unchanged()
-    refused(uex("fit", photos, "--method", "random", "--eps", "8", "--json"), 2, "8/255")
+def test_with_json_an_error_leaves_stdout_empty(photos: Path, uex: Uex) -> None:
+    with unchanged():
+        refused(uex("fit", photos, "--method", "random", "--eps", "8", "--json"), 2, "8/255")
 
 
 @pytest.mark.parametrize(
@@ -350,61 +338,55 @@ def test_with_json_an_error_leaves_stdout_empty(photos: Path, uex: Uex, unchange
     ],
     ids=["missing", "no-header", "empty", "images-missing", "no-label", "not-utf-8"],
 )
-def test_labels_file(
-    text: str | None, code: int, words: str, photos: Path, tmp_path: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
+def test_labels_file(text: str | None, code: int, words: str, photos: Path, tmp_path: Path, uex: Uex) -> None:
     if text is not None:
         (tmp_path / "labels.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
-    unchanged()
-    refused(uex("fit", photos, *FIT, "--labels", "labels.csv"), code, "labels.csv", words)
+    with unchanged():
+        refused(uex("fit", photos, *FIT, "--labels", "labels.csv"), code, "labels.csv", words)
 
 
-def test_photos_beside_class_folders_have_no_label(photos: Path, uex: Uex, unchanged: Callable[[], None]) -> None:
+def test_photos_beside_class_folders_have_no_label(photos: Path, uex: Uex) -> None:
     Image.fromarray(picture(7)).save(photos / "stray.png")
-    unchanged()
-    refused(uex("fit", photos, *FIT), 3, "stray.png", "--labels")
+    with unchanged():
+        refused(uex("fit", photos, *FIT), 3, "stray.png", "--labels")
 
 
 # ------------------------------------------------------------------------------------- noise file
 
 
-def test_apply_to_photos_of_another_dataset(
-    noise: Path, tmp_path: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
+def test_apply_to_photos_of_another_dataset(noise: Path, tmp_path: Path, uex: Uex) -> None:
     other = flat(tmp_path / "other")
-    unchanged()
-    refused(uex("apply", noise, other, "-o", "out"), 3, "fitted on 16 other images")
+    with unchanged():
+        refused(uex("apply", noise, other, "-o", "out"), 3, "fitted on 16 other images")
 
 
-def test_apply_to_a_photo_that_was_not_fitted(
-    photos: Path, noise: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
+def test_apply_to_a_photo_that_was_not_fitted(photos: Path, noise: Path, uex: Uex) -> None:
     Image.fromarray(picture(7)).save(photos / "cat" / "new.png")
-    unchanged()
-    refused(uex("apply", noise, photos, "-o", "out"), 3, "cat/new.png", "not among the 16 images")
+    with unchanged():
+        refused(uex("apply", noise, photos, "-o", "out"), 3, "cat/new.png", "not among the 16 images")
 
 
-def test_apply_to_a_photo_whose_bytes_changed(
-    photos: Path, noise: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
+def test_apply_to_a_photo_whose_bytes_changed(photos: Path, noise: Path, uex: Uex) -> None:
     Image.fromarray(picture(7)).save(photos / "dog" / "3.png")
-    unchanged()
-    refused(uex("apply", noise, photos, "-o", "out"), 3, "dog/3.png", "fit again")
+    with unchanged():
+        refused(uex("apply", noise, photos, "-o", "out"), 3, "dog/3.png", "fit again")
 
 
-def test_apply_to_a_class_that_has_no_noise(photos: Path, uex: Uex, unchanged: Callable[[], None]) -> None:
+def test_apply_to_a_class_that_has_no_noise(photos: Path, uex: Uex) -> None:
     assert uex("fit", photos, *FIT, "--mode", "classwise", "-o", "n.safetensors").code == 0
     (photos / "cow").mkdir()
     Image.fromarray(picture(7)).save(photos / "cow" / "0.png")
-    unchanged()
-    refused(uex("apply", "n.safetensors", photos, "-o", "out"), 3, "cow/0.png", "cat, dog")
+    with unchanged():
+        refused(uex("apply", "n.safetensors", photos, "-o", "out"), 3, "cow/0.png", "cat, dog")
 
 
 @pytest.mark.parametrize("command", ["apply", "info"])
-def test_missing_noise_file(command: str, photos: Path, uex: Uex, unchanged: Callable[[], None]) -> None:
-    unchanged()
-    words = ("apply", "none.safetensors", photos, "-o", "out") if command == "apply" else ("info", "none.safetensors")
-    refused(uex(*words), 2, "none.safetensors: no such noise file")
+def test_missing_noise_file(command: str, photos: Path, uex: Uex) -> None:
+    with unchanged():
+        words = (
+            ("apply", "none.safetensors", photos, "-o", "out") if command == "apply" else ("info", "none.safetensors")
+        )
+        refused(uex(*words), 2, "none.safetensors: no such noise file")
 
 
 class Trap:
@@ -423,7 +405,7 @@ FOREIGN: dict[str, Callable[[Path], Any]] = {
     "huge-header-length": lambda path: path.write_bytes(b"\xff" * 16),
     "pickle": lambda path: path.write_bytes(pickle.dumps(Trap())),
     "torch-zip": lambda path: torch.save({"delta": torch.zeros(1), "trap": Trap()}, path),
-    "numpy": lambda path: np.save(path.open("wb"), np.zeros(3)),
+    "numpy": lambda path: path.write_bytes(b"\x93NUMPY\x01\x00" + bytes(200)),
     "foreign-safetensors": lambda path: safetensors.torch.save_file({"weight": torch.zeros(3)}, path),
     "foreign-metadata": lambda path: safetensors.torch.save_file({"w": torch.zeros(3)}, path, {"uex": "hello"}),
     "foreign-json": lambda path: safetensors.torch.save_file({"w": torch.zeros(3)}, path, {"uex": "[1]"}),
@@ -432,13 +414,11 @@ FOREIGN: dict[str, Callable[[Path], Any]] = {
 
 @pytest.mark.parametrize("spoil", FOREIGN.values(), ids=FOREIGN.keys())
 @pytest.mark.parametrize("command", ["apply", "info"])
-def test_what_is_no_noise_file(
-    command: str, spoil: Callable[[Path], Any], photos: Path, noise: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
+def test_what_is_no_noise_file(command: str, spoil: Callable[[Path], Any], photos: Path, noise: Path, uex: Uex) -> None:
     spoil(noise)
-    unchanged()
-    words = ("apply", noise, photos, "-o", "out") if command == "apply" else ("info", noise)
-    refused(uex(*words), 3, noise.name)
+    with unchanged():
+        words = ("apply", noise, photos, "-o", "out") if command == "apply" else ("info", noise)
+        refused(uex(*words), 3, noise.name)
 
 
 def rewrite(path: Path, change: Callable[[dict[str, torch.Tensor], dict[str, Any]], Any]) -> None:
@@ -496,12 +476,10 @@ DAMAGED: dict[str, Callable[[dict[str, torch.Tensor], dict[str, Any]], Any]] = {
 
 
 @pytest.mark.parametrize("change", DAMAGED.values(), ids=DAMAGED.keys())
-def test_a_damaged_noise_file(
-    change: Callable[..., Any], photos: Path, noise: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
+def test_a_damaged_noise_file(change: Callable[..., Any], photos: Path, noise: Path, uex: Uex) -> None:
     rewrite(noise, change)
-    unchanged()
-    refused(uex("apply", noise, photos, "-o", "out"), 3, str(noise) if "norm" not in str(change) else "")
+    with unchanged():
+        refused(uex("apply", noise, photos, "-o", "out"), 3, "noise")
 
 
 @pytest.mark.parametrize(
@@ -515,18 +493,16 @@ def test_info_on_a_header_that_lacks_what_it_shows(change: Callable[..., Any], n
 
 
 @pytest.mark.parametrize("kind", ["norm", "granularity"])
-def test_a_noise_file_that_needs_a_plugin(
-    kind: str, photos: Path, noise: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
+def test_a_noise_file_that_needs_a_plugin(kind: str, photos: Path, noise: Path, uex: Uex) -> None:
     rewrite(noise, lambda _, header: header["recipe"][kind].update({"name": "exotic", "from": "uex-exotic 3.1"}))
-    unchanged()
-    refused(uex("apply", noise, photos, "-o", "out"), 3, f"{kind} 'exotic'", "uex-exotic 3.1")
+    with unchanged():
+        refused(uex("apply", noise, photos, "-o", "out"), 3, f"{kind} 'exotic'", "uex-exotic 3.1")
 
 
 @pytest.mark.parametrize("bare", [False, True], ids=["same-header", "other-header"])
 @pytest.mark.parametrize("command", ["apply", "info"])
 def test_an_unknown_format_names_the_uexcli_that_is_needed(
-    command: str, bare: bool, photos: Path, noise: Path, uex: Uex, unchanged: Callable[[], None]
+    command: str, bare: bool, photos: Path, noise: Path, uex: Uex
 ) -> None:
     def newer(_: Any, header: dict[str, Any]) -> None:
         if bare:
@@ -534,53 +510,45 @@ def test_an_unknown_format_names_the_uexcli_that_is_needed(
         header.update({"format": 99, "uexcli": "12.3.4"})
 
     rewrite(noise, newer)
-    unchanged()
-    words = ("apply", noise, photos, "-o", "out") if command == "apply" else ("info", noise)
-    refused(uex(*words), 3, "format 99", "Use uexcli 12.3.4")
+    with unchanged():
+        words = ("apply", noise, photos, "-o", "out") if command == "apply" else ("info", noise)
+        refused(uex(*words), 3, "format 99", "Use uexcli 12.3.4")
 
 
 # ---------------------------------------------------------------------------------- existing output
 
 
-def test_fit_keeps_a_noise_file_of_another_recipe(
-    photos: Path, noise: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
-    unchanged()
-    refused(uex("fit", photos, *FIT, "-o", noise, "--eps", "4/255"), 2, "another recipe", "--force")
+def test_fit_keeps_a_noise_file_of_another_recipe(photos: Path, noise: Path, uex: Uex) -> None:
+    with unchanged():
+        refused(uex("fit", photos, *FIT, "-o", noise, "--eps", "4/255"), 2, "another recipe", "--force")
 
 
 @pytest.mark.parametrize("words", [("--seed", 2), ("--mode", "classwise"), ("--norm", "l2"), ("--size", 8)], ids=str)
-def test_a_recipe_is_another_by(
-    words: tuple[Any, ...], photos: Path, noise: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
-    unchanged()
-    refused(uex("fit", photos, *FIT, "-o", noise, *words), 2, "another recipe")
+def test_a_recipe_is_another_by(words: tuple[Any, ...], photos: Path, noise: Path, uex: Uex) -> None:
+    with unchanged():
+        refused(uex("fit", photos, *FIT, "-o", noise, *words), 2, "another recipe")
 
 
-def test_fit_keeps_a_noise_file_of_other_photos(
-    photos: Path, noise: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
+def test_fit_keeps_a_noise_file_of_other_photos(photos: Path, noise: Path, uex: Uex) -> None:
     Image.fromarray(picture(7)).save(photos / "cat" / "0.png")
-    unchanged()
-    refused(uex("fit", photos, *FIT, "-o", noise), 2, "other photos", "--force")
+    with unchanged():
+        refused(uex("fit", photos, *FIT, "-o", noise), 2, "other photos", "--force")
 
 
-def test_fit_keeps_what_is_no_noise_file(photos: Path, tmp_path: Path, uex: Uex, unchanged: Callable[[], None]) -> None:
+def test_fit_keeps_what_is_no_noise_file(photos: Path, tmp_path: Path, uex: Uex) -> None:
     (tmp_path / "thesis.txt").write_text("all my work")
-    unchanged()
-    refused(uex("fit", photos, *FIT, "-o", "thesis.txt"), 2, "no noise file")
+    with unchanged():
+        refused(uex("fit", photos, *FIT, "-o", "thesis.txt"), 2, "no noise file")
 
 
-def test_fit_does_nothing_where_the_same_noise_lies(
-    photos: Path, noise: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
-    unchanged()
-    when = noise.stat().st_mtime_ns
-    for seed in (FIT, FIT[:2]):
-        ran = uex("fit", photos, *seed, "-o", noise)
-        assert ran.code == 0
-        assert "nothing to do" in ran.out
-    assert noise.stat().st_mtime_ns == when
+def test_fit_does_nothing_where_the_same_noise_lies(photos: Path, noise: Path, uex: Uex) -> None:
+    with unchanged():
+        when = noise.stat().st_mtime_ns
+        for seed in (FIT, FIT[:2]):
+            ran = uex("fit", photos, *seed, "-o", noise)
+            assert ran.code == 0
+            assert "nothing to do" in ran.out
+        assert noise.stat().st_mtime_ns == when
 
 
 def test_fit_replaces_with_force(photos: Path, noise: Path, uex: Uex) -> None:
@@ -588,9 +556,9 @@ def test_fit_replaces_with_force(photos: Path, noise: Path, uex: Uex) -> None:
     assert uex("info", noise, "--json").json["header"]["eps_text"] == "4/255"
 
 
-def test_fit_never_replaces_a_photo(photos: Path, uex: Uex, unchanged: Callable[[], None]) -> None:
-    unchanged()
-    refused(uex("fit", photos, *FIT, "-o", photos / "cat" / "0.png", "--force"), 2, "0.png")
+def test_fit_never_replaces_a_photo(photos: Path, uex: Uex) -> None:
+    with unchanged():
+        refused(uex("fit", photos, *FIT, "-o", photos / "cat" / "0.png", "--force"), 2, "0.png")
 
 
 def test_apply_keeps_a_release_of_another_recipe_but_replaces_it_with_force(
@@ -607,21 +575,21 @@ def test_apply_keeps_a_release_of_another_recipe_but_replaces_it_with_force(
 
 @pytest.mark.parametrize("force", [False, True])
 def test_apply_never_deletes_what_is_no_release(
-    force: bool, photos: Path, noise: Path, tmp_path: Path, uex: Uex, unchanged: Callable[[], None]
+    force: bool, photos: Path, noise: Path, tmp_path: Path, uex: Uex
 ) -> None:
     flat(tmp_path / "holidays")
-    unchanged()
-    words = ["--force"] if force else []
-    refused(uex("apply", noise, photos, "-o", "holidays", *words), 2, "no uex release" if force else "--force")
+    with unchanged():
+        words = ["--force"] if force else []
+        refused(uex("apply", noise, photos, "-o", "holidays", *words), 2, "no uex release" if force else "--force")
 
 
 @pytest.mark.parametrize("force", [False, True])
 def test_apply_never_deletes_a_stranger_called_partial(
-    force: bool, photos: Path, noise: Path, tmp_path: Path, uex: Uex, unchanged: Callable[[], None]
+    force: bool, photos: Path, noise: Path, tmp_path: Path, uex: Uex
 ) -> None:
     flat(tmp_path / "out.partial")
-    unchanged()
-    refused(uex("apply", noise, photos, "-o", "out", *(["--force"] if force else [])), 2, "out.partial")
+    with unchanged():
+        refused(uex("apply", noise, photos, "-o", "out", *(["--force"] if force else [])), 2, "out.partial")
 
 
 def test_apply_repairs_nothing_in_silence(photos: Path, noise: Path, release: Path, uex: Uex) -> None:
@@ -633,18 +601,18 @@ def test_apply_repairs_nothing_in_silence(photos: Path, noise: Path, release: Pa
 
 @pytest.mark.parametrize("where", ["photos", "photos/out", ".", "photos/cat/../out", "link"])
 def test_apply_writes_neither_in_nor_around_the_photos(
-    where: str, photos: Path, noise: Path, tmp_path: Path, uex: Uex, unchanged: Callable[[], None]
+    where: str, photos: Path, noise: Path, tmp_path: Path, uex: Uex
 ) -> None:
     (tmp_path / "link").symlink_to(photos)
-    unchanged()
-    for force in ([], ["--force"]):
-        refused(uex("apply", noise, photos, "-o", where, *force), 2, "in or around")
+    with unchanged():
+        for force in ([], ["--force"]):
+            refused(uex("apply", noise, photos, "-o", where, *force), 2, "in or around")
 
 
-def test_apply_to_a_file(photos: Path, noise: Path, tmp_path: Path, uex: Uex, unchanged: Callable[[], None]) -> None:
+def test_apply_to_a_file(photos: Path, noise: Path, tmp_path: Path, uex: Uex) -> None:
     (tmp_path / "out").write_text("mine")
-    unchanged()
-    refused(uex("apply", noise, photos, "-o", "out", "--force"), 2, "out is a file")
+    with unchanged():
+        refused(uex("apply", noise, photos, "-o", "out", "--force"), 2, "out is a file")
 
 
 def test_apply_into_an_empty_working_folder(
@@ -659,10 +627,10 @@ def test_apply_into_an_empty_working_folder(
         assert uex("verify", tmp_path / "here", "--source", photos).code == 0
 
 
-def test_dry_runs_write_nothing(photos: Path, noise: Path, uex: Uex, unchanged: Callable[[], None]) -> None:
-    unchanged()
-    assert uex("fit", photos, "--method", "random", "--dry-run").code == 0
-    assert uex("apply", noise, photos, "-o", "out", "--dry-run").code == 0
+def test_dry_runs_write_nothing(photos: Path, noise: Path, uex: Uex) -> None:
+    with unchanged():
+        assert uex("fit", photos, "--method", "random", "--dry-run").code == 0
+        assert uex("apply", noise, photos, "-o", "out", "--dry-run").code == 0
 
 
 # ------------------------------------------------------------------------------------------- disk
@@ -683,17 +651,16 @@ def test_fit_without_space(
     photos: Path,
     noise: Path,
     uex: Uex,
-    unchanged: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    unchanged()
-    if step == "fsync":
-        monkeypatch.setattr(os, "fsync", refusing(errno.ENOSPC))
-    else:
-        monkeypatch.setattr(os, "fdopen", full_disk(os.fdopen))
-    output = noise if force else "n.safetensors"
-    ran = uex("fit", photos, "--method", "random", "--seed", 2, "-o", output, *(["--force"] if force else []))
-    refused(ran, 3, "no space left", alone=False)
+    with unchanged():
+        if step == "fsync":
+            monkeypatch.setattr(os, "fsync", refusing(errno.ENOSPC))
+        else:
+            monkeypatch.setattr(os, "fdopen", full_disk(os.fdopen))
+        output = noise if force else "n.safetensors"
+        ran = uex("fit", photos, "--method", "random", "--seed", 2, "-o", output, *(["--force"] if force else []))
+        refused(ran, 3, "no space left", alone=False)
 
 
 def full_disk(opener: Callable[..., Any]) -> Callable[..., Any]:
@@ -719,11 +686,11 @@ def full_disk(opener: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def test_apply_without_space_from_the_start(
-    photos: Path, noise: Path, uex: Uex, unchanged: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    photos: Path, noise: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unchanged()
-    monkeypatch.setattr(os, "fsync", refusing(errno.ENOSPC))
-    refused(uex("apply", noise, photos, "-o", "out"), 3, "no space left", alone=False)
+    with unchanged():
+        monkeypatch.setattr(os, "fsync", refusing(errno.ENOSPC))
+        refused(uex("apply", noise, photos, "-o", "out"), 3, "no space left", alone=False)
 
 
 @pytest.mark.parametrize("on_error", ["fail", "skip"])
@@ -757,16 +724,16 @@ def test_apply_without_space_for_an_image(
 
 @pytest.mark.parametrize("command", ["fit", "apply"])
 def test_a_read_only_file_system(
-    command: str, photos: Path, noise: Path, uex: Uex, unchanged: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    command: str, photos: Path, noise: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unchanged()
-    if command == "fit":
-        monkeypatch.setattr(tempfile, "mkstemp", refusing(errno.EROFS))
-        ran = uex("fit", photos, *FIT, "-o", "n.safetensors")
-    else:
-        monkeypatch.setattr(Path, "mkdir", refusing(errno.EROFS))
-        ran = uex("apply", noise, photos, "-o", "out")
-    refused(ran, 3, "read-only", "-o", alone=False)
+    with unchanged():
+        if command == "fit":
+            monkeypatch.setattr(tempfile, "mkstemp", refusing(errno.EROFS))
+            ran = uex("fit", photos, *FIT, "-o", "n.safetensors")
+        else:
+            monkeypatch.setattr(Path, "mkdir", refusing(errno.EROFS))
+            ran = uex("apply", noise, photos, "-o", "out")
+        refused(ran, 3, "read-only", "-o", alone=False)
 
 
 def test_apply_with_a_noise_file_on_a_read_only_medium(
@@ -790,13 +757,11 @@ def test_apply_with_a_noise_file_on_a_read_only_medium(
 
 @pytest.mark.parametrize("output", ["photos/cat/0.png/out", "n" * 300], ids=["below-a-file", "long"])
 @pytest.mark.parametrize("command", ["fit", "apply"])
-def test_a_path_that_cannot_be_written(
-    command: str, output: str, photos: Path, noise: Path, uex: Uex, unchanged: Callable[[], None]
-) -> None:
-    unchanged()
-    words = ("fit", photos, *FIT) if command == "fit" else ("apply", noise, photos)
-    ran = uex(*words, "-o", output)
-    refused(ran, 2 if ran.code == 2 else 3, alone=False)
+def test_a_path_that_cannot_be_written(command: str, output: str, photos: Path, noise: Path, uex: Uex) -> None:
+    with unchanged():
+        words = ("fit", photos, *FIT) if command == "fit" else ("apply", noise, photos)
+        ran = uex(*words, "-o", output)
+        refused(ran, 2 if ran.code == 2 else 3, alone=False)
 
 
 # -------------------------------------------------------------------------------------- interrupted
@@ -889,17 +854,35 @@ def test_resume_does_not_trust_what_a_power_cut_left(
     assert listing(tmp_path / "out") == listing(release)
 
 
-def test_an_interrupted_fit_leaves_nothing(
-    photos: Path, uex: Uex, unchanged: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_fit_leaves_nothing(photos: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch) -> None:
     def pressed(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    unchanged()
-    monkeypatch.setattr(os, "fsync", pressed)
-    ran = uex("fit", photos, *FIT)
-    assert (ran.code, ran.out) == (130, "")
-    assert ran.err.splitlines()[-1].startswith("Interrupted.")
+    with unchanged():
+        monkeypatch.setattr(os, "fsync", pressed)
+        ran = uex("fit", photos, *FIT)
+        assert (ran.code, ran.out) == (130, "")
+        assert ran.err.splitlines()[-1].startswith("Interrupted.")
+
+
+def test_a_terminated_apply_can_go_on(
+    photos: Path, noise: Path, release: Path, tmp_path: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = images.encode
+
+    def killed(*args: Any, **kwargs: Any) -> bytes:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return encode(*args, **kwargs)
+
+    words = ("apply", noise, photos, "-o", "out", "--jobs", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "encode", killed)
+        ran = uex(*words)
+    assert (ran.code, ran.out) == (143, "")
+    assert ran.err.splitlines()[-1].startswith("Terminated.")
+    assert not (tmp_path / "out").exists()
+    assert uex(*words, "--resume").code == 0
+    assert listing(tmp_path / "out") == listing(release)
 
 
 @pytest.mark.parametrize("surface", ["stdout", "stderr"])

@@ -115,11 +115,14 @@ class Screen(Listener):
         from rich.console import Console
 
         out = Console(highlight=False, soft_wrap=True)
-        for item in shown:
-            if isinstance(item, str):
-                out.print(item, markup=False)
-            else:
-                out.print(item, soft_wrap=False)
+        with out.capture() as text:  # rich itself would end the process with 1 when the reader of a pipe is gone
+            for item in shown:
+                if isinstance(item, str):
+                    out.print(item, markup=False)
+                else:
+                    out.print(item, soft_wrap=False)
+        sys.stdout.write(text.get())
+        sys.stdout.flush()
 
 
 def plain(value: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,14 +102,14 @@ def run(request: Request, listener: Listener | None = None) -> Result:
             listener.say(f"{sample.key} -> {request.output / names[sample.key]}")
         return Result(request.output, written=0, eps=noise.eps, norm=norm.name)
 
-    folder = partial.begin(request.output, job, resume=request.resume, force=request.force)
-    done, skipped = _write_all(protector, chosen, names, folder, request, listener)
-    skipped = [*skipped, *left_out]
-    facts = _facts(protector, request, done, skipped)
-    sums = {item.name: item.protected for item in done}
-    sums[release.FACTS] = release.write_facts(folder, facts)
-    atomic.write(folder / release.SUMS, release.sums_text(sums).encode("utf-8", "surrogateescape"))
-    partial.finish(folder, request.output)
+    with partial.growing(request.output, job, resume=request.resume, force=request.force) as folder:
+        done, skipped = _write_all(protector, chosen, names, folder, request, listener)
+        skipped = [*skipped, *left_out]
+        facts = _facts(protector, request, done, skipped)
+        sums = {item.name: item.protected for item in done}
+        sums[release.FACTS] = release.write_facts(folder, facts)
+        atomic.write(folder / release.SUMS, release.sums_text(sums).encode("utf-8", "surrogateescape"))
+        partial.finish(folder, request.output)
     files = {item.key: {"name": item.name, "source": item.source, "protected": item.protected} for item in done}
     receipt.record(beside, request.output, job, files)
     return Result(
@@ -202,7 +201,6 @@ def _write_all(
             listener.warn(f"skipped {item.reason}")
         listener.step(api.Progress(count, len(chosen), stage="protect"))
     if not done:
-        shutil.rmtree(folder)
         raise UexError("not one of the images could be protected.", hint="See the reasons above.")
     return done, skipped
 

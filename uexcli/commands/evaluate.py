@@ -111,6 +111,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     registry = load()
     device = machine.pick_device(request.device)
     autocast = machine.pick_precision(request.precision, device)
+    machine.keep_memory()
     _check(request)
     name = ("small" if device.type == "cpu" else "resnet18") if request.target == "auto" else request.target
     target: api.Target = registry.make(api.Target, "target", name)  # type: ignore[type-abstract]

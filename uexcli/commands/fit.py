@@ -99,6 +99,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     registry = load()
     device = machine.pick_device(request.device)
     autocast = machine.pick_precision(request.precision, device)
+    machine.keep_memory()
     if request.size is not None and request.size < 8:
         raise UsageError(f"--size {request.size}: too small.", hint="Use 8 or more.")
     if request.limit is not None and request.limit < 2:

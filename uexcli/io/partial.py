@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from uexcli.errors import UsageError
+from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic
 
 SUFFIX = ".partial"
 JOB = ".uex-job.json"  # what the folder is a part of; gone once it is whole
 
 
-def begin(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) -> Path:
-    """Make the folder a release grows in, or take up the one of an interrupted run of the same job.
+@contextlib.contextmanager
+def growing(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) -> Iterator[Path]:
+    """Give the folder a release grows in: a new one, or with `resume` that of an interrupted run of the same job.
+
+    An error takes a new folder away again; an interruption (Ctrl-C, SIGTERM, a kill) leaves it to be resumed.
 
     Raises:
         UsageError: one is left over, and neither `resume` nor `force` says what to do with it.
     """
-    folder = output.with_name(output.name + SUFFIX)
+    fresh = not (resume and _folder(output).exists())
+    folder = _begin(output, job, resume=resume, force=force)
+    try:
+        yield folder
+    except UexError:
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _folder(output: Path) -> Path:
+    return output.with_name(output.name + SUFFIX)
+
+
+def _begin(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) -> Path:
+    folder = _folder(output)
     mark = folder / JOB
     with atomic.told(folder):
         if folder.exists():

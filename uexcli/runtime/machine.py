@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
+import sys
 from typing import Any
 
 import torch
 
 from uexcli.errors import UexError, UsageError
 
+# glibc's mallopt: how much freed memory at the top to keep, how much to grow by, how many blocks to map on their own.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -39,6 +43,20 @@ def pick_device(name: str) -> torch.device:
     if kind == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
         raise UexError(f"--device {name}: only {torch.cuda.device_count()} CUDA device(s) here.")
     return device
+
+
+def keep_memory() -> None:
+    """Let glibc keep freed memory for the next tensor instead of giving it back to the system at once.
+
+    Training on a CPU frees and takes megabytes at every layer; mapping them anew each time cost a quarter of a fit's
+    CPU time (measured with 2 threads, 47 million page faults). Elsewhere than on glibc this does nothing.
+    """
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(M_TOP_PAD, 64 * 2**20)
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype | None:

@@ -1,0 +1,176 @@
+"""Eval: the same recipe on both sides, nothing leaks, the gate, the doubts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Ran, picture
+from PIL import Image
+
+from uexcli import api
+from uexcli.commands import eval_data, evaluate
+from uexcli.commands.listener import Listener
+from uexcli.core.learnability import chance, learnability
+from uexcli.core.trial import MemoryTrial
+from uexcli.errors import UexError
+from uexcli.testing import pictures
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """Photos whose class is their brightness, and a release of the same names that teaches the opposite."""
+    for number, label in enumerate(("dark", "light")):
+        for index in range(30):
+            pixels = picture(1000 * number + index) // 4 + 120 * number
+            for root, shown in (("photos", pixels), ("release", 255 - pixels)):
+                path = tmp_path / root / label / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(shown).save(path)
+    return tmp_path / "photos", tmp_path / "release"
+
+
+def sources(photos: Path, release: Path, **changes: Any) -> eval_data.Sources:
+    settings = {"test": None, "labels": None, "size": 16, "on_error": "fail", **changes}
+    return eval_data.Sources(str(photos), str(release), **settings)
+
+
+def test_what_a_net_can_learn_and_what_it_cannot(pair: tuple[Path, Path], uex: Callable[..., Ran]) -> None:
+    ran = uex("eval", *pair, "--epochs", 12, "--json", "--target", "small:12,16,0.1,8")
+    assert ran.code == 0, ran.err
+    (cell,) = ran.json["cells"]
+    assert ran.json["schema"] == "uex.eval/1"
+    assert ran.json["chance"] == 0.5
+    assert cell["clean"]["runs"][0]["curve"][-1] == 1
+    assert cell["learnability_last"] < 0
+    assert len(cell["clean"]["runs"][0]["curve"]) == len(cell["protected"]["runs"][0]["curve"]) == 12
+
+
+def test_the_gate_decides_the_exit_code(pair: tuple[Path, Path], uex: Callable[..., Ran]) -> None:
+    photos, _ = pair
+    copy = photos.parent / "copy"
+    shutil.copytree(photos, copy)
+    common = ("eval", photos, copy, "--epochs", 8, "--target", "small:12,16,0.1,8", "--quiet")
+    failed = uex(*common, "--max-learnability", 0.5)
+    assert failed.code == 1
+    assert "Gate FAILED: worst peak learnability 1.00" in failed.out
+    assert "there is no noise to measure" in failed.err
+    assert uex(*common, "--max-learnability", 1).code == 0
+
+
+def test_both_sides_and_the_test_share_no_image(pair: tuple[Path, Path]) -> None:
+    data = eval_data.read(sources(*pair), CPU, Listener())
+    assert len(data.clean) == len(data.protected) == len(data.labels) == 48
+    assert len(data.test) == 12
+    assert data.test_labels.bincount().tolist() == [6, 6]
+    clean = {image.numpy().tobytes() for image in data.clean}
+    assert not clean & {image.numpy().tobytes() for image in data.test}
+
+
+def test_held_out_images_are_the_same_ones_whatever_else_there_is(pair: tuple[Path, Path]) -> None:
+    photos, release = pair
+    before = eval_data.read(sources(photos, release), CPU, Listener())
+    for root in (photos, release):
+        for index in range(30):
+            (root / "third").mkdir(exist_ok=True)
+            shutil.copy(root / "dark" / f"{index}.png", root / "third" / f"{index}.png")
+    after = eval_data.read(sources(photos, release), CPU, Listener())
+    assert torch.equal(before.test, after.test[after.test_labels < 2])
+
+
+def test_a_test_folder_is_used_whole_and_its_classes_are_matched_by_name(pair: tuple[Path, Path]) -> None:
+    photos, release = pair
+    test = photos.parent / "test"
+    (test / "light").mkdir(parents=True)
+    shutil.copy(photos / "light" / "3.png", test / "light")
+    data = eval_data.read(sources(photos, release, test=str(test)), CPU, Listener())
+    assert len(data.clean) == 60
+    assert data.test_labels.tolist() == [1]
+    (test / "light").rename(test / "lihgt")
+    with pytest.raises(UexError, match="lihgt"):
+        eval_data.read(sources(photos, release, test=str(test)), CPU, Listener())
+
+
+def test_only_released_photos_are_compared(pair: tuple[Path, Path]) -> None:
+    photos, release = pair
+    for index in range(10):
+        (release / "dark" / f"{index}.png").unlink()
+    data = eval_data.read(sources(photos, release), CPU, Listener())
+    assert data.labels.bincount().tolist() == [16, 24]
+
+
+def test_clean_and_protected_start_from_the_same_net_and_order() -> None:
+    images, labels = pictures(32), torch.arange(32) % 2
+    seen: list[list[torch.Tensor]] = []
+
+    def run(shown: torch.Tensor) -> list[torch.Tensor]:
+        trial = MemoryTrial(shown, labels, images, labels, 2, 3, 1, CPU)
+        batches: list[torch.Tensor] = []
+
+        def build() -> torch.nn.Module:
+            net: Any = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 2))
+            batches.append(net[1].weight.detach().clone())
+            net.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].detach().clone()))
+            return net  # type: ignore[no-any-return]
+
+        trial.supervised(build, epochs=1, batch=8, lr=0.01, decay=0, augment=True)
+        return batches
+
+    seen = [run(images), run(images.roll(0))]
+    assert all(torch.equal(first, second) for first, second in zip(*seen, strict=True))
+
+
+@pytest.mark.parametrize(("protected", "wanted"), [(0.1, 0), (0.9, 1), (0.5, 0.5), (0.05, -0.0625)])
+def test_learnability_is_zero_at_chance_and_one_at_clean(protected: float, wanted: float) -> None:
+    assert learnability(protected, 0.9, 0.1) == pytest.approx(wanted)
+
+
+def test_chance_is_the_largest_class() -> None:
+    assert chance(torch.tensor([0, 0, 0, 1])) == 0.75
+
+
+def side(last: float, train: float = 1.0) -> evaluate.Side:
+    return evaluate.Side((api.Outcome((last,), train, 1.0),))
+
+
+def test_a_clean_baseline_at_chance_says_nothing() -> None:
+    with pytest.raises(UexError, match="not above chance"):
+        evaluate._cell("none", side(0.5), side(0.5), 0.5)
+
+
+def test_what_looks_wrong_is_said() -> None:
+    images = pictures(8)
+    data = eval_data.Data(images, images + 1, torch.zeros(8), images, torch.zeros(8), ("a", "b"), "held out")
+    cell = evaluate._cell("none", side(0.55), side(0.5, train=0.6), 0.5)
+    said = "\n".join(evaluate.doubts([cell], 0.5, 50, data))
+    assert "within the uncertainty of chance" in said
+    assert "fits only 60.0%" in said
+    assert "only 50 test images" in said
+    assert evaluate.doubts([evaluate._cell("none", side(0.9), side(0.5), 0.5)], 0.5, 1000, data) == []
+
+
+def test_the_worst_countermeasure_comes_first(pair: tuple[Path, Path], uex: Callable[..., Ran]) -> None:
+    ran = uex(
+        "eval",
+        *pair,
+        "--epochs",
+        6,
+        "--against",
+        "grayscale",
+        "--against",
+        "jpeg:50",
+        "--json",
+        "--target",
+        "small:6,16,0.1,8",
+    )
+    assert ran.code == 0, ran.err
+    cells = ran.json["cells"]
+    assert {cell["against"] for cell in cells} == {"none", "grayscale", "jpeg:50"}
+    peaks = [cell["learnability_peak"] for cell in cells]
+    assert peaks == sorted(peaks, reverse=True)
