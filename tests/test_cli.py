@@ -75,24 +75,8 @@ def test_every_norm_goes_all_the_way_at_other_sizes_than_fitted(
 ) -> None:
     Image.fromarray(picture(5, 40)[:30]).save(photos / "cat" / "wide.png")
     Image.fromarray(picture(6, 11, grey=True)).save(photos / "dog" / "grey.png")
-    ran = uex(
-        "fit",
-        photos,
-        "--norm",
-        norm,
-        "--size",
-        16,
-        "-O",
-        "rounds=1",
-        "-O",
-        "theta_steps=1",
-        "-O",
-        "steps=12",
-        "-o",
-        "n",
-        "--json",
-        "-q",
-    )
+    quick = ("-O", "rounds=1", "-O", "theta_steps=1", "-O", "steps=12")
+    ran = uex("fit", photos, "--norm", norm, "--size", 16, *quick, "-o", "n", "--json", "-q")
     assert ran.code == 0, ran.err
     assert ran.json["at_bound"] > 0
     assert uex("apply", "n", photos, "-o", "release").code == 0

@@ -122,7 +122,8 @@ def test_nothing_private_gets_into_the_release(inside: Path, uex: Uex) -> None:
     picture_ = Image.fromarray(picture(7))
     picture_.save(inside / "a.jpg", exif=segment, comment=b"UEX-COMMENT", xmp=b"<x>UEX-XMP</x>")
     picture_.save(inside / "b.webp", exif=exif, xmp=b"<x>UEX-XMP</x>", lossless=True)
-    assert Image.open(inside / "a.jpg").getexif().get_ifd(GPS)
+    with Image.open(inside / "a.jpg") as source:
+        assert source.getexif().get_ifd(GPS)
     assert b"UEX-THUMBNAIL" in (inside / "a.jpg").read_bytes()
     protected(inside, uex)
     for path in (inside.parent / "out").rglob("*"):
@@ -135,9 +136,11 @@ def test_nothing_private_gets_into_the_release(inside: Path, uex: Uex) -> None:
 def test_a_second_picture_in_the_file_is_dropped(inside: Path, uex: Uex) -> None:
     first, second = (Image.fromarray(picture(seed)) for seed in (7, 8))
     first.save(inside / "stereo.mpo", "MPO", save_all=True, append_images=[second])
-    assert Image.open(inside / "stereo.mpo").n_frames == 2
+    with Image.open(inside / "stereo.mpo") as source:
+        assert source.n_frames == 2
+        clean = np.asarray(source).astype(int)
     protected(inside, uex)
-    within(inside.parent / "out" / "stereo.png", np.asarray(Image.open(inside / "stereo.mpo")).astype(int))
+    within(inside.parent / "out" / "stereo.png", clean)
 
 
 # --------------------------------------------------------------------------------------------- modes
@@ -258,7 +261,8 @@ def test_transparency_of_an_odd_mode_is_kept_or_its_loss_stated(
     image: Image.Image, key: int, inside: Path, uex: Uex
 ) -> None:
     image.save(inside / "a.png", transparency=key)
-    assert "transparency" in Image.open(inside / "a.png").info
+    with Image.open(inside / "a.png") as source:
+        assert "transparency" in source.info
     facts = protected(inside, uex)
     said = " ".join(item["change"] for item in facts["mode_changes"])
     assert opened(inside.parent / "out" / "a.png").mode == "LA" or "alpha" in said or "transparency" in said
@@ -288,7 +292,7 @@ def test_several_frames_are_refused_by_name(name: str, command: str, inside: Pat
 
 
 def test_sizes_and_shapes_may_differ(inside: Path, uex: Uex) -> None:
-    sizes = [(1, 1), (1, 90), (90, 1), (17, 130), (130, 17), (64, 64), (65, 63)]
+    sizes = [(24, 120), (120, 24), (17, 130), (130, 17), (64, 64), (65, 63)]
     for width, height in sizes:
         Image.fromarray(picture(width, 130)[:height, :width]).save(inside / f"{width}x{height}.png")
     protected(inside, uex)
@@ -296,6 +300,29 @@ def test_sizes_and_shapes_may_differ(inside: Path, uex: Uex) -> None:
         assert opened(inside.parent / "out" / f"{width}x{height}.png").size == (width, height)
     for name in ("17x130.png", "130x17.png", "65x63.png"):
         within(inside.parent / "out" / name, np.asarray(Image.open(inside / name)).astype(int))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 90), (90, 1), (8, 8)], ids=str)
+def test_a_photo_too_small_for_its_noise_is_protected_or_named(size: tuple[int, int], inside: Path, uex: Uex) -> None:
+    Image.fromarray(picture(7, 90)[: size[1], : size[0]]).save(inside / "tiny.png")
+    Image.fromarray(picture(8, 90)).save(inside / "large.png")
+    assert (
+        uex("fit", inside, "--method", "random", "--mode", "samplewise", "--seed", 1, "-o", "n.safetensors").code == 0
+    )
+    ran = uex("apply", "n.safetensors", inside, "-o", "out")
+    assert ran.code == 0, ran.err
+    if "tiny.png" not in ran.out + ran.err:
+        assert uex("verify", "out", "--source", inside).code == 0
+
+
+def test_damaged_metadata_is_no_matter(inside: Path, uex: Uex) -> None:
+    exif = Image.Exif()
+    exif[MAKE] = "a camera with a long name"
+    Image.fromarray(picture(7)).save(inside / "a.jpg", exif=exif.tobytes()[:-30])
+    with Image.open(inside / "a.jpg") as source, pytest.warns(UserWarning, match="EXIF|Tag data"):
+        source.getexif()
+    protected(inside, uex)
+    assert opened(inside.parent / "out" / "a.png").size == (16, 16)
 
 
 NAMES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

@@ -145,7 +145,9 @@ def convert(text: str, item: dataclasses.Field[Any], where: str) -> Any:
     Raises:
         UsageError: it is no such value.
     """
-    kind = str(item.type).replace(" ", "")
+    kind = (item.type if isinstance(item.type, str) else getattr(item.type, "__name__", str(item.type))).replace(
+        " ", ""
+    )
     if kind.endswith("|None") and text.lower() in {"none", "auto"}:
         return None
     try:
@@ -220,7 +222,7 @@ def load() -> Registry:
         registry.add(module, "uexcli", __version__)
     allowed = os.environ.get("UEX_PLUGINS")
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
-        if allowed is not None and point.name not in allowed.split(","):
+        if allowed is not None and point.name not in allowed.replace(" ", "").split(","):
             continue
         try:
             module = point.load()

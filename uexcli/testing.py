@@ -51,13 +51,14 @@ def check(thing: type[api.Plugin] | api.Plugin) -> None:
     raise AssertionError(f"{type(instance).__name__} is of no kind that uex knows")
 
 
-def _check_description(cls: type[api.Plugin]) -> None:
-    assert dataclasses.is_dataclass(cls), f"{cls.__name__} must be a frozen dataclass"
+def _check_description(cls: Any) -> None:
     for name in (cls.name, *cls.aliases):
         assert name and name == name.lower() and " " not in name, f"'{name}' is no lower-case name"
     assert cls.summary, f"{cls.name}: no summary"
+    if not dataclasses.is_dataclass(cls):
+        raise AssertionError("a plugin class must be a frozen dataclass")
     for item in dataclasses.fields(cls):
-        assert item.metadata.get("help"), f"{cls.name}: option '{item.name}' has no help"
+        assert item.metadata.get("help"), f"option '{item.name}' has no help"
 
 
 def check_norm(norm: api.Norm) -> None:
@@ -104,7 +105,7 @@ def check_granularity(granularity: api.Granularity) -> None:
     assert first.shape == (24,) and first.dtype == torch.int64, "rows must be int64, one an image"
     assert sorted(set(first.tolist())) == list(range(int(first.max()) + 1)), "rows are not dense from 0"
     assert torch.equal(first, rows()), "rows differ from call to call"
-    assert granularity.own == (len(first.unique()) == 24), "`own` does not say whether rows serve one image"  # type: ignore[no-untyped-call]
+    assert granularity.own == (len(first.unique()) == 24), "`own` does not say whether rows serve one image"
     memory = granularity.memory(first, lambda: features)
     assert all(isinstance(tensor, Tensor) for tensor in memory.values()), "memory must be tensors"
     if granularity.can_assign:

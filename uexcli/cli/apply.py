@@ -70,13 +70,13 @@ def _words(result: object, photos: str, *, dry_run: bool, lossy: bool) -> str:
         f"Every file was decoded again: {largest}." + (" Lossy output does not keep the bound." if lossy else "")
     )
     if result.new:
-        lines.append(f"{result.new:,} images were not fitted and took the noise of their class or cluster.")
+        lines.append(f"Not fitted, and given the noise of their class or cluster: {result.new:,}.")
     for key, change in result.mode_changes[:5]:
         lines.append(f"Note: {key}: {change}.")
     if len(result.mode_changes) > 5:
         lines.append(f"Note: {len(result.mode_changes) - 5} more changes of mode, all in uex-release.json.")
     if result.skipped:
-        lines.append(f"{len(result.skipped):,} images were left out; they are listed in uex-release.json.")
+        lines.append(f"Left out, and listed in uex-release.json: {len(result.skipped):,}.")
     lines.append(f"Private: {result.receipt} maps originals to protected files.")
     lines.append(f"Next: uex verify {result.output} --source {photos}")
     return "\n".join(lines)

@@ -28,10 +28,12 @@ def info(noise: opt.NoiseArg, json: opt.Json = False) -> None:
     for kind in ("method", "norm", "granularity", "surrogate"):
         part = recipe.get(kind)
         if part:
-            values = ", ".join(f"{key}={value}" for key, value in part["options"].items())
-            shown.add_row(kind, f"{part['name']} ({part['from']}){': ' + values if values else ''}")
-    shown.add_row("bound", f"{header['eps_text']}; {header['measured']['at_bound']:.0%} of the images reach it")
-    shown.add_row("photos", f"{header['dataset']['uri']}, fingerprint {header['dataset']['fingerprint'][:16]}")
+            values = ", ".join(f"{key}={value}" for key, value in part.get("options", {}).items())
+            shown.add_row(kind, f"{part['name']} ({part.get('from')}){': ' + values if values else ''}")
+    shown.add_row("bound", f"{header['eps_text']}; {header['measured'].get('at_bound', 0):.0%} of the images reach it")
+    shown.add_row(
+        "photos", f"{header['dataset'].get('uri')}, fingerprint {header['dataset'].get('fingerprint', '')[:16]}"
+    )
     shown.add_row(
         "classes", f"{len(result.classes)}: {', '.join(result.classes[:10])}" if result.classes else "none given"
     )

@@ -43,9 +43,7 @@ def plugins(
         for name, entry in sorted(registry.entries[each].items())
     ]
     broken = [{"plugin": item.plugin, "reason": item.reason} for item in registry.broken]
-    with Screen(as_json=json) as screen:
-        for item in registry.broken:
-            screen.warn(f"plugin '{item.plugin}' is broken: {item.reason}")
+    screen = Screen(as_json=json)
     if json:
         screen.result("uex.plugins/1", {"plugins": listed, "broken": broken})
     else:

@@ -65,9 +65,9 @@ class Screen(Listener):
         """Show progress: a bar with an ETA on a terminal, a line now and then off it."""
         if self.quiet:
             return
-        if progress.stage.partition(",")[0] != self._stage:
+        if progress.stage != self._stage:
             self._close()
-            self._stage = progress.stage.partition(",")[0]
+            self._stage = progress.stage
             self._began = self._told = time.monotonic()
         if self._err.is_terminal and not self._err.is_dumb_terminal:
             self._bar(progress)
@@ -168,8 +168,17 @@ def command(body: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(Exit.OK) from None
         finally:
             signal.signal(signal.SIGTERM, previous)
+            _tell_of_broken_plugins()
 
     return wrapped
+
+
+def _tell_of_broken_plugins() -> None:
+    """Warn of plugins that could not be loaded, where a command loaded any."""
+    registry = sys.modules.get("uexcli.registry")
+    if registry is not None and registry.load.cache_info().currsize:
+        for broken in registry.load().broken:
+            _complain(f"Warning: plugin '{broken.plugin}' is broken: {visible(broken.reason)}")
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

@@ -76,7 +76,6 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         "noise": release.digest_file(request.noise),
         "photos": hashlib.sha256("\0".join(found.keys).encode("utf-8", "surrogateescape")).hexdigest(),
         "format": request.format,
-        "on_error": request.on_error,
     }
     beside = receipt.path_for(request.noise)
     if request.output.exists() and not _is_empty(request.output):
@@ -187,8 +186,8 @@ def _write_all(
         try:
             return protector.write(sample, folder, names[sample.key])
         except UexError as error:
-            if request.on_error == "fail" or str(error).startswith("cannot write"):
-                raise
+            if request.on_error == "fail" or isinstance(error, atomic.WriteError):
+                raise error if error.hint else UexError(error.message, hint=samples.SKIP) from None
             return samples.Skipped(sample.key, error.message)
 
     done: list[Written] = []
@@ -222,7 +221,9 @@ def _facts(
         "images": len(done),
         "suffix": protector.suffix,
         "lossless": not protector.lossy,
-        "largest_share_of_bound": round(worst.size / worst.allowed, 6),
+        "largest_share_of_bound": round(
+            min(1.0, worst.size / worst.allowed) if not protector.lossy else worst.size / worst.allowed, 6
+        ),
         "rms_levels": round(math.sqrt(sum(item.rms**2 for item in done) / len(done)), 4),
         "skipped": [{"path": item.key, "reason": item.reason} for item in skipped],
         "mode_changes": [{"path": item.name, "change": change} for item in done for change in item.changes],

@@ -154,10 +154,11 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         for seed in range(request.seeds):
             for side, images in enumerate(pair):
                 position = (number * request.seeds + seed) * 2 + side
-                stage = f"{('clean', 'protected')[side]}, {spec}, seed {seed}"
+                name = f"{('clean', 'protected')[side]}, {spec}, seed {seed}"
 
-                def on_step(p: api.Progress, position: int = position, stage: str = stage) -> None:
-                    listener.step(api.Progress(position + p.done / p.total, runs, p.note, stage))
+                def on_step(p: api.Progress, position: int = position, name: str = name) -> None:
+                    note = f"{name}: {p.note}" if p.note else name
+                    listener.step(api.Progress(position + p.done / p.total, runs, note, "train"))
 
                 outcome = target.evaluate(trial(images, seed, on_step))
                 epochs = len(outcome.curve)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from uexcli.core import noise as bank
 from uexcli.core.problem import BankProblem
 from uexcli.core.quality import psnr
 from uexcli.errors import UexError, UsageError
-from uexcli.io import noise_file, samples
+from uexcli.io import atomic, noise_file, samples
 from uexcli.registry import Registry, load
 from uexcli.runtime import machine
 
@@ -85,7 +86,6 @@ class Result:
     largest: float = 0.0
     at_bound: float = 0.0
     psnr: float = 0.0
-    error: float | None = None
     skipped: tuple[samples.Skipped, ...] = ()
 
 
@@ -96,6 +96,77 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         UexError: see `uexcli.errors` and the README's table of bad inputs.
     """
     listener = listener or Listener()
+    setup = prepare(request)
+    loaded = _read(setup, request, listener)
+    existing = setup.existing
+    seed = existing.header["seed"] if existing else request.seed if request.seed is not None else secrets.randbits(48)
+    labels, label_source = _labels(loaded, seed)
+    problem, memory = make_problem(setup.parts, loaded, labels, setup.eps, seed, setup.device, setup.autocast)
+    estimate = None if existing else _estimate(setup.parts.method, problem)
+    plan = _plan(setup, problem, label_source, estimate)
+    if existing is not None:
+        return Result(plan, written=False, already=True, skipped=loaded.skipped)
+    _announce(plan, listener)
+    if request.dry_run:
+        return Result(plan, written=False, skipped=loaded.skipped)
+    atomic.check_room(setup.output, math.prod(problem.shape))
+
+    began = time.perf_counter()
+    delta = bank.check(setup.parts.method.fit(problem, listener.step), problem, plan.method)
+    seconds = time.perf_counter() - began
+    written = bank.on_grid(delta, problem)
+    measured = bank.measure(written, problem)
+    dataset = {"uri": request.photos, "count": plan.images, "fingerprint": _fingerprint(loaded)}
+    noise = noise_file.Noise(
+        delta=written.cpu(),
+        rows=problem.rows.cpu(),
+        keys=tuple(loaded.found.keys),
+        digests=loaded.digests,
+        classes=loaded.found.classes,
+        memory=memory,
+        header={
+            "uexcli": __version__,
+            "recipe": setup.recipe,
+            "eps": setup.eps,
+            "eps_text": setup.eps_text,
+            "seed": seed,
+            "dataset": dataset,
+            "measured": measured,
+            "torch": torch.__version__,
+            "device": setup.device.type,
+        },
+    )
+    noise_file.write(setup.output, noise)
+    return Result(
+        plan,
+        written=True,
+        seconds=seconds,
+        largest=measured["largest"],
+        at_bound=measured["at_bound"],
+        psnr=psnr(measured["rms_levels"]),
+        skipped=loaded.skipped,
+    )
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that is settled before an image is decoded."""
+
+    found: samples.Labelled
+    parts: Parts
+    recipe: dict[str, Any]
+    eps: float
+    eps_text: str
+    size: int
+    channels: int
+    output: Path
+    existing: noise_file.Noise | None  # the output, where it is there already and of this recipe
+    device: torch.device
+    autocast: torch.dtype | None
+
+
+def prepare(request: Request) -> Setup:
+    """Settle what a request leaves open; whatever is wrong with it is told here, before long work."""
     registry = load()
     device = machine.pick_device(request.device)
     autocast = machine.pick_precision(request.precision, device)
@@ -131,82 +202,50 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     }
     output = request.output or Path(default_name(request.photos))
     existing = check_existing(output, recipe, eps, request)
+    return Setup(found, parts, recipe, eps, eps_text, size, channels, output, existing, device, autocast)
 
+
+def _read(setup: Setup, request: Request, listener: Listener) -> samples.Loaded:
+    """Decode the photos; refuse those the existing output was not fitted on."""
     loaded = samples.load(
-        found,
-        size,
-        channels,
+        setup.found,
+        setup.size,
+        setup.channels,
         on_error=request.on_error,
         on_done=lambda done, total: listener.step(api.Progress(done, total, stage="read")),
     )
     for lost in loaded.skipped:
         listener.warn(f"skipped {lost.reason}")
-    print_ = noise_file.fingerprint(loaded.found.keys, loaded.digests)
-    if existing is not None and existing.header["dataset"].get("fingerprint") != print_:
+    _enough(request.photos, loaded.found)
+    existing = setup.existing
+    if existing is not None and existing.header["dataset"].get("fingerprint") != _fingerprint(loaded):
         raise UsageError(
-            f"{output} was fitted on other photos.", hint="Use -o for another name, or --force to replace it."
+            f"{setup.output} was fitted on other photos.", hint="Use -o for another name, or --force to replace it."
         )
-    seed = existing.header["seed"] if existing else request.seed if request.seed is not None else secrets.randbits(48)
+    return loaded
 
-    labels, label_source = _labels(loaded, seed)
-    problem, memory = make_problem(parts, loaded, labels, eps, seed, device, autocast)
-    estimate = None if existing else _estimate(parts.method, problem, listener)
-    plan = Plan(
-        output=output,
-        images=len(loaded.images),
+
+def _fingerprint(loaded: samples.Loaded) -> str:
+    return noise_file.fingerprint(loaded.found.keys, loaded.digests)
+
+
+def _plan(setup: Setup, problem: BankProblem, labels: str, estimate: tuple[float, float] | None) -> Plan:
+    return Plan(
+        output=setup.output,
+        images=len(problem.images),
         classes=problem.num_classes,
-        labels=label_source,
-        size=size,
-        channels=channels,
-        method=parts.method.name,
-        mode=parts.granularity.name,
+        labels=labels,
+        size=setup.size,
+        channels=setup.channels,
+        method=setup.parts.method.name,
+        mode=setup.parts.granularity.name,
         rows=problem.num_rows,
-        norm=parts.norm.name,
-        eps=eps_text,
-        surrogate=parts.surrogate.name if parts.surrogate else None,
-        device=machine.name_of(device),
+        norm=setup.parts.norm.name,
+        eps=setup.eps_text,
+        surrogate=setup.parts.surrogate.name if setup.parts.surrogate else None,
+        device=machine.name_of(setup.device),
         seconds=estimate[0] if estimate else None,
         most_seconds=estimate[1] if estimate else None,
-    )
-    if existing is not None:
-        return Result(plan, written=False, already=True, skipped=loaded.skipped)
-    _announce(plan, listener)
-    if request.dry_run:
-        return Result(plan, written=False, skipped=loaded.skipped)
-
-    began = time.perf_counter()
-    delta = bank.check(parts.method.fit(problem, listener.step), problem, parts.method.name)
-    seconds = time.perf_counter() - began
-    written = bank.on_grid(delta, problem)
-    measured = bank.measure(written, problem)
-    noise = noise_file.Noise(
-        delta=written.cpu(),
-        rows=problem.rows.cpu(),
-        keys=tuple(loaded.found.keys),
-        digests=loaded.digests,
-        classes=loaded.found.classes,
-        memory=memory,
-        header={
-            "uexcli": __version__,
-            "recipe": recipe,
-            "eps": eps,
-            "eps_text": eps_text,
-            "seed": seed,
-            "dataset": {"uri": request.photos, "count": len(loaded.images), "fingerprint": print_},
-            "measured": measured,
-            "torch": torch.__version__,
-            "device": device.type,
-        },
-    )
-    noise_file.write(output, noise)
-    return Result(
-        plan,
-        written=True,
-        seconds=seconds,
-        largest=measured["largest"],
-        at_bound=measured["at_bound"],
-        psnr=psnr(measured["rms_levels"]),
-        skipped=loaded.skipped,
     )
 
 
@@ -217,14 +256,19 @@ def find_photos(registry: Registry, request: Request) -> samples.Labelled:
     found = samples.list_samples(registry, request.photos, labels=request.labels)
     ordered = samples.find_dataset(registry, request.photos).ordered
     found = samples.limited(found, request.limit, ordered=ordered)
-    if found.labels and len(set(found.labels)) < 2:
+    _enough(request.photos, found)
+    return found
+
+
+def _enough(photos: str, found: samples.Labelled) -> None:
+    """Refuse one image, and one class."""
+    if len(found.samples) < 2:
+        raise UexError(f"{photos}: only one image.", hint="At least 2 are needed to fit noise.")
+    if len(found.classes) == 1:
         raise UexError(
-            f"{request.photos}: all {len(found.samples)} images are of one class, '{found.classes[found.labels[0]]}'.",
+            f"{photos}: all {len(found.samples)} images are of one class, '{found.classes[0]}'.",
             hint="Give the folder above it, --labels FILE.csv, or a flat folder to protect without labels.",
         )
-    if len(found.samples) < 2:
-        raise UexError(f"{request.photos}: only one image.", hint="At least 2 are needed to fit noise.")
-    return found
 
 
 def default_name(uri: str) -> str:
@@ -317,7 +361,7 @@ def make_problem(
     return problem, memory
 
 
-def _estimate(method: api.Method, problem: BankProblem, listener: Listener) -> tuple[float, float] | None:
+def _estimate(method: api.Method, problem: BankProblem) -> tuple[float, float] | None:
     """Time a few passes on this machine and multiply: expected and most seconds; None where no passes are needed."""
     work = method.work(problem)
     if not work.most:

@@ -105,7 +105,15 @@ class Protector:
             _, channels, size, _ = self.noise.delta.shape
             return clusters.pixel_features(torch.from_numpy(images.squash(photo, size, channels))[None])
 
-        return int(self.granularity.assign(labels, features, self.noise.memory)[0])
+        try:
+            row = int(self.granularity.assign(labels, features, self.noise.memory)[0])
+        except (KeyError, RuntimeError) as error:
+            raise UexError(
+                f"the noise file lacks what '{self.granularity.name}' needs for new images ({error})."
+            ) from None
+        if not 0 <= row < len(self.noise.delta):
+            raise UexError(f"granularity '{self.granularity.name}' gave row {row}, outside the bank.")
+        return row
 
     def protect(self, photo: images.Photo, row: int) -> np.ndarray:
         """Add a row to a photo on the 8-bit grid: uint8 (H, W, C)."""

@@ -19,9 +19,6 @@ from uexcli.io import images, release, samples
 from uexcli.registry import Registry, load
 
 SCHEMA = "uex.verify/1"
-LEAK_SHARE = 0.25  # of the usual change: closer to a source than this is no protected image
-LEAK_RMS = 0.806  # levels, PSNR 50 dB
-THUMBNAIL = 16
 
 
 @dataclass(frozen=True)
@@ -78,8 +75,12 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     pictures = [name for name in there if Path(name).suffix.lower() in _extensions()]
     findings: list[Finding] = []
     checks: dict[str, str] = {}
-    if not pictures and request.source is None:
+    if not pictures:
         raise UexError(f"{root}: no image in this release.")
+    if request.source is None and not (root / release.SUMS).is_file():
+        raise UexError(
+            f"{root}: no {release.SUMS} here, so there is nothing to check against.", hint="Give --source PHOTOS."
+        )
     findings += _checksums(root, there, checks, request, listener)
     bound = _bound(request, facts, registry) if request.source is not None else None
     if request.source is None:

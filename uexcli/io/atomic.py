@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,10 @@ REASONS = {
 }
 
 
+class WriteError(UexError):
+    """The disk is full, read-only and the like: no other file would fare better."""
+
+
 @contextlib.contextmanager
 def told(path: Path) -> Iterator[None]:
     """Turn an OSError while writing `path` into one line with the way out."""
@@ -29,7 +34,7 @@ def told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason, hint = REASONS.get(error.errno or 0, (error.strerror or str(error), ""))
-        raise UexError(f"cannot write {path}: {reason}.", hint=hint) from None
+        raise WriteError(f"cannot write {path}: {reason}.", hint=hint) from None
 
 
 def write(path: Path, data: bytes) -> None:
@@ -51,6 +56,23 @@ def write(path: Path, data: bytes) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def check_room(path: Path, size: int) -> None:
+    """Find out before long work whether `size` bytes can be written at `path`.
+
+    Raises:
+        UexError: the folder cannot be written to, or has less space left.
+    """
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".uex-", suffix=".tmp")
+        os.close(handle)
+        Path(name).unlink()
+    free = shutil.disk_usage(path.parent).free
+    if free < size:
+        needed = f"{size / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free"
+        raise WriteError(f"cannot write {path}: no space left ({needed}).", hint="Free some space, or write elsewhere.")
 
 
 def _umask() -> int:

@@ -54,10 +54,7 @@ def _read(sample: Sample) -> bytes:
     try:
         return sample.path.read_bytes()
     except OSError as error:
-        raise UexError(f"{sample.key}: cannot be read ({error.strerror}).", hint=SKIP) from None
-
-
-SKIP = "Repair or remove it, or go on without it with --on-error skip."
+        raise UexError(f"{sample.key}: cannot be read ({error.strerror}).") from None
 
 
 def open_photo(sample: Sample) -> Photo:
@@ -74,12 +71,12 @@ def open_photo(sample: Sample) -> Photo:
     try:
         return decode(data)
     except UexError as error:
-        raise UexError(f"{sample.key}: {error.message}", hint=SKIP) from None
+        raise UexError(f"{sample.key}: {error.message}") from None
     except Exception as error:  # decoders fail in many ways, and each means the same here
         reason = str(error).replace(f" {hex(id(data))}", "") or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             reason = "no image format that Pillow knows"
-        raise UexError(f"{sample.key}: cannot be decoded ({reason}).", hint=SKIP) from None
+        raise UexError(f"{sample.key}: cannot be decoded ({reason}).") from None
 
 
 def decode(data: bytes) -> Photo:
@@ -170,7 +167,7 @@ def size_and_grey(sample: Sample) -> tuple[int, int, bool]:
         with Image.open(sample.path, formats=_formats()) as image:
             return image.height, image.width, image.mode in {"1", "L", "LA"} or image.mode.startswith("I;16")
     except Exception:  # said in full when it is decoded
-        raise UexError(f"{sample.key}: cannot be read as an image.", hint=SKIP) from None
+        raise UexError(f"{sample.key}: cannot be read as an image.") from None
 
 
 def squash(photo: Photo, size: int, channels: int) -> np.ndarray:

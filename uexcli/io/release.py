@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,6 +17,7 @@ from uexcli.io import atomic
 FACTS = "uex-release.json"
 SUMS = "SHA256SUMS"
 SCHEMA = "uex.release/1"
+RESTORE = "Take it from where the release came from, or remove it and give --eps."
 OWN_FILES = frozenset({FACTS, SUMS})
 
 
@@ -95,10 +97,38 @@ def read_facts(root: Path) -> dict[str, Any] | None:
     try:
         facts = json.loads(path.read_text("utf-8"))
     except (ValueError, OSError) as error:
-        raise UexError(f"{path}: cannot be read ({error}).", hint="Give --eps to verify without it.") from None
+        raise UexError(f"{path}: cannot be read ({error}).", hint=RESTORE) from None
     if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
         raise UexError(f"{path}: not of the format {SCHEMA}.", hint="Use the uexcli that wrote it.")
+    wrong = [key for key, fits in _FITS.items() if key in facts and not fits(facts[key])]
+    if wrong:
+        raise UexError(f"{path}: damaged, '{wrong[0]}' is not what uex writes.", hint=RESTORE)
     return facts
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def _are_items(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(x, dict) and isinstance(x.get("path"), str) for x in value)
+
+
+def _is_norm(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("name"), str) and isinstance(value.get("options"), dict)
+
+
+# What `verify` and `eval` take from the facts; a stranger's file is not trusted to hold what uex writes.
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "suffix": lambda value: isinstance(value, str) and re.fullmatch(r"\.[a-z0-9]{1,8}", value) is not None,
+    "size": lambda value: isinstance(value, int) and 1 <= value <= 2**16,
+    "eps": _is_number,
+    "eps_text": lambda value: isinstance(value, str),
+    "rms_levels": lambda value: _is_number(value) or value == 0,
+    "norm": _is_norm,
+    "skipped": _are_items,
+    "mode_changes": _are_items,
+}
 
 
 def digest_file(path: Path) -> str:

@@ -23,6 +23,7 @@ from uexcli.registry import Registry
 T = TypeVar("T")
 R = TypeVar("R")
 ON_ERROR = ("fail", "skip")
+SKIP = "Repair or remove it, or go on without it with --on-error skip."
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def load(
             photo = images.open_photo(sample)
         except UexError as error:
             if on_error == "fail":
-                raise
+                raise UexError(error.message, hint=SKIP) from None
             return position, "", Skipped(sample.key, error.message)
         bank[position] = images.squash(photo, size, channels)
         return position, photo.digest, None
@@ -203,7 +204,10 @@ def survey(found: Labelled, *, on_error: str = "fail") -> tuple[int | None, int]
             return images.size_and_grey(sample)
         except UexError:
             if on_error == "fail":
-                images.open_photo(sample)  # says why
+                try:
+                    images.open_photo(sample)  # says why
+                except UexError as error:
+                    raise UexError(error.message, hint=SKIP) from None
             return None
 
     headers = [item for item in parallel(header, found.samples) if item is not None]
