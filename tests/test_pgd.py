@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from uexcli import api, registry
+from uexcli.core import pgd
 from uexcli.core.nets import SmallNet
+from uexcli.core.pixels import survival
 from uexcli.core.problem import BankProblem
 from uexcli.core.seeding import generator
 from uexcli.testing import pictures
@@ -199,3 +202,19 @@ def test_random_crops_are_cut_from_the_padded_image() -> None:
         places.add(found[0])
     assert len({flip for *_, flip in places}) == 2
     assert len(places) > 30
+
+
+def test_noise_is_fitted_as_resizing_will_leave_it() -> None:
+    matrix = survival(8, 28)
+    noise = torch.randn(4, 3, 8, 8, generator=generator(0, "noise"))
+    wide = nn.functional.interpolate(noise, (28, 28), mode="bilinear")
+    back = nn.functional.interpolate(wide, (8, 8), mode="bilinear", antialias=True)
+    torch.testing.assert_close(pgd.through(noise, matrix), back, rtol=1e-4, atol=1e-5)
+    task = dataclasses.replace(problem(torch.arange(12)), survival=matrix)
+    model, delta, batch = task.build(), task.start(random=False), torch.arange(12)
+    task.move(model, delta, batch, step=1e-3)
+    grey = (task.images.float() / 255).requires_grad_(True)
+    loss = nn.functional.cross_entropy(model.eval()(grey), task.labels, reduction="sum")
+    (grad,) = torch.autograd.grad(loss, grey)
+    descent = -(matrix.T @ grad @ matrix).sign()
+    assert float((delta.sign() == descent).float().mean()) > 0.998

@@ -319,7 +319,7 @@ def test_damaged_metadata_is_no_matter(inside: Path, uex: Uex) -> None:
     exif = Image.Exif()
     exif[MAKE] = "a camera with a long name"
     Image.fromarray(picture(7)).save(inside / "a.jpg", exif=exif.tobytes()[:-30])
-    with Image.open(inside / "a.jpg") as source, pytest.warns(UserWarning, match="EXIF|Tag data"):
+    with pytest.warns(UserWarning, match="EXIF|Tag data"), Image.open(inside / "a.jpg") as source:
         source.getexif()
     protected(inside, uex)
     assert opened(inside.parent / "out" / "a.png").size == (16, 16)

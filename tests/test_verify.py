@@ -360,7 +360,6 @@ INTACT: dict[str, tuple[Callable[[Path], Any], Codes]] = {
         {("checksum", "uex-release.json")},
     ),
     "facts-gone": (lambda root: (root / "uex-release.json").unlink(), {("missing", "uex-release.json")}),
-    "sums-gone": (lambda root: (root / "SHA256SUMS").unlink(), {("checksum", "SHA256SUMS")}),
 }
 
 
@@ -467,11 +466,15 @@ def test_what_cannot_be_verified(
     refused(uex("verify", *words), code, said)
 
 
-def test_an_empty_release_misses_every_photo(photos: Path, tmp_path: Path, uex: Uex) -> None:
+def test_an_empty_release_cannot_be_verified_against_photos_either(photos: Path, tmp_path: Path, uex: Uex) -> None:
     (tmp_path / "empty").mkdir()
-    found = codes(uex("verify", "empty", "--source", photos, "--eps", "8/255", "--json"))
-    assert len(found) == 16
-    assert {code for code, _ in found} == {"missing"}
+    refused(uex("verify", "empty", "--source", photos, "--eps", "8/255"), 3, "no image")
+
+
+def test_a_list_of_checksums_that_was_taken_away(photos: Path, release: Path, uex: Uex) -> None:
+    (release / "SHA256SUMS").unlink()
+    refused(uex("verify", release), 3, "SHA256SUMS", "--source")
+    assert codes(uex("verify", release, "--source", photos, "--json")) == {("checksum", "SHA256SUMS")}
 
 
 def test_an_unreadable_source_is_named(photos: Path, release: Path, uex: Uex) -> None:

@@ -64,14 +64,15 @@ def read(request: Sources, device: torch.device, listener: Listener) -> Data:
         )
     if len(partner) < len(released):
         listener.warn(f"{len(released) - len(partner):,} released images have no source and are not trained on")
-    common, channels = samples.survey(source, on_error=request.on_error)
-    size = request.size or (facts or {}).get("size") or (common if common is not None and common <= 96 else 64)
+    seen = samples.survey(source, on_error=request.on_error)
+    common = seen.common if seen.common is not None and seen.common <= 96 else 64
+    size = request.size or (facts or {}).get("size") or common
 
     def get(found: samples.Labelled, stage: str) -> samples.Loaded:
         loaded = samples.load(
             found,
             size,
-            channels,
+            seen.channels,
             on_error=request.on_error,
             on_done=lambda done, total: listener.step(api.Progress(done, total, stage=stage)),
         )

@@ -19,6 +19,7 @@ from uexcli.commands.fit_parts import Parts
 from uexcli.commands.listener import Listener, duration
 from uexcli.core import clusters, seeding
 from uexcli.core import noise as bank
+from uexcli.core.pixels import survival
 from uexcli.core.problem import BankProblem
 from uexcli.core.quality import psnr
 from uexcli.errors import UexError, UsageError
@@ -28,6 +29,7 @@ from uexcli.runtime import machine
 
 PSEUDO_CLASSES = 10
 SMALL_SIDE = 96  # images up to this side are fitted as they are
+MOST_STRETCH = 8  # beyond this, more stretching loses nothing more
 SIZE = {"cpu": 64, "cuda": 224, "mps": 224}
 
 
@@ -101,7 +103,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     existing = setup.existing
     seed = existing.header["seed"] if existing else request.seed if request.seed is not None else secrets.randbits(48)
     labels, label_source = _labels(loaded, seed)
-    problem, memory = make_problem(setup.parts, loaded, labels, setup.eps, seed, setup.device, setup.autocast)
+    problem, memory = make_problem(setup, loaded, labels, seed)
     estimate = None if existing else _estimate(setup.parts.method, problem)
     plan = _plan(setup, problem, label_source, estimate)
     if existing is not None:
@@ -188,21 +190,23 @@ def prepare(request: Request) -> Setup:
     )
     if request.eps is not None:
         parts.norm.parse(request.eps)  # a wrong bound is told before anything is read
-    common, channels = samples.survey(found, on_error=request.on_error)
-    size = request.size or (common if common is not None and common <= SMALL_SIDE else SIZE[device.type])
-    eps_text = request.eps or fit_parts.usual_eps(parts, channels, size)
+    seen = samples.survey(found, on_error=request.on_error)
+    small = seen.common if seen.common is not None and seen.common <= SMALL_SIDE else None
+    size = request.size or small or SIZE[device.type]
+    eps_text = request.eps or fit_parts.usual_eps(parts, seen.channels, size)
     eps = parts.norm.parse(eps_text)
     recipe = {
         **parts.recipe(registry),
         "size": size,
-        "channels": channels,
+        "channels": seen.channels,
+        "photo_side": min(seen.side, MOST_STRETCH * size),
         "limit": request.limit,
         "labels": "csv" if request.labels else "folders" if found.labels else "k-means",
         "precision": str(autocast).removeprefix("torch.") if autocast else "float32",
     }
     output = request.output or Path(default_name(request.photos))
     existing = check_existing(output, recipe, eps, request)
-    return Setup(found, parts, recipe, eps, eps_text, size, channels, output, existing, device, autocast)
+    return Setup(found, parts, recipe, eps, eps_text, size, seen.channels, output, existing, device, autocast)
 
 
 def _read(setup: Setup, request: Request, listener: Listener) -> samples.Loaded:
@@ -313,15 +317,11 @@ def _labels(loaded: samples.Loaded, seed: int) -> tuple[Tensor, str]:
 
 
 def make_problem(
-    parts: Parts,
-    loaded: samples.Loaded,
-    labels: Tensor,
-    eps: float,
-    seed: int,
-    device: torch.device,
-    autocast: torch.dtype | None,
+    setup: Setup, loaded: samples.Loaded, labels: Tensor, seed: int
 ) -> tuple[BankProblem, dict[str, Tensor]]:
     """Put the data on the device and give every image its row; also what the granularity wants remembered."""
+    parts, device = setup.parts, setup.device
+    stretched = int(setup.recipe["photo_side"])
     num_classes = int(labels.max()) + 1
     images = loaded.images.to(device)
 
@@ -352,11 +352,12 @@ def make_problem(
         num_rows=num_rows,
         num_classes=num_classes,
         norm=parts.norm,
-        eps=eps,
+        eps=setup.eps,
         seed=seed,
         device=device,
         make_surrogate=make,
-        autocast=autocast,
+        autocast=setup.autocast,
+        survival=survival(setup.size, stretched).to(device) if stretched > setup.size else None,
     )
     return problem, memory
 

@@ -34,6 +34,7 @@ class BankProblem(api.Problem):
     device: torch.device
     make_surrogate: Callable[[], nn.Module]
     autocast: torch.dtype | None = None
+    survival: Tensor | None = None  # see `core.pixels.survival`; None where photos have the fit's size
 
     @property
     def own(self) -> bool:
@@ -78,8 +79,12 @@ class BankProblem(api.Problem):
         yield from order.to(self.device).split(size)
 
     def published(self, delta: Tensor, batch: Tensor) -> Tensor:
-        """Float images in [0, 1] with their noise, clamped: `(B, C, S, S)`."""
-        return (as_input(self.images[batch]) + delta[self.rows[batch]]).clamp_(0, 1)
+        """Float images in [0, 1] with their noise as it arrives, clamped: `(B, C, S, S)`."""
+        return (as_input(self.images[batch]) + self.arriving(delta, batch)).clamp_(0, 1)
+
+    def arriving(self, delta: Tensor, batch: Tensor) -> Tensor:
+        """The noise of each image as it reaches a net: `(B, C, S, S)`."""
+        return pgd.through(delta[self.rows[batch]], self.survival)
 
     def move(
         self,
@@ -109,6 +114,7 @@ class BankProblem(api.Problem):
             steps=steps,
             own=self.own,
             view=generator,
+            survival=self.survival,
         )
         for parameter in learning:
             parameter.requires_grad_(True)
@@ -117,7 +123,7 @@ class BankProblem(api.Problem):
         """Give the share of images the model gets wrong as they would be published."""
         wrong = 0
         for batch in self.batches(CHUNK):
-            written = publish(self.images[batch], delta[self.rows[batch]], self.norm, self.eps)
+            written = publish(self.images[batch], self.arriving(delta, batch), self.norm, self.eps)
             wrong += int((predict(model, written) != self.labels[batch]).sum())
         return wrong / len(self.images)
 

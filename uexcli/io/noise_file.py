@@ -138,6 +138,7 @@ def _inconsistent(noise: Noise) -> str:
         "recipe": dict,
         "seed": int,
         "dataset": dict,
+        "measured": dict,
     }
     for key, kinds in wanted.items():
         if not isinstance(noise.header.get(key), kinds):

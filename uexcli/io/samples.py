@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import TypeVar
 
 import numpy as np
@@ -196,8 +198,17 @@ def load(
     return Loaded(rest, pixels, torch.tensor(rest.labels, dtype=torch.int64), tuple(digests), tuple(skipped))
 
 
-def survey(found: Labelled, *, on_error: str = "fail") -> tuple[int | None, int]:
-    """Read the headers: the common side where all images are equal in size (else None), and the channels, 1 or 3."""
+@dataclass(frozen=True)
+class Survey:
+    """What the headers of all images say."""
+
+    common: int | None  # the side where all are equal in size, the longer one
+    channels: int  # 1 where all are grey, else 3
+    side: int  # of the median image: the root of its pixel count
+
+
+def survey(found: Labelled, *, on_error: str = "fail") -> Survey:
+    """Read the headers of all images."""
 
     def header(sample: Sample) -> tuple[int, int, bool] | None:
         try:
@@ -211,6 +222,9 @@ def survey(found: Labelled, *, on_error: str = "fail") -> tuple[int | None, int]
             return None
 
     headers = [item for item in parallel(header, found.samples) if item is not None]
+    if not headers:
+        raise UexError("not one of the images can be decoded.")
     sides = {(height, width) for height, width, _ in headers}
     common = max(next(iter(sides))) if len(sides) == 1 else None
-    return common, 1 if headers and all(grey for _, _, grey in headers) else 3
+    side = round(median(math.sqrt(height * width) for height, width, _ in headers))
+    return Survey(common, 1 if all(grey for _, _, grey in headers) else 3, side)
