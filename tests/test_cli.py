@@ -18,8 +18,8 @@ from PIL import Image
 
 import uexcli
 from uexcli.api import Progress
-from uexcli.cli.screen import Screen, visible
-from uexcli.commands.listener import duration
+from uexcli.cli.screen import Screen
+from uexcli.commands.listener import duration, visible
 from uexcli.io import noise_file
 
 

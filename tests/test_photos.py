@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Ran, picture
+from conftest import Ran, opened, picture
 from PIL import Image, ImageCms
 
 Uex = Callable[..., Ran]
@@ -414,14 +414,18 @@ def test_a_folder_of_odd_real_files(real_data: Path, tmp_path: Path, uex: Uex) -
 
     applied = uex("apply", "odd.safetensors", photos, "-o", "out", "--on-error", "skip", "--json")
     assert applied.code == 0, applied.err
-    assert {item["key"]: item["reason"] for item in applied.json["skipped"]} == lost
+    left_out = {item["key"]: item["reason"] for item in applied.json["skipped"]}
+    weak = {key for key, reason in left_out.items() if "almost no trace" in reason}
+    assert {key: reason for key, reason in left_out.items() if key not in weak} == lost
+    sizes = {key: opened(photos / key).size for key in weak}
+    assert all(width * height <= 4 for width, height in sizes.values()), "only specks may lose their noise"
     facts = json.loads((tmp_path / "out" / "uex-release.json").read_text())
-    assert {item["path"]: item["reason"] for item in facts["skipped"]} == lost
-    assert all(reason.startswith(f"{key}: ") for key, reason in lost.items())
-    assert applied.json["written"] == len(list((tmp_path / "out").glob("*.png"))) == len(keys) - len(lost)
+    assert {item["path"]: item["reason"] for item in facts["skipped"]} == left_out
+    assert all(reason.startswith(f"{key}: ") for key, reason in left_out.items())
+    assert applied.json["written"] == len(list((tmp_path / "out").glob("*.png"))) == len(keys) - len(left_out)
     for name in ("pillow_truncated_jpeg.jpg", "pillow_broken.png", "pillow_chi.gif", "pillow_multipage.tiff"):
         assert name in lost
-    for name in ("pillow_sugarshack.mpo", "pillow_pil_sample_cmyk.jpg", "pngsuite_s01n3p01.png", "pillow_exif.png"):
+    for name in ("pillow_sugarshack.mpo", "pillow_pil_sample_cmyk.jpg", "pngsuite_s03n3p01.png", "pillow_exif.png"):
         assert name not in lost
 
     verify = uex("verify", "out", "--source", photos, "--allow-missing", "--json")

@@ -131,7 +131,7 @@ class Norm(Plugin, ABC):
         """
         try:
             value = float(Fraction(text.replace(" ", "")))
-        except (ValueError, ZeroDivisionError):
+        except (ValueError, ZeroDivisionError, OverflowError):
             raise UsageError(f"--eps {text}: not a number.", hint="Write it as 8/255 or 0.03.") from None
         if not 0 < value < float("inf"):
             raise UsageError(f"--eps {text}: the bound must be above 0.", hint="Write it as 8/255 or 0.03.")

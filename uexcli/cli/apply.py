@@ -9,6 +9,7 @@ import typer
 
 from uexcli.cli import options as opt
 from uexcli.cli.screen import Screen, command
+from uexcli.commands.listener import visible
 
 
 @command
@@ -72,7 +73,7 @@ def _words(result: object, photos: str, *, dry_run: bool, lossy: bool) -> str:
     if result.new:
         lines.append(f"Not fitted, and given the noise of their class or cluster: {result.new:,}.")
     for key, change in result.mode_changes[:5]:
-        lines.append(f"Note: {key}: {change}.")
+        lines.append(f"Note: {visible(key)}: {change}.")
     if len(result.mode_changes) > 5:
         lines.append(f"Note: {len(result.mode_changes) - 5} more changes of mode, all in uex-release.json.")
     if result.skipped:

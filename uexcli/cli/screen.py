@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import typer
 
 from uexcli.api import Progress
-from uexcli.commands.listener import Listener, duration
+from uexcli.commands.listener import Listener, duration, visible
 from uexcli.errors import Exit, Terminated, UexError
 
 if TYPE_CHECKING:
@@ -138,12 +138,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and (value != value or value in {float("inf"), float("-inf")}):  # noqa: PLR0124
         return None
     return value
-
-
-def visible(text: str) -> str:
-    """Make control characters and undecodable bytes in names visible, so that a message stays one line."""
-    shown = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
 
 
 def command(body: Callable[P, None]) -> Callable[P, None]:

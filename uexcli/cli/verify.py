@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from uexcli.cli import options as opt
-from uexcli.cli.screen import Screen, command, plain, visible
+from uexcli.cli.screen import Screen, command, plain
+from uexcli.commands.listener import visible
 from uexcli.errors import Exit
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import Any
 import PIL
 
 from uexcli import __version__, api
-from uexcli.commands.listener import Listener
+from uexcli.commands.listener import Listener, visible
 from uexcli.commands.protect import Protector, Written, parts
-from uexcli.core.quality import psnr
+from uexcli.core.quality import leak_limit, psnr, usual_rms
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, images, noise_file, partial, receipt, release, samples
 from uexcli.registry import load
@@ -70,7 +69,8 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     found = samples.list_samples(registry, request.photos, labels=request.labels)
     names = release.names(found.keys, suffix)
     protector = Protector(noise, norm, granularity, suffix, request.png_level, lossy=request.format in images.LOSSY)
-    _check_output(request.output, request.photos, found)
+    with atomic.told(request.output):
+        _check_output(request.output, request.photos, found)
     chosen, left_out = _chosen(found, protector, listener)
     job = {
         "noise": release.digest_file(request.noise),
@@ -98,17 +98,19 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         )
     if request.dry_run:
         for sample in chosen:
-            listener.say(f"{sample.key} -> {request.output / names[sample.key]}")
+            listener.say(visible(f"{sample.key} -> {request.output / names[sample.key]}"))
         return Result(request.output, written=0, eps=noise.eps, norm=norm.name)
 
+    atomic.check_room(beside, 0)
     with partial.growing(request.output, job, resume=request.resume, force=request.force) as folder:
         done, skipped = _write_all(protector, chosen, names, folder, request, listener)
-        skipped = [*skipped, *left_out]
+        done, weak = _without_weak(done, folder, request, listener)
+        skipped = [*skipped, *weak, *left_out]
         facts = _facts(protector, request, done, skipped)
         sums = {item.name: item.protected for item in done}
         sums[release.FACTS] = release.write_facts(folder, facts)
         atomic.write(folder / release.SUMS, release.sums_text(sums).encode("utf-8", "surrogateescape"))
-        partial.finish(folder, request.output)
+        partial.finish(folder, request.output, release.SUMS)
     files = {item.key: {"name": item.name, "source": item.source, "protected": item.protected} for item in done}
     receipt.record(beside, request.output, job, files)
     return Result(
@@ -134,6 +136,7 @@ def _suffix(request: Request) -> str:
             f"--format {request.format} is lossy and breaks the bound.",
             hint="Add --allow-lossy to write and measure it all the same.",
         )
+    samples.check_options(request.on_error, request.jobs)
     if not 0 <= request.png_level <= 9:
         raise UsageError(f"--png-level {request.png_level}: not within 0 to 9.")
     return images.SUFFIXES[request.format]
@@ -204,6 +207,26 @@ def _write_all(
     return done, skipped
 
 
+def _without_weak(
+    done: list[Written], folder: Path, request: Request, listener: Listener
+) -> tuple[list[Written], list[samples.Skipped]]:
+    """Take out images that the noise left (nearly) clean, being tiny or saturated: `verify` calls them leaks."""
+    skipped: list[samples.Skipped] = []
+    while True:
+        limit = leak_limit(usual_rms([item.rms for item in done]))
+        weak = [item for item in done if item.rms <= limit and not item.visible]
+        if not weak:
+            return done, skipped
+        reason = f"{weak[0].key}: the noise leaves almost no trace on it (RMS {weak[0].rms:.2f} levels)."
+        if request.on_error == "fail" or len(weak) == len(done):
+            raise UexError(reason, hint=samples.SKIP)
+        for item in weak:
+            (folder / item.name).unlink()
+            skipped.append(samples.Skipped(item.key, f"{item.key}: the noise leaves almost no trace on it."))
+            listener.warn(f"skipped {skipped[-1].reason}")
+        done = [item for item in done if item not in weak]
+
+
 def _facts(
     protector: Protector, request: Request, done: Sequence[Written], skipped: Sequence[samples.Skipped]
 ) -> dict[str, Any]:
@@ -224,7 +247,7 @@ def _facts(
         "largest_share_of_bound": round(
             min(1.0, worst.size / worst.allowed) if not protector.lossy else worst.size / worst.allowed, 6
         ),
-        "rms_levels": round(math.sqrt(sum(item.rms**2 for item in done) / len(done)), 4),
+        "rms_levels": round(usual_rms([item.rms for item in done]), 4),
         "skipped": [{"path": item.key, "reason": item.reason} for item in skipped],
         "mode_changes": [{"path": item.name, "change": change} for item in done for change in item.changes],
         "pillow": PIL.__version__,

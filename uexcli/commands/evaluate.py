@@ -195,8 +195,7 @@ def _check(request: Request) -> None:
         raise UsageError(f"--size {request.size}: too small.", hint="Use 8 or more.")
     if request.max_learnability is not None and not 0 <= request.max_learnability <= 1:
         raise UsageError(f"--max-learnability {request.max_learnability}: not within 0 to 1.")
-    if request.on_error not in samples.ON_ERROR:
-        raise UsageError(f"--on-error {request.on_error}: unknown.", hint="Known: fail, skip.")
+    samples.check_options(request.on_error)
 
 
 def _against(measure: api.Countermeasure | None, images: Tensor) -> Tensor:

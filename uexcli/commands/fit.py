@@ -205,7 +205,7 @@ def prepare(request: Request) -> Setup:
         "precision": str(autocast).removeprefix("torch.") if autocast else "float32",
     }
     output = request.output or Path(default_name(request.photos))
-    existing = check_existing(output, recipe, eps, request)
+    existing = check_existing(output, found, recipe, eps, request)
     return Setup(found, parts, recipe, eps, eps_text, size, seen.channels, output, existing, device, autocast)
 
 
@@ -255,8 +255,7 @@ def _plan(setup: Setup, problem: BankProblem, labels: str, estimate: tuple[float
 
 def find_photos(registry: Registry, request: Request) -> samples.Labelled:
     """List the photos of a request; labelled ones must have two classes or more."""
-    if request.on_error not in samples.ON_ERROR:
-        raise UsageError(f"--on-error {request.on_error}: unknown.", hint="Known: fail, skip.")
+    samples.check_options(request.on_error)
     found = samples.list_samples(registry, request.photos, labels=request.labels)
     ordered = samples.find_dataset(registry, request.photos).ordered
     found = samples.limited(found, request.limit, ordered=ordered)
@@ -283,15 +282,22 @@ def default_name(uri: str) -> str:
     return (Path(uri.removeprefix("folder:")).resolve().name or "photos") + noise_file.SUFFIX
 
 
-def check_existing(output: Path, recipe: Mapping[str, Any], eps: float, request: Request) -> noise_file.Noise | None:
+def check_existing(
+    output: Path, found: samples.Labelled, recipe: Mapping[str, Any], eps: float, request: Request
+) -> noise_file.Noise | None:
     """Give the noise file that is there already, of the same recipe, or None.
 
     Raises:
         UsageError: something else is there, and no --force.
     """
-    if output.is_dir():
-        raise UsageError(f"{output} is a folder.", hint="Give -o a file name.")
-    if not output.exists() or request.force:
+    with atomic.told(output):
+        if output.is_dir():
+            raise UsageError(f"{output} is a folder.", hint="Give -o a file name.")
+        if not output.exists():
+            return None
+    if any(sample.path is not None and sample.path.samefile(output) for sample in found.samples):
+        raise UsageError(f"-o {output} is one of the photos.", hint="Give -o another name.")
+    if request.force:
         return None
     hint = "Use -o for another name, or --force to replace it."
     try:

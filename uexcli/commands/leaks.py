@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,21 +12,11 @@ from torch import Tensor
 from uexcli import api
 from uexcli.commands.listener import Listener
 from uexcli.commands.verify_pair import Checked, Finding
+from uexcli.core.quality import leak_limit, usual_rms
 from uexcli.errors import UexError
 from uexcli.io import images, samples
 
-LEAK_SHARE = 0.25  # of the usual change: closer to a source than this is no protected image
-LEAK_RMS = 0.806  # levels, PSNR 50 dB
 THUMBNAIL = 16
-
-
-def usual_rms(checked: Sequence[Checked], facts: Mapping[str, Any]) -> float:
-    """How much an image of this release usually changes, in levels."""
-    stated = facts.get("rms_levels")
-    if isinstance(stated, (int, float)) and stated > 0:
-        return float(stated)
-    changes = [item.rms for item in checked if item.rms]
-    return median(changes) if changes else 0.0
 
 
 def find(
@@ -37,17 +25,17 @@ def find(
     pictures: Sequence[str],
     pairs: Mapping[str, str],
     checked: Sequence[Checked],
-    usual: float,
+    stated: float,
     listener: Listener,
 ) -> Iterator[Finding]:
     """Find released images that are (nearly) clean: paired ones by their own source, odd ones by every source.
 
-    Nearly means: changed by less than a quarter of what is usual here, or by less than a PSNR of 50 dB, where the
-    release's own noise is clearly stronger than that.
+    Nearly is `leak_limit`, where the usual change is the measured one, or the release's `stated` one if that is more.
     """
-    limit = max(LEAK_SHARE * usual, min(LEAK_RMS, usual / 2))
+    usual = max(float(stated), usual_rms([item.rms for item in checked if item.rms is not None]))
+    limit = leak_limit(usual)
     for item in checked:
-        if item.rms is not None and item.rms <= limit:
+        if item.rms is not None and item.rms <= limit and not item.visible:
             yield Finding(
                 "leak",
                 item.name,
@@ -77,10 +65,20 @@ def find(
 
 def _thumbnails(members: Sequence[api.Sample], listener: Listener) -> tuple[Tensor, list[api.Sample]]:
     bank = []
-    for done, thumb in enumerate(samples.parallel(lambda sample: _thumbnail(images.open_photo(sample)), members), 1):
-        bank.append(torch.from_numpy(thumb))
+    known = []
+    for done, (sample, thumb) in enumerate(zip(members, samples.parallel(_try_thumbnail, members), strict=True), 1):
         listener.step(api.Progress(done, len(members), stage="compare with every source"))
-    return torch.stack(bank), list(members)
+        if thumb is not None:  # what cannot be decoded cannot leak
+            bank.append(torch.from_numpy(thumb))
+            known.append(sample)
+    return torch.stack(bank) if bank else torch.empty(0, THUMBNAIL, THUMBNAIL), known
+
+
+def _try_thumbnail(sample: api.Sample) -> np.ndarray | None:
+    try:
+        return _thumbnail(images.open_photo(sample))
+    except UexError:
+        return None
 
 
 def _thumbnail(photo: images.Photo) -> np.ndarray:

@@ -52,6 +52,7 @@ class Written:
     rms: float
     changes: tuple[str, ...] = ()
     kept: bool = False
+    visible: bool = False  # by a perceptual norm, whatever its RMS
 
 
 @dataclass
@@ -116,11 +117,16 @@ class Protector:
         return row
 
     def protect(self, photo: images.Photo, row: int) -> np.ndarray:
-        """Add a row to a photo on the 8-bit grid: uint8 (H, W, C)."""
+        """Add a row to a photo on the 8-bit grid: uint8 (H, W, C).
+
+        On a photo smaller than the fit's size the noise is averaged, so it is brought up to the bound again.
+        """
         height, width = photo.size
-        source = planes(photo.pixels)
-        delta = match_channels(self.noise.delta[row : row + 1], source.shape[1])
-        changed = publish(source, stretch(delta, height, width), self.norm, self.allowed(photo))
+        source, allowed = planes(photo.pixels), self.allowed(photo)
+        delta = stretch(match_channels(self.noise.delta[row : row + 1], source.shape[1]), height, width)
+        if min(photo.size) < self.noise.size:
+            delta = self.norm.fill(delta, allowed, source.float() / 255)
+        changed = publish(source, delta, self.norm, allowed)
         return changed[0].permute(1, 2, 0).contiguous().numpy()
 
     def allowed(self, photo: images.Photo) -> float:
@@ -132,14 +138,11 @@ class Protector:
         photo = images.open_photo(sample)
         wanted = self.protect(photo, self.row(sample, photo))
         target = root / name
-        kept = target.exists()
-        data = target.read_bytes() if kept else images.encode(photo, wanted, self.suffix, png_level=self.png_level)
-        decoded = images.open_photo(api.Sample(name, None, path=target)) if kept else images.decode(data)
+        data = images.encode(photo, wanted, self.suffix, png_level=self.png_level)
+        kept = target.is_file() and target.read_bytes() == data
+        decoded = images.decode(data)
         if not self.lossy and not np.array_equal(decoded.pixels, wanted):
-            if not kept:
-                raise UexError(f"{sample.key}: decodes to other pixels than were written.", hint="Please report this.")
-            target.unlink()
-            return self.write(sample, root, name)
+            raise UexError(f"{sample.key}: decodes to other pixels than were written.", hint="Please report this.")
         if not kept:
             with atomic.told(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -157,8 +160,9 @@ class Protector:
             )
         rms = float((published.float() - source.float()).square().mean().sqrt())
         digest = hashlib.sha256(data).hexdigest()
-        changes = (*photo.changes, *(["alpha dropped"] if photo.alpha is not None and decoded.alpha is None else []))
-        return Written(sample.key, name, photo.digest, digest, size, allowed, rms, changes, kept)
+        changes = (*photo.changes, *([images.FLATTENED] if photo.alpha is not None and decoded.alpha is None else []))
+        visible = self.norm.needs_images and size > allowed / 4
+        return Written(sample.key, name, photo.digest, digest, size, allowed, rms, changes, kept, visible)
 
 
 def planes(pixels: np.ndarray) -> Tensor:

@@ -67,6 +67,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     """
     listener = listener or Listener()
     registry = load()
+    samples.check_options("fail", request.jobs)
     root = request.release
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder.", hint="Give the folder of a release.")
@@ -99,18 +100,18 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     checked: list[Checked] = []
     if not request.fast:
         assert bound is not None
-        changes = {item["path"] for item in facts.get("mode_changes", []) if isinstance(item, dict)}
+        flattened = {item["path"] for item in facts.get("mode_changes", []) if item.get("change") == images.FLATTENED}
         work = [(by_key[key], name) for key, name in pairs.items()]
 
         def one(item: tuple[api.Sample, str]) -> Checked:
-            return check_pair(root, *item, bound, changes)
+            return check_pair(root, *item, bound, flattened)
 
         for done, result in enumerate(samples.parallel(one, work, request.jobs), 1):
             checked.append(result)
             listener.step(api.Progress(done, len(work), stage="decode"))
-        usual = leaks.usual_rms(checked, facts)
+        stated = float(facts.get("rms_levels", 0))
         findings += [finding for item in checked for finding in item.findings]
-        findings += leaks.find(root, found, pictures, pairs, checked, usual, listener)
+        findings += leaks.find(root, found, pictures, pairs, checked, stated, listener)
         checks["leaks"] = "every released image was compared with its source; odd ones with every source"
     else:
         checks["bound"] = "not checked: --fast decodes nothing"

@@ -39,6 +39,7 @@ class Checked:
     levels: int | None = None  # the largest change of any value
     rms: float | None = None
     ssim: float | None = None
+    visible: bool = False  # by a perceptual norm, whatever its RMS
     suspicious: bool = False  # may be a clean copy of some other source
 
 
@@ -57,7 +58,7 @@ class Bound:
         return self.norm.rescale(self.eps, fitted, (height, width))
 
 
-def check_pair(root: Path, sample: api.Sample, name: str, bound: Bound, mode_changes: set[str]) -> Checked:
+def check_pair(root: Path, sample: api.Sample, name: str, bound: Bound, flattened: set[str]) -> Checked:
     """Decode one pair and compare: size, mode, orientation, alpha, profile, bound, leak."""
     source = images.open_photo(sample)
     try:
@@ -73,7 +74,7 @@ def check_pair(root: Path, sample: api.Sample, name: str, bound: Bound, mode_cha
     if source.pixels.shape != published.pixels.shape:
         found.append(Finding("changed-mode", name, source.mode, published.mode))
         return Checked(name, tuple(found), suspicious=True)
-    if not _same_alpha(source, published) and name not in mode_changes:
+    if not _same_alpha(source, published) and name not in flattened:
         found.append(Finding("changed-alpha", name, "the source's alpha", "another"))
     if source.icc != published.icc:
         found.append(Finding("changed-profile", name, "the source's ICC profile", "another, or none"))
@@ -90,8 +91,9 @@ def check_pair(root: Path, sample: api.Sample, name: str, bound: Bound, mode_cha
         )
         found.append(Finding("over-bound", name, expected, actual))
     rms = float(change.float().square().mean().sqrt())
+    visible = bound.norm.needs_images and size > allowed / 4
     similar = float(ssim(_centre(before).float() / 255, _centre(after).float() / 255)[0])
-    return Checked(name, tuple(found), size, allowed, levels, rms, similar, suspicious=over)
+    return Checked(name, tuple(found), size, allowed, levels, rms, similar, visible, suspicious=over)
 
 
 def _centre(planes_: Tensor) -> Tensor:

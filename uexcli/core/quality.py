@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from statistics import median
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+RMS_AT_50_DB = 0.806  # levels
+
 
 def psnr(rms: float) -> float:
     """Peak signal-to-noise ratio in dB of a root mean square change of `rms` 8-bit levels."""
     return math.inf if rms == 0 else 20 * math.log10(255 / rms)
+
+
+def usual_rms(changes: Sequence[float]) -> float:
+    """How much an image of a release usually changes, in levels: the root mean square, or the median if more."""
+    if not changes:
+        return 0.0
+    return max(math.sqrt(sum(change**2 for change in changes) / len(changes)), median(changes))
+
+
+def leak_limit(usual: float) -> float:
+    """The RMS change, in levels, up to which an image counts as clean, where `usual` is what others change by.
+
+    A quarter of that, or a PSNR of 50 dB where the noise is clearly stronger than that.
+    """
+    return max(usual / 4, min(RMS_AT_50_DB, usual / 2))
 
 
 def ssim(first: Tensor, second: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,9 @@ Image.MAX_IMAGE_PIXELS = None  # checked below, before anything is decoded, and 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP", "JXL", "HEIF")
 SUFFIXES = {"png": ".png", "tiff": ".tiff", "jpeg": ".jpg"}
 LOSSY = frozenset({"jpeg"})
+FLATTENED = "alpha dropped"  # by a lossy format without alpha
+# Pillow warns of odd metadata without saying in which file; the pixels are what counts here.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 @dataclass(frozen=True)
@@ -125,16 +129,17 @@ def _bits(image: Image.Image, data: bytes) -> int:
 def _plain(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     """Bring an image to L, LA, RGB or RGBA, and say what that changed."""
     mode = image.mode
-    if mode.startswith("I;16"):
-        levels = np.asarray(image).astype(np.uint16) >> 8
-        return Image.fromarray(levels.astype(np.uint8)), ()
+    see_through = "transparency" in image.info
+    if mode.startswith("I;16") or mode == "1":
+        values = np.asarray(image if mode != "1" else image.convert("L"))
+        grey = Image.fromarray((values >> 8).astype(np.uint8) if mode != "1" else values)
+        if see_through:  # Pillow's own conversions drop it here
+            grey.putalpha(Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
+        return grey, (f"{mode} to {grey.mode}",) if mode == "1" or see_through else ()
     if mode in {"I", "F"}:
         raise UexError(f"pixels are of mode {mode}, which have no 8-bit grid.")
-    see_through = "transparency" in image.info
     if mode in {"L", "LA", "RGB", "RGBA"} and not see_through:
         return image, ()
-    if mode == "1":
-        return image.convert("L"), ("1 to L",)
     if mode == "L":
         return image.convert("LA"), ("L to LA",)
     wanted = "RGBA" if see_through or mode in {"PA", "RGBa"} else "RGB"

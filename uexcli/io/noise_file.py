@@ -124,7 +124,12 @@ def _delta(stored: Tensor) -> Tensor:
 def _inconsistent(noise: Noise) -> str:
     """Say what does not fit together, or nothing."""
     count = len(noise.keys)
-    if noise.delta.dim() != 4 or noise.delta.shape[1] not in (1, 3) or noise.delta.shape[2] != noise.delta.shape[3]:
+    if (
+        noise.delta.dim() != 4
+        or 0 in noise.delta.shape
+        or noise.delta.shape[1] not in (1, 3)
+        or noise.delta.shape[2] != noise.delta.shape[3]
+    ):
         return f"delta has the shape {tuple(noise.delta.shape)}"
     if noise.rows.shape != (count,) or len(noise.digests) != count or len(set(noise.keys)) != count:
         return f"{count} keys, {len(noise.rows)} rows and {len(noise.digests)} digests"
@@ -164,13 +169,15 @@ def read_header(path: Path) -> dict[str, Any]:
         header = json.loads(text) if text is not None else None
     except json.JSONDecodeError:
         header = None
-    if not isinstance(header, dict) or not isinstance(header.get("classes"), list):
+    if not isinstance(header, dict) or "format" not in header:
         raise UexError(f"{path}: a safetensors file, but no uex noise.", hint="Write one with: uex fit PHOTOS")
     if header.get("format") != FORMAT:
         version = header.get("uexcli", "unknown")
         raise UexError(
             f"{path}: noise format {header.get('format')}, written by uexcli {version}.", hint=f"Use uexcli {version}."
         )
+    if not isinstance(header.get("classes"), list):
+        raise UexError(f"{path}: damaged noise file (the header lacks 'classes').", hint="Fit again.")
     return header
 
 

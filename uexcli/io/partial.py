@@ -25,40 +25,44 @@ def growing(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) 
     Raises:
         UsageError: one is left over, and neither `resume` nor `force` says what to do with it.
     """
-    fresh = not (resume and _folder(output).exists())
-    folder = _begin(output, job, resume=resume, force=force)
+    folder = _folder(output)
+    kept = _take_up(folder, job, resume=resume, force=force)
     try:
+        if not kept:
+            with atomic.told(folder):
+                folder.mkdir(parents=True)
+            atomic.write(folder / JOB, json.dumps(dict(job)).encode())
         yield folder
     except UexError:
-        if fresh:
+        if not kept:
             shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
 def _folder(output: Path) -> Path:
-    return output.with_name(output.name + SUFFIX)
+    whole = output.absolute()
+    return whole.with_name(whole.name + SUFFIX)
 
 
-def _begin(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) -> Path:
-    folder = _folder(output)
+def _take_up(folder: Path, job: Mapping[str, Any], *, resume: bool, force: bool) -> bool:
+    """Whether an interrupted run's folder is there to go on with; one that is not wanted is taken away."""
     mark = folder / JOB
     with atomic.told(folder):
-        if folder.exists():
-            same = _read(mark) == dict(job)
-            if resume and same:
-                for leftover in folder.rglob(".*.tmp"):
-                    leftover.unlink()
-                return folder
-            if not force:
-                hint = "Add --resume to go on, or --force to start afresh." if same else "Remove it, or use --force."
-                other = "" if same else " of another job"
-                raise UsageError(f"{folder} is left from an interrupted run{other}.", hint=hint)
-            if not mark.exists() and any(folder.iterdir()):
-                raise UsageError(f"{folder} is not uex's; --force would delete it.", hint="Move it away.")
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
-        atomic.write(mark, json.dumps(dict(job)).encode())
-    return folder
+        if not folder.exists():
+            return False
+        same = _read(mark) == dict(job)
+        if resume and same:
+            for leftover in folder.rglob(".*.tmp"):
+                leftover.unlink()
+            return True
+        if not force:
+            hint = "Add --resume to go on, or --force to start afresh." if same else "Remove it, or use --force."
+            other = "" if same else " of another job"
+            raise UsageError(f"{folder} is left from an interrupted run{other}.", hint=hint)
+        if not mark.exists() and any(folder.iterdir()):
+            raise UsageError(f"{folder} is not uex's; --force would delete it.", hint="Move it away.")
+        shutil.rmtree(folder)
+    return False
 
 
 def _read(mark: Path) -> Any:
@@ -68,10 +72,15 @@ def _read(mark: Path) -> Any:
         return None
 
 
-def finish(folder: Path, output: Path) -> None:
-    """Put the whole release in its place; what was there (a release, or an empty folder) goes."""
+def finish(folder: Path, output: Path, last: str) -> None:
+    """Put the whole release in its place; a release that was there goes, an empty folder is filled, `last` last."""
     with atomic.told(output):
         (folder / JOB).unlink()
+        if output.exists() and not any(output.iterdir()):  # it may be somebody's working folder, so it stays
+            for part in sorted(folder.iterdir(), key=lambda part: part.name == last):
+                part.rename(output / part.name)
+            folder.rmdir()
+            return
         if output.exists():
             shutil.rmtree(output)
         folder.rename(output)

@@ -26,10 +26,15 @@ def names(keys: Iterable[str], suffix: str = ".png") -> dict[str, str]:
 
     `a.jpg` becomes `a.png`; where two sources would meet, whatever their case, both keep their suffix: `a.jpg.png`.
     """
-    keys = list(keys)
-    short = {key: str(PurePosixPath(key).with_suffix(suffix)) for key in keys}
-    meeting = Counter(name.casefold() for name in short.values())
-    return {key: name if meeting[name.casefold()] == 1 else key + suffix for key, name in short.items()}
+    named = {key: str(PurePosixPath(key).with_suffix(suffix)) for key in keys}
+    long: set[str] = set()
+    while True:  # a name with both suffixes may meet a third source's
+        meeting = Counter(name.casefold() for name in named.values())
+        clashes = {key for key, name in named.items() if meeting[name.casefold()] > 1} - long
+        if not clashes:
+            return named
+        long |= clashes
+        named.update({key: key + suffix for key in clashes})
 
 
 def sums_text(digests: Mapping[str, str]) -> str:
@@ -65,9 +70,9 @@ def read_sums(path: Path) -> dict[str, str]:
 def inside(name: str) -> bool:
     """Whether a relative path stays in its folder."""
     parts = PurePosixPath(name)
-    return (
-        bool(name) and not parts.is_absolute() and ".." not in parts.parts and "\0" not in name and ":" not in name[:2]
-    )
+    if not name or "\0" in name or (os.name == "nt" and ":" in name):  # a drive, or a stream of another file
+        return False
+    return not parts.is_absolute() and ".." not in parts.parts
 
 
 def files(root: Path) -> list[str]:

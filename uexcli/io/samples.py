@@ -98,6 +98,14 @@ def _natural(name: str) -> tuple[int, int, str]:
     return (0, int(name), name) if name.isascii() and name.isdigit() else (1, 0, name)
 
 
+def check_options(on_error: str, jobs: int | None = None) -> None:
+    """Refuse values that `--on-error` and `--jobs` cannot have."""
+    if on_error not in ON_ERROR:
+        raise UsageError(f"--on-error {on_error}: unknown.", hint=f"Known: {', '.join(ON_ERROR)}.")
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"--jobs {jobs}: at least 1.")
+
+
 def read_labels(path: Path) -> dict[str, str]:
     """Read a CSV with the header `path,label`."""
     try:

@@ -33,14 +33,15 @@ class ErrorMinimising(Method):
     theta_steps: int = option(30, "SGD steps of the surrogate in a round")
     steps: int | None = option(None, "steps of the noise in a round; auto: 5 sample-wise, 1 where images share a noise")
     step: float = option(0.2, "length of a noise step, as a share of eps")
-    batch: int = option(256, "images in a batch")
+    batch: int | None = option(None, "images in a batch; auto: a 16th of all, within 32 to 256")
     lr: float = option(0.1, "learning rate of the surrogate")
     augment: bool = option(False, "let surrogate and noise see random crops and flips")
     random_start: bool = option(False, "start from noise at the bound instead of from none")
 
     def __post_init__(self) -> None:
         """Refuse what cannot run."""
-        if min(self.rounds, self.theta_steps, self.batch) < 1 or (self.steps is not None and self.steps < 1):
+        counts = (self.rounds, self.theta_steps, self.steps, self.batch)
+        if any(count is not None and count < 1 for count in counts):
             raise ValueError("rounds, theta_steps, steps and batch must be at least 1")
         if self.step <= 0 or self.lr <= 0 or not 0 <= self.stop < 1:
             raise ValueError("step and lr must be above 0, and stop in [0, 1)")
@@ -52,17 +53,20 @@ class ErrorMinimising(Method):
         delta = problem.fill(problem.start(random=True)) if self.random_start else problem.start(random=False)
         view = problem.generator("view") if self.augment else None
         learning = self._forever(problem)
+        theta_share = 1 - len(problem.images) * self._steps(problem) / self._round(problem)
         best, least = delta.clone(), 1.0
         for round_ in range(self.rounds):
             likely = min(self.rounds, max(USUAL_ROUNDS, round_ + 1))
-            for _ in range(self.theta_steps):
+            note = f"round {round_ + 1}, least surrogate error {least:.1%}"
+            for number in range(self.theta_steps):
                 trainer.step(delta, next(learning))
+                on_step(Progress(round_ + theta_share * (number + 1) / self.theta_steps, likely, note))
             done = 0
-            for batch in problem.batches(self.batch, problem.generator(f"round {round_}")):
+            for batch in problem.batches(self._batch(problem), problem.generator(f"round {round_}")):
                 problem.move(model, delta, batch, step=self.step, steps=self._steps(problem), generator=view)
                 done += len(batch)
-                share = done / len(problem.images)
-                on_step(Progress(round_ + share, likely, f"round {round_ + 1}, least surrogate error {least:.1%}"))
+                share = theta_share + (1 - theta_share) * done / len(problem.images)
+                on_step(Progress(round_ + share, likely, note))
             error = problem.error(model, delta)
             if error < least:
                 best, least = delta.clone(), error
@@ -72,20 +76,27 @@ class ErrorMinimising(Method):
         return best
 
     def work(self, problem: Problem) -> Work:
-        """Passes of a round times rounds; a training pass costs one and a half, as weights have gradients too."""
-        per_round = len(problem.images) * (self._steps(problem) + 0.4) + 1.5 * self.theta_steps * self.batch
-        return Work(min(self.rounds, USUAL_ROUNDS) * per_round, self.rounds * per_round)
+        """Passes of a round times rounds."""
+        return Work(min(self.rounds, USUAL_ROUNDS) * self._round(problem), self.rounds * self._round(problem))
+
+    def _round(self, problem: Problem) -> float:
+        """Passes in a round: a training pass costs one and a half, as weights have gradients too; the test a third."""
+        noise = len(problem.images) * (self._steps(problem) + 0.4)
+        return noise + 1.5 * self.theta_steps * self._batch(problem)
 
     def _steps(self, problem: Problem) -> int:
         if self.steps is not None:
             return self.steps
         return 5 if problem.num_rows == len(problem.images) else 1
 
+    def _batch(self, problem: Problem) -> int:
+        return self.batch or min(256, max(32, len(problem.images) // 16))
+
     def _forever(self, problem: Problem) -> Iterator[Tensor]:
         """One stream of shuffled batches that lives through all rounds."""
         generator = problem.generator("theta")
         while True:
-            yield from problem.batches(self.batch, generator)
+            yield from problem.batches(self._batch(problem), generator)
 
 
 @hookimpl
