@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,7 +25,7 @@ def plugins(
         raise unknown("kind", kind, KINDS)
     registry = load()
     kinds = [kind] if kind else list(KINDS)
-    listed = [
+    listed: list[dict[str, Any]] = [
         {
             "kind": each,
             "name": name,
@@ -49,19 +49,24 @@ def plugins(
     else:
         from rich.table import Table
 
-        shown = Table(box=None, pad_edge=False)
-        for column in ("kind", "name", "what it is", "options", "from"):
-            shown.add_column(column, overflow="fold")
-        for row in listed:
-            names = " ".join(str(item["name"]) for item in row["options"])  # type: ignore[index]
-            aliases = f" ({', '.join(row['aliases'])})" if row["aliases"] else ""  # type: ignore[arg-type]
-            shown.add_row(
-                str(row["kind"]),
-                f"{row['name']}{aliases}",
-                str(row["summary"]),
-                names,
-                f"{row['plugin']} {row['version']}",
-            )
-        screen.result("uex.plugins/1", {}, shown, f"Hooks: {', '.join('uex_' + plural for plural in PLURALS.values())}")
+        shown = Table(box=None, pad_edge=False, show_header=False, collapse_padding=True)
+        shown.add_column(no_wrap=True)
+        shown.add_column(ratio=1)
+        shown.add_column(no_wrap=True, style="dim")
+        for each in kinds:
+            shown.add_row(f"[bold]{PLURALS[each]}[/bold]")
+            for row in (row for row in listed if row["kind"] == each):
+                shown.add_row(f"  {row['name']}", _words(row), f"{row['plugin']} {row['version']}")
+        screen.result("uex.plugins/1", {}, shown)
     if broken:
         raise typer.Exit(Exit.FAILED)
+
+
+def _words(row: dict[str, Any]) -> str:
+    """The summary, other names and options of a plugin."""
+    lines = [row["summary"]]
+    if row["aliases"]:
+        lines.append(f"[dim]also called {', '.join(row['aliases'])}[/dim]")
+    if row["options"]:
+        lines.append(f"[dim]-O {' '.join(option['name'] for option in row['options'])}[/dim]")
+    return "\n".join(lines)
