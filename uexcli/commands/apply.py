@@ -31,6 +31,7 @@ class Request:
     png_level: int = 1
     jobs: int | None = None
     labels: Path | None = None
+    limit: int | None = None
     on_error: str = "fail"
     force: bool = False
     resume: bool = False
@@ -71,11 +72,17 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     protector = Protector(noise, norm, granularity, suffix, request.png_level, lossy=request.format in images.LOSSY)
     with atomic.told(request.output):
         _check_output(request.output, request.photos, found)
-    chosen, left_out = _chosen(found, protector, listener)
+    wanted = found
+    if request.limit is not None:
+        ordered = samples.find_dataset(registry, request.photos).ordered
+        wanted = samples.limited(found, request.limit, ordered=ordered)
+    chosen = _chosen(wanted, protector, listener)
+    left_out = _left_out(found, chosen)
     job = {
         "noise": release.digest_file(request.noise),
         "photos": hashlib.sha256("\0".join(found.keys).encode("utf-8", "surrogateescape")).hexdigest(),
         "format": request.format,
+        "limit": request.limit,
     }
     beside = receipt.path_for(request.noise)
     if request.output.exists() and not _is_empty(request.output):
@@ -137,6 +144,8 @@ def _suffix(request: Request) -> str:
             hint="Add --allow-lossy to write and measure it all the same.",
         )
     samples.check_options(request.on_error, request.jobs)
+    if request.limit is not None and request.limit < 1:
+        raise UsageError(f"--limit {request.limit}: at least 1.")
     if not 0 <= request.png_level <= 9:
         raise UsageError(f"--png-level {request.png_level}: not within 0 to 9.")
     return images.SUFFIXES[request.format]
@@ -154,23 +163,22 @@ def _check_output(output: Path, photos: str, found: samples.Labelled) -> None:
         )
 
 
-def _chosen(
-    found: samples.Labelled, protector: Protector, listener: Listener
-) -> tuple[list[api.Sample], list[samples.Skipped]]:
-    """The samples to protect: all, but for a fit with --limit only the ones it fitted."""
+def _chosen(wanted: samples.Labelled, protector: Protector, listener: Listener) -> list[api.Sample]:
+    """The samples to protect: the wanted ones, but of a fit with --limit that cannot assign only those it fitted."""
     noise = protector.noise
-    missing = len(noise.keys) - sum(key in protector.fitted for key in found.keys)
-    if 0 < missing < len(noise.keys):
-        listener.warn(f"{missing:,} of the {len(noise.keys):,} fitted images are not here")
-    if noise.recipe.get("limit") is None or protector.granularity.can_assign:
-        if missing == len(noise.keys) and not protector.granularity.can_assign:
-            return [], []
-        return list(found.samples), []
-    chosen = [sample for sample in found.samples if sample.key in protector.fitted]
-    rest = [samples.Skipped(s.key, "not fitted (--limit)") for s in found.samples if s.key not in protector.fitted]
-    if rest and chosen:
-        listener.say(f"the noise was fitted with --limit {noise.recipe['limit']}: {len(rest):,} images are left out")
-    return chosen, rest
+    fitted = [sample for sample in wanted.samples if sample.key in protector.fitted]
+    if protector.granularity.can_assign:
+        return list(wanted.samples)
+    if noise.recipe.get("limit") is not None or not fitted:
+        return fitted
+    if len(fitted) < len(noise.keys):
+        listener.warn(f"{len(noise.keys) - len(fitted):,} of the {len(noise.keys):,} fitted images are not here")
+    return list(wanted.samples)
+
+
+def _left_out(found: samples.Labelled, chosen: Sequence[api.Sample]) -> list[samples.Skipped]:
+    keys = {sample.key for sample in chosen}
+    return [samples.Skipped(key, f"{key}: outside --limit.") for key in found.keys if key not in keys]
 
 
 def _is_empty(folder: Path) -> bool:
