@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import Ran
 from PIL import Image
 
@@ -52,3 +53,66 @@ def test_small_photos_get_noise_at_the_bound(photos: Path, uex: Callable[..., Ra
         with Image.open(path) as clean, Image.open(Path("small") / path.relative_to(photos)) as protected:
             change = np.asarray(protected).astype(int) - np.asarray(clean)
         assert np.abs(change).max() == 8
+
+
+def test_force_deletes_nothing_but_a_release(photos: Path, noise: Path, release: Path, uex: Callable[..., Ran]) -> None:
+    (release / "notes.txt").write_text("mine")
+    other = ("apply", noise, photos, "-o", release, "--limit", 4, "--force")
+    ran = uex(*other)
+    assert ran.code == 2
+    assert "also holds notes.txt" in ran.err
+    assert (release / "notes.txt").read_text() == "mine"
+    (release / "notes.txt").unlink()
+    assert uex(*other).code == 0
+    assert len(list(release.rglob("*.png"))) == 4
+    assert not [path for path in release.parent.iterdir() if path.name not in {"photos", noise.name, release.name}
+                and "receipt" not in path.name]  # fmt: skip
+
+
+def test_the_noise_file_cannot_end_up_in_the_release(photos: Path, noise: Path, uex: Callable[..., Ran]) -> None:
+    out = photos.parent / "out"
+    out.mkdir()
+    noise.rename(out / noise.name)
+    ran = uex("apply", out / noise.name, photos, "-o", out)
+    assert ran.code == 2
+    assert "secret" in ran.err
+
+
+def test_a_link_to_an_old_release_is_followed(
+    photos: Path, noise: Path, release: Path, uex: Callable[..., Ran]
+) -> None:
+    Path("link").symlink_to(release)
+    assert uex("apply", noise, photos, "-o", "link", "--limit", 4, "--force").code == 0
+    assert Path("link").is_symlink()
+    assert len(list(release.rglob("*.png"))) == 4
+
+
+def test_the_working_folder_can_be_filled(
+    photos: Path, noise: Path, uex: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = photos.parent / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert uex("apply", noise, photos, "-o", ".").code == 0
+    assert sorted(path.name for path in here.iterdir()) == ["SHA256SUMS", "cat", "dog", "uex-release.json"]
+    assert uex("verify", ".", "--source", photos).code == 0
+
+
+def test_a_skipped_photo_that_was_repaired_is_no_longer_already_done(photos: Path, uex: Callable[..., Ran]) -> None:
+    good = (photos / "cat" / "0.png").read_bytes()
+    assert uex("fit", photos, "--method", "random", "--mode", "universal", "-o", "n").code == 0
+    (photos / "cat" / "0.png").write_bytes(good[:40])
+    again = ("apply", "n", photos, "-o", "out", "--on-error", "skip")
+    assert uex(*again).code == 0
+    assert "nothing to do" in uex(*again).out
+    (photos / "cat" / "0.png").write_bytes(good)
+    assert uex(*again).code == 2
+    assert uex(*again, "--force").code == 0
+    assert Path("out/cat/0.png").exists()
+
+
+def test_a_damaged_receipt_is_no_obstacle(photos: Path, noise: Path, release: Path, uex: Callable[..., Ran]) -> None:
+    receipt = next(photos.parent.glob("*.receipt.json"))
+    receipt.write_text('{"releases": {"' + str(release.resolve()) + '": {}}}')
+    assert uex("apply", noise, photos, "-o", release).code == 2
+    assert uex("apply", noise, photos, "-o", release, "--force").code == 0

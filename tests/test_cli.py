@@ -192,3 +192,29 @@ def test_the_demo_protects_real_digits(uex: Callable[..., Ran]) -> None:
     sheet = np.asarray(opened(Path("uex-demo/contact-sheet.png")))
     assert sheet.shape[1] > 10 * 96
     assert uex("demo").code == 2
+
+
+def test_a_failed_check_fails_also_when_nobody_reads(photos: Path, release: Path) -> None:
+    (release / "cat" / "0.png").unlink()
+    shell = f"{sys.executable} -m uexcli verify {release} --source {photos} | true; echo ${{PIPESTATUS[0]}}"
+    ran = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=True)
+    assert ran.stdout.split()[-1] == "1"
+
+
+def test_a_diverged_fit_is_no_success(photos: Path, uex: Callable[..., Ran]) -> None:
+    ran = uex("fit", photos, "-O", "lr=1e30", "-q")
+    assert ran.code == 3
+    assert "diverged" in ran.err
+    assert not Path("photos.noise.safetensors").exists()
+
+
+def test_preview_never_overwrites_the_photo(photos: Path, noise: Path, uex: Callable[..., Ran]) -> None:
+    photo = photos / "cat" / "3.png"
+    before = photo.read_bytes()
+    assert uex("preview", noise, photo, "-o", photo, "--force").code == 2
+    assert photo.read_bytes() == before
+
+
+def test_size_is_a_number_or_auto(photos: Path, uex: Callable[..., Ran]) -> None:
+    assert uex("fit", photos, "--method", "random", "--size", "auto").code == 0
+    assert uex("fit", photos, "--method", "random", "--size", "big").code == 2

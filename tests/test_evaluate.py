@@ -48,7 +48,8 @@ def test_what_a_net_can_learn_and_what_it_cannot(pair: tuple[Path, Path], uex: C
     assert ran.json["schema"] == "uex.eval/1"
     assert ran.json["chance"] == 0.5
     assert cell["clean"]["runs"][0]["curve"][-1] == 1
-    assert cell["learnability_last"] < 0
+    assert cell["learnability_last"] <= 0
+    assert ran.json["target"] == "small:12,16,0.1,8"
     assert len(cell["clean"]["runs"][0]["curve"]) == len(cell["protected"]["runs"][0]["curve"]) == 12
 
 
@@ -88,7 +89,7 @@ def test_a_test_folder_is_used_whole_and_its_classes_are_matched_by_name(pair: t
     photos, release = pair
     test = photos.parent / "test"
     (test / "light").mkdir(parents=True)
-    shutil.copy(photos / "light" / "3.png", test / "light")
+    Image.fromarray(picture(5)).save(test / "light" / "new.png")
     data = eval_data.read(sources(photos, release, test=str(test)), CPU, Listener())
     assert len(data.clean) == 60
     assert data.test_labels.tolist() == [1]
@@ -174,3 +175,34 @@ def test_the_worst_countermeasure_comes_first(pair: tuple[Path, Path], uex: Call
     assert {cell["against"] for cell in cells} == {"none", "grayscale", "jpeg:50"}
     peaks = [cell["learnability_peak"] for cell in cells]
     assert peaks == sorted(peaks, reverse=True)
+
+
+def test_testing_on_training_images_is_refused(pair: tuple[Path, Path], uex: Callable[..., Ran]) -> None:
+    photos, release = pair
+    ran = uex("eval", photos, release, "--test", photos)
+    assert ran.code == 3
+    assert "60 of its images are among the training images" in ran.err
+
+
+def test_copies_of_held_out_images_are_not_trained_on(pair: tuple[Path, Path]) -> None:
+    photos, release = pair
+    for root in pair:
+        for path in list((root / "dark").iterdir()):
+            shutil.copy(path, path.with_name(f"copy-{path.name}"))
+    data = eval_data.read(sources(photos, release), CPU, Listener())
+    tested = {image.numpy().tobytes() for image in data.test}
+    assert not tested & {image.numpy().tobytes() for image in data.clean}
+
+
+def test_photos_outside_the_release_are_counted(pair: tuple[Path, Path], uex: Callable[..., Ran]) -> None:
+    (pair[1] / "dark" / "0.png").unlink()
+    ran = uex("eval", *pair, "--epochs", 5, "--target", "small:5,16,0.1,8")
+    assert "1 of 60 photos are not in the release" in ran.err
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 5, 8])
+def test_any_number_of_epochs_trains(epochs: int) -> None:
+    images, labels = pictures(16), torch.arange(16) % 2
+    trial = MemoryTrial(images, labels, images, labels, 2, 0, epochs, CPU)
+    target: Any = evaluate.load().find("target", "small").cls(width=4, batch=16)
+    assert len(target.evaluate(trial).curve) == epochs

@@ -551,3 +551,21 @@ def test_odd_names_are_shown_on_one_line(photos: Path, release: Path, uex: Uex) 
     assert ran.code == 1
     assert [line for line in ran.out.splitlines() if "caf" in line and "OK.png" in line]
     assert ("unlisted", odd) in codes(uex("verify", release, "--source", photos, "--json"))
+
+
+def test_a_link_to_a_folder_is_unexpected(photos: Path, release: Path, uex: Callable[..., Ran]) -> None:
+    (release / "extra").symlink_to(photos)
+    ran = uex("verify", release, "--source", photos, "--json")
+    assert ran.code == 1
+    assert "extra" in {finding["path"] for finding in ran.json["findings"]}
+
+
+def test_another_norm_needs_its_own_bound(photos: Path, release: Path, uex: Callable[..., Ran]) -> None:
+    assert uex("verify", release, "--source", photos, "--norm", "l2").code == 2
+    assert uex("verify", release, "--source", photos, "--norm", "l2", "--eps", "1").code == 0
+
+
+def test_a_bound_that_would_take_for_ever_is_refused_at_once(
+    photos: Path, release: Path, uex: Callable[..., Ran]
+) -> None:
+    assert uex("verify", release, "--source", photos, "--eps", "1e99999999").code == 2

@@ -15,6 +15,7 @@ Images are uint8 `(N, C, S, S)`; float images and noise are in units of the [0, 
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -129,8 +130,12 @@ class Norm(Plugin, ABC):
         Raises:
             UsageError: it is no number above 0.
         """
+        plain = text.replace(" ", "")
         try:
-            value = float(Fraction(text.replace(" ", "")))
+            if not re.fullmatch(r"[+-]?[\d.]{1,20}(e[+-]?\d{1,3})?(/\d{1,9})?", plain):  # no 1e99999999
+                raise ValueError
+            share, slash, whole = plain.partition("/")
+            value = float(Fraction(share) / (int(whole) if slash else 1))
         except (ValueError, ZeroDivisionError, OverflowError):
             raise UsageError(f"--eps {text}: not a number.", hint="Write it as 8/255 or 0.03.") from None
         if not 0 < value < float("inf"):

@@ -224,12 +224,12 @@ def load() -> Registry:
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
         if allowed is not None and point.name not in allowed.replace(" ", "").split(","):
             continue
-        try:
-            module = point.load()
-        except Exception as error:  # a stranger's code may fail in any way, and must not take uex with it
-            registry.broken.append(Broken(point.name, f"{type(error).__name__}: {error}"))
-            continue
         dist = point.dist
         name = point.name if dist is None or dist.name == "uexcli" else dist.name
-        registry.add(module, name, dist.version if dist is not None else "unknown")
+        try:
+            registry.add(point.load(), name, dist.version if dist is not None else "unknown")
+        except UexError:
+            raise
+        except Exception as error:  # a stranger's code may fail in any way, and must not take uex with it
+            registry.broken.append(Broken(point.name, f"{type(error).__name__}: {error}"))
     return registry

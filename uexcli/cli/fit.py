@@ -49,7 +49,7 @@ def fit(
             autocompletion=opt.names_of("surrogate"),
         ),
     ] = "auto",
-    size: opt.Size = None,
+    size: opt.Size = "auto",
     limit: Annotated[int | None, typer.Option(help="Fit this many images only.", show_default=False)] = None,
     labels: opt.Labels = None,
     option: Annotated[
@@ -79,7 +79,7 @@ def fit(
         norm=norm,
         eps=eps,
         surrogate=surrogate,
-        size=size,
+        size=opt.parse_size(size),
         limit=limit,
         labels=labels,
         device=device,

@@ -41,6 +41,19 @@ def parse_pairs(pairs: list[str]) -> dict[str, str]:
     return found
 
 
+def parse_size(text: str) -> int | None:
+    """Read `--size`: a number of pixels, or None for `auto`.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text == "auto":
+        return None
+    if not text.isascii() or not text.isdigit():
+        raise UsageError(f"--size {text}: not a number of pixels.", hint="Write 64, or auto.")
+    return int(text)
+
+
 PhotosArg = Annotated[
     str,
     typer.Argument(
@@ -56,7 +69,5 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Precision = Annotated[str, typer.Option(help="What nets run in: auto, float32, bfloat16 or float16.")]
 Labels = Annotated[Path | None, typer.Option(metavar="FILE.csv", help="CSV with the header path,label.")]
 OnError = Annotated[str, typer.Option(metavar="fail|skip", help="What to do with an image that cannot be used.")]
-Size = Annotated[
-    int | None, typer.Option(help="Side in pixels that images are squashed to.  [default: auto]", show_default=False)
-]
+Size = Annotated[str, typer.Option(help="Side in pixels that images are squashed to, or auto.")]
 Jobs = Annotated[int | None, typer.Option(help="Threads.  [default: all cores]", show_default=False)]

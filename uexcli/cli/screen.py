@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -110,7 +111,7 @@ class Screen(Listener):
         """Print the result on stdout: one JSON document, or what is meant for people."""
         self._close()
         if self.as_json:
-            print(json.dumps({"schema": schema, **plain(document)}, indent=2))
+            _to_stdout(json.dumps({"schema": schema, **plain(document)}, indent=2) + "\n")
             return
         from rich.console import Console
 
@@ -121,8 +122,16 @@ class Screen(Listener):
                     out.print(item, markup=False)
                 else:
                     out.print(item, soft_wrap=False)
-        sys.stdout.write(text.get())
+        _to_stdout(text.get())
+
+
+def _to_stdout(text: str) -> None:
+    """Write a result; a reader that is gone is no error, and the command still ends with its own exit code."""
+    try:
+        sys.stdout.write(text)
         sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
 
 
 def plain(value: Any) -> Any:
@@ -157,9 +166,11 @@ def command(body: Callable[P, None]) -> Callable[P, None]:
         except Terminated:
             _complain(f"Terminated. {_next_step()}")
             raise typer.Exit(Exit.TERMINATED) from None
-        except BrokenPipeError:
-            sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  the reader is gone; nothing more to say
-            raise typer.Exit(Exit.OK) from None
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+                raise
+            _complain("Error: out of memory. Use a smaller --size, -O batch or --limit.")
+            raise typer.Exit(Exit.CANNOT) from None
         finally:
             signal.signal(signal.SIGTERM, previous)
             _tell_of_broken_plugins()
@@ -182,8 +193,8 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 def _next_step() -> str:
     words = sys.argv[1:]
     if words[:1] == ["apply"]:
-        again = " ".join(["uex", *words, *([] if "--resume" in words else ["--resume"])])
-        return f"What is done is kept; go on with: {again}"
+        again = shlex.join(["uex", *words, *([] if "--resume" in words else ["--resume"])])
+        return f"Images that were written are kept; go on with: {again}"
     return "Nothing was written."
 
 

@@ -67,25 +67,29 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     suffix = _suffix(request)
     noise = noise_file.read(request.noise)
     norm, granularity = parts(registry, noise)
-    found = samples.list_samples(registry, request.photos, labels=request.labels)
+    strict = granularity.needs_labels
+    found = samples.list_samples(registry, request.photos, labels=request.labels, strict=strict)
     names = release.names(found.keys, suffix)
     protector = Protector(noise, norm, granularity, suffix, request.png_level, lossy=request.format in images.LOSSY)
     with atomic.told(request.output):
-        _check_output(request.output, request.photos, found)
+        _check_output(request, found)
     wanted = found
     if request.limit is not None:
         ordered = samples.find_dataset(registry, request.photos).ordered
         wanted = samples.limited(found, request.limit, ordered=ordered)
     chosen = _chosen(wanted, protector, listener)
     left_out = _left_out(found, chosen)
+    outside = {item.key for item in left_out}
+    by_key = {sample.key: sample for sample in found.samples}
     job = {
         "noise": release.digest_file(request.noise),
         "photos": hashlib.sha256("\0".join(found.keys).encode("utf-8", "surrogateescape")).hexdigest(),
         "format": request.format,
         "limit": request.limit,
+        "labels": release.digest_file(request.labels) if request.labels else None,
     }
     beside = receipt.path_for(request.noise)
-    if request.output.exists() and not _is_empty(request.output):
+    if request.output.exists() and not partial.is_free(request.output):
         if receipt.matches(beside, request.output, job, chosen):
             return Result(request.output, written=0, already=True, receipt=beside)
         if not request.force:
@@ -93,11 +97,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
                 f"{request.output} exists, and is not this release.",
                 hint="Use -o for another folder, or --force to replace it.",
             )
-        if release.read_facts(request.output) is None:
-            raise UsageError(
-                f"{request.output} is no uex release; --force would delete what is in it.",
-                hint="Use -o for another folder.",
-            )
+        partial.check_replaceable(request.output)
     if not chosen:
         raise UexError(
             f"{request.noise}: fitted on {len(noise.keys):,} other images; none of {request.photos} is among them.",
@@ -116,10 +116,13 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         facts = _facts(protector, request, done, skipped)
         sums = {item.name: item.protected for item in done}
         sums[release.FACTS] = release.write_facts(folder, facts)
+        for name in set(release.files(folder)) - set(sums):  # of a photo that was usable before an interruption
+            (folder / name).unlink()
         atomic.write(folder / release.SUMS, release.sums_text(sums).encode("utf-8", "surrogateescape"))
-        partial.finish(folder, request.output, release.SUMS)
-    files = {item.key: {"name": item.name, "source": item.source, "protected": item.protected} for item in done}
-    receipt.record(beside, request.output, job, files)
+        files = {item.key: {"name": item.name, "source": item.source, "protected": item.protected} for item in done}
+        lost = {item.key: receipt.try_digest(by_key[item.key]) for item in skipped if item.key not in outside}
+        receipt.record(beside, request.output, job, files, lost)
+        partial.finish(folder, request.output)
     return Result(
         request.output,
         written=sum(not item.kept for item in done),
@@ -151,15 +154,22 @@ def _suffix(request: Request) -> str:
     return images.SUFFIXES[request.format]
 
 
-def _check_output(output: Path, photos: str, found: samples.Labelled) -> None:
+def _check_output(request: Request, found: samples.Labelled) -> None:
+    """Refuse an output that is a file, holds the noise file, or lies among the photos."""
+    output = request.output
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file.", hint="Give -o a folder.")
-    if all(sample.path is None for sample in found.samples):
-        return
-    source, target = Path(photos.removeprefix("folder:")).resolve(), output.resolve()
-    if target == source or source in target.parents or target in source.parents:
+    target, secret = output.resolve(), request.noise.resolve()
+    if any(sample.path is not None for sample in found.samples):
+        source = Path(request.photos.removeprefix("folder:")).resolve()
+        if target == source or source in target.parents or target in source.parents:
+            raise UsageError(
+                f"-o {output} lies in or around {request.photos}.",
+                hint="Write the release beside the photos, never among them.",
+            )
+    if target in secret.parents:
         raise UsageError(
-            f"-o {output} lies in or around {photos}.", hint="Write the release beside the photos, never among them."
+            f"{request.noise} lies in -o {output}, and is secret.", hint="Give the release its own folder."
         )
 
 
@@ -179,10 +189,6 @@ def _chosen(wanted: samples.Labelled, protector: Protector, listener: Listener) 
 def _left_out(found: samples.Labelled, chosen: Sequence[api.Sample]) -> list[samples.Skipped]:
     keys = {sample.key for sample in chosen}
     return [samples.Skipped(key, f"{key}: outside --limit.") for key in found.keys if key not in keys]
-
-
-def _is_empty(folder: Path) -> bool:
-    return not any(folder.iterdir())
 
 
 def _write_all(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +58,10 @@ def read(request: Sources, device: torch.device, listener: Listener) -> Data:
     facts = release.read_facts(root) if root.is_dir() else None
     partner = release.pair(source.keys, [sample.key for sample in released], (facts or {}).get("suffix", ".png"))
     by_key = {sample.key: sample for sample in released}
+    listed = len(source.samples)
     source = source.only(position for position, key in enumerate(source.keys) if key in partner)
+    if 0 < len(source.samples) < listed:
+        listener.warn(f"{listed - len(source.samples):,} of {listed:,} photos are not in the release, and are not used")
     if not source.samples:
         raise UexError(
             f"{request.release}: none of {request.photos} is in it.", hint="Give the release made from these photos."
@@ -93,7 +97,7 @@ def read(request: Sources, device: torch.device, listener: Listener) -> Data:
     images, written = clean.images.to(device), protected.images.to(device)
     if request.test is None:
         held = _held_out(clean.found)
-        kept = ~held
+        kept = ~held & ~_repeated(clean.digests, held)
         return Data(images[kept], written[kept], labels[kept], images[held], labels[held], classes, "held out")
     test = get(samples.list_samples(registry, request.test, split="test"), "read test")
     strangers = sorted(set(test.found.classes) - set(classes))
@@ -101,6 +105,11 @@ def read(request: Sources, device: torch.device, listener: Listener) -> Data:
         shown = ", ".join(strangers[:CLASSES_SHOWN]) or "none at all"
         raise UexError(
             f"{request.test}: its classes are not those of {request.photos}: {shown}.", hint="Use the same class names."
+        )
+    leaked = set(test.digests) & set(clean.digests)
+    if leaked:
+        raise UexError(
+            f"{request.test}: {len(leaked)} of its images are among the training images.", hint="Test on others."
         )
     renumber = torch.tensor([classes.index(name) for name in test.found.classes])
     return Data(
@@ -118,6 +127,12 @@ def _held_out(found: samples.Labelled) -> Tensor:
     if not bool(held.any()):
         raise UexError("every class has a single image: none can be held out.", hint="Give --test DIR.")
     return held
+
+
+def _repeated(digests: Sequence[str], held: Tensor) -> Tensor:
+    """Which images are, byte for byte, also among the held-out ones. Bool `(N,)`."""
+    tested = {digest for digest, out in zip(digests, held.tolist(), strict=True) if out}
+    return torch.tensor([digest in tested for digest in digests])
 
 
 def _hash(key: str) -> bytes:

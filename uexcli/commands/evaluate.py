@@ -111,7 +111,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     registry = load()
     device = machine.pick_device(request.device)
     autocast = machine.pick_precision(request.precision, device)
-    machine.keep_memory()
+    machine.settle(device)
     _check(request)
     name = ("small" if device.type == "cpu" else "resnet18") if request.target == "auto" else request.target
     target: api.Target = registry.make(api.Target, "target", name)  # type: ignore[type-abstract]
@@ -154,10 +154,10 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         for seed in range(request.seeds):
             for side, images in enumerate(pair):
                 position = (number * request.seeds + seed) * 2 + side
-                name = f"{('clean', 'protected')[side]}, {spec}, seed {seed}"
+                what = f"{('clean', 'protected')[side]}, {spec}, seed {seed}"
 
-                def on_step(p: api.Progress, position: int = position, name: str = name) -> None:
-                    note = f"{name}: {p.note}" if p.note else name
+                def on_step(p: api.Progress, position: int = position, what: str = what) -> None:
+                    note = f"{what}: {p.note}" if p.note else what
                     listener.step(api.Progress(position + p.done / p.total, runs, note, "train"))
 
                 outcome = target.evaluate(trial(images, seed, on_step))

@@ -118,6 +118,12 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     seconds = time.perf_counter() - began
     written = bank.on_grid(delta, problem)
     measured = bank.measure(written, problem)
+    if measured["rms_levels"] == 0:
+        raise UexError(
+            f"method '{plan.method}' found no noise at all.", hint="Try other -O options, or a larger --eps."
+        )
+    if measured["at_bound"] == 0:
+        listener.warn("the noise of not one image reaches the bound")
     dataset = {"uri": request.photos, "count": plan.images, "fingerprint": _fingerprint(loaded)}
     noise = noise_file.Noise(
         delta=written.cpu(),
@@ -172,7 +178,7 @@ def prepare(request: Request) -> Setup:
     registry = load()
     device = machine.pick_device(request.device)
     autocast = machine.pick_precision(request.precision, device)
-    machine.keep_memory()
+    machine.settle(device)
     if request.size is not None and request.size < 8:
         raise UsageError(f"--size {request.size}: too small.", hint="Use 8 or more.")
     if request.limit is not None and request.limit < 2:
@@ -295,8 +301,10 @@ def check_existing(
             raise UsageError(f"{output} is a folder.", hint="Give -o a file name.")
         if not output.exists():
             return None
-    if any(sample.path is not None and sample.path.samefile(output) for sample in found.samples):
-        raise UsageError(f"-o {output} is one of the photos.", hint="Give -o another name.")
+    listed = [sample for sample in found.samples if sample.path is not None]
+    root = Path(request.photos.removeprefix("folder:")).resolve()
+    if listed and root in output.resolve().parents and not output.name.endswith(noise_file.SUFFIX):
+        raise UsageError(f"-o {output} is a file among the photos.", hint="Give -o another name.")
     if request.force:
         return None
     hint = "Use -o for another name, or --force to replace it."

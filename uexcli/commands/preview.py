@@ -15,7 +15,7 @@ from uexcli.registry import load
 
 @dataclass(frozen=True)
 class Request:
-    """Which noise on which photo; `root` is the folder the key is relative to, guessed where it is not given."""
+    """Which noise on which photo, and where the picture goes."""
 
     noise: Path
     photo: Path
@@ -45,6 +45,8 @@ def run(request: Request) -> Result:
     """
     if not request.photo.is_file():
         raise UsageError(f"{request.photo}: no such photo.")
+    if request.output.exists() and any(request.output.samefile(path) for path in (request.photo, request.noise)):
+        raise UsageError(f"-o {request.output} is the photo or the noise file itself.", hint="Give -o another name.")
     if request.output.exists() and not request.force:
         raise UsageError(f"{request.output} exists.", hint="Use -o for another name, or --force to replace it.")
     noise = noise_file.read(request.noise)

@@ -138,8 +138,9 @@ class Protector:
         photo = images.open_photo(sample)
         wanted = self.protect(photo, self.row(sample, photo))
         target = root / name
-        data = images.encode(photo, wanted, self.suffix, png_level=self.png_level)
-        kept = target.is_file() and target.read_bytes() == data
+        found = None if self.lossy else _decoded(target)
+        kept = found is not None and _same(found, photo, wanted)
+        data = target.read_bytes() if kept else images.encode(photo, wanted, self.suffix, png_level=self.png_level)
         decoded = images.decode(data)
         if not self.lossy and not np.array_equal(decoded.pixels, wanted):
             raise UexError(f"{sample.key}: decodes to other pixels than were written.", hint="Please report this.")
@@ -163,6 +164,19 @@ class Protector:
         changes = (*photo.changes, *([images.FLATTENED] if photo.alpha is not None and decoded.alpha is None else []))
         visible = self.norm.needs_images and size > allowed / 4
         return Written(sample.key, name, photo.digest, digest, size, allowed, rms, changes, kept, visible)
+
+
+def _decoded(path: Path) -> images.Photo | None:
+    """What an interrupted run left here, if it is whole."""
+    try:
+        return images.decode(path.read_bytes())
+    except Exception:  # not there, or damaged in any way: it is written anew
+        return None
+
+
+def _same(found: images.Photo, photo: images.Photo, wanted: np.ndarray) -> bool:
+    alpha = (found.alpha is None) == (photo.alpha is None) and np.array_equal(found.alpha, photo.alpha)  # type: ignore[arg-type]
+    return alpha and found.icc == photo.icc and np.array_equal(found.pixels, wanted)
 
 
 def planes(pixels: np.ndarray) -> Tensor:

@@ -91,7 +91,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
             findings += _decodes(root, pictures, request, listener)
         return _result(request, findings, None, pictures, [], bound, checks)
 
-    found = samples.list_samples(registry, request.source)
+    found = samples.list_samples(registry, request.source, strict=False)
     _apart(root, found)
     pairs = release.pair(found.keys, pictures, facts.get("suffix", ".png"))
     findings += _coverage(found, pairs, pictures, there, facts, request)
@@ -119,13 +119,15 @@ def run(request: Request, listener: Listener | None = None) -> Result:
 
 
 def _bound(request: Request, facts: Mapping[str, Any], registry: Registry) -> Bound:
-    stated = facts.get("norm") if isinstance(facts.get("norm"), dict) else {}
-    name = request.norm or (stated or {}).get("name") or "linf"
-    options = (stated or {}).get("options", {}) if name == (stated or {}).get("name") else {}
+    stated = facts.get("norm", {"name": "linf", "options": {}})
+    name = request.norm or stated["name"]
+    cls = registry.find("norm", name).cls
+    if name != stated["name"] and request.eps is None and "eps" in facts:
+        raise UsageError(f"--norm {name}: the release states its bound under {stated['name']}.", hint="Add --eps.")
     try:
-        norm = registry.find("norm", name).cls(**options)
-    except TypeError:
-        raise UexError(f"{release.FACTS}: norm '{name}' does not take the options {options}.") from None
+        norm = cls(**(stated["options"] if name == stated["name"] else {}))
+    except (TypeError, ValueError):
+        raise UexError(f"{release.FACTS}: norm '{name}' does not take the options {stated['options']}.") from None
     assert isinstance(norm, api.Norm)
     text = request.eps or facts.get("eps_text")
     if text is None and "eps" not in facts:
@@ -200,11 +202,7 @@ def _coverage(
     request: Request,
 ) -> Iterator[Finding]:
     """Sources without a released image, and released files without a source."""
-    allowed = (
-        {item["path"] for item in facts.get("skipped", []) if isinstance(item, dict)}
-        if request.allow_missing
-        else set()
-    )
+    allowed = {item["path"] for item in facts.get("skipped", [])} if request.allow_missing else set()
     wanted = release.names(found.keys, facts.get("suffix", ".png"))
     for key in found.keys:
         if key not in pairs and key not in allowed:

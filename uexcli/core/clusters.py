@@ -9,8 +9,8 @@ from torch.nn import functional
 
 def pixel_features(images: Tensor, side: int = 8) -> Tensor:
     """Images at thumbnail size as vectors: uint8 `(N, C, S, S)` to float32 `(N, C * side * side)` in [0, 1]."""
-    parts = [functional.adaptive_avg_pool2d(part.float() / 255, side) for part in images.split(1024)]
-    return torch.cat(parts).flatten(1).cpu()
+    parts = [functional.adaptive_avg_pool2d(part.cpu().float() / 255, side) for part in images.split(1024)]
+    return torch.cat(parts).flatten(1)
 
 
 def kmeans(features: Tensor, count: int, seed: int) -> Tensor:

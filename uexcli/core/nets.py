@@ -68,7 +68,7 @@ def predict(model: nn.Module, images: Tensor, batch: int = 512) -> Tensor:
     """Give the class each image is taken for: uint8 `(N, C, S, S)` to int64 `(N,)`; the model is left in eval mode."""
     model.eval()
     with torch.inference_mode():
-        return torch.cat([model(as_input(part)).argmax(1) for part in images.split(batch)]).clone()
+        return torch.cat([model(as_input(part)).argmax(1) for part in images.split(batch)])
 
 
 def as_input(images: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def measure(bank: Tensor, problem: BankProblem) -> dict[str, float]:
         sizes = problem.norm.size(change / 255, images.float() / 255)
         largest = max(largest, float(sizes.max()))
         reached += int((sizes >= 0.95 * min(problem.eps, _reachable(problem))).sum())
-        squares += float(change.square().double().mean((1, 2, 3)).sum())
+        squares += float(change.square().mean((1, 2, 3)).cpu().double().sum())
     count = len(problem.images)
     return {"largest": largest, "at_bound": reached / count, "rms_levels": math.sqrt(squares / count)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from uexcli.core.augment import crop_and_flip
 from uexcli.core.nets import as_input, predict
 from uexcli.core.pixels import publish
 from uexcli.core.train import forward, learn
+from uexcli.errors import UexError
 
 CHUNK = 1024  # images at once where only memory is at stake
 
@@ -137,10 +139,6 @@ class BankProblem(api.Problem):
         """Bring every row to the bound."""
         return self._by_chunk(delta, lambda rows, images: self.norm.fill(rows, self.eps, images))
 
-    def sizes(self, delta: Tensor) -> Tensor:
-        """Measure every row, float `(R,)`."""
-        return self._by_chunk(delta, self.norm.size)
-
     @staticmethod
     def _boxed(rows: Tensor, images: Tensor | None) -> Tensor:
         return rows if images is None else (images + rows).clamp_(0, 1) - images
@@ -176,4 +174,7 @@ class SgdTrainer(api.Trainer):
         loss = learn(
             self.model, self.optimiser, inputs, problem.labels[batch], clip=self.clip, autocast=problem.autocast
         )
-        return float(loss)
+        value = float(loss)
+        if not math.isfinite(value):
+            raise UexError("the surrogate diverged: its loss is not finite.", hint="Try a smaller -O lr.")
+        return value

@@ -37,7 +37,8 @@ def supervised(
     batch = min(batch, len(images))
     total = epochs * (len(images) // batch)
     optimiser = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=decay, nesterov=True)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=total, pct_start=0.2)
+    warm_up = 0.2 if total > 10 else 0.5 - 0.1 / total  # a rise of exactly one step divides by zero in torch
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=total, pct_start=warm_up)
     began = time.perf_counter()
     curve: list[float] = []
     for epoch in range(epochs):

@@ -162,6 +162,10 @@ def read_header(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UexError(f"{path}: cannot be read ({error.strerror or error}).") from None
     except safetensors.SafetensorError as error:
+        if _is_pickle(path):
+            raise UexError(
+                f"{path}: a pickle, not a noise file.", hint="uex never reads pickles; fit with uex instead."
+            ) from None
         raise UexError(
             f"{path}: no noise file, or cut short ({error}).", hint="Write one with: uex fit PHOTOS"
         ) from None

@@ -1,19 +1,22 @@
-"""A release while it grows: a folder beside the final one, which an interrupted run leaves behind."""
+"""A release while it grows: a folder of its own, which an interrupted run leaves behind."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic
+from uexcli.io import atomic, release
 
 SUFFIX = ".partial"
-JOB = ".uex-job.json"  # what the folder is a part of; gone once it is whole
+INSIDE = ".uex.partial"  # within an output that cannot be replaced
+OLD = ".uex-old"
+JOB = release.JOB  # what the folder is a part of; gone once it is whole
 
 
 @contextlib.contextmanager
@@ -25,7 +28,8 @@ def growing(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) 
     Raises:
         UsageError: one is left over, and neither `resume` nor `force` says what to do with it.
     """
-    folder = _folder(output)
+    output = output.resolve()
+    folder = output / INSIDE if _stays(output) else output.with_name(output.name + SUFFIX)
     kept = _take_up(folder, job, resume=resume, force=force)
     try:
         if not kept:
@@ -39,9 +43,9 @@ def growing(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) 
         raise
 
 
-def _folder(output: Path) -> Path:
-    whole = output.absolute()
-    return whole.with_name(whole.name + SUFFIX)
+def _stays(output: Path) -> bool:
+    """Whether an output is there that must stay what it is: somebody's working folder, or a mounted disk."""
+    return output.is_dir() and (output == Path.cwd() or os.path.ismount(output))
 
 
 def _take_up(folder: Path, job: Mapping[str, Any], *, resume: bool, force: bool) -> bool:
@@ -72,15 +76,47 @@ def _read(mark: Path) -> Any:
         return None
 
 
-def finish(folder: Path, output: Path, last: str) -> None:
-    """Put the whole release in its place; a release that was there goes, an empty folder is filled, `last` last."""
+def is_free(output: Path) -> bool:
+    """Whether an output folder holds nothing, but perhaps what an interrupted run left."""
+    return all(part.name == INSIDE for part in output.iterdir())
+
+
+def check_replaceable(output: Path) -> None:
+    """Refuse to delete a folder that is no release, or that holds more than one.
+
+    Raises:
+        UsageError: names the first thing that is not the release's.
+    """
+    hint = "Use -o for another folder."
+    if release.read_facts(output) is None or not (output / release.SUMS).is_file():
+        raise UsageError(f"{output} is no uex release; --force would delete what is in it.", hint=hint)
+    strangers = sorted(set(release.files(output)) - set(release.read_sums(output / release.SUMS)))
+    if strangers:
+        raise UsageError(f"{output} also holds {strangers[0]}; --force would delete it.", hint=hint)
+
+
+def finish(folder: Path, output: Path) -> None:
+    """Put the whole release in its place; a release that was there goes only once the new one is."""
+    output = output.resolve()
     with atomic.told(output):
-        (folder / JOB).unlink()
-        if output.exists() and not any(output.iterdir()):  # it may be somebody's working folder, so it stays
-            for part in sorted(folder.iterdir(), key=lambda part: part.name == last):
-                part.rename(output / part.name)
-            folder.rmdir()
+        if folder.parent == output:
+            _fill(folder, output)
             return
-        if output.exists():
-            shutil.rmtree(output)
-        folder.rename(output)
+        old = output.with_name(output.name + OLD)
+        if output.exists() and any(output.iterdir()):
+            output.rename(old)
+        folder.replace(output)
+        (output / JOB).unlink()
+        if old.exists():
+            shutil.rmtree(old)
+
+
+def _fill(folder: Path, output: Path) -> None:
+    """Move a whole release up into its output, the checksums last."""
+    for stale in [part for part in output.iterdir() if part != folder]:
+        shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+    for part in sorted(folder.iterdir(), key=lambda part: part.name == release.SUMS):
+        if part.name != JOB:
+            part.rename(output / part.name)
+    (folder / JOB).unlink()
+    folder.rmdir()

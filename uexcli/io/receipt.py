@@ -18,21 +18,29 @@ def path_for(noise: Path) -> Path:
 
 
 def matches(path: Path, output: Path, job: Mapping[str, Any], chosen: Sequence[Sample]) -> bool:
-    """Whether the release there is what this job would write, and intact."""
-    recorded = _read(path)["releases"].get(str(output.resolve()))
-    if recorded is None or recorded["job"] != job:
-        return False
+    """Whether the release there is what this job would write from these photos as they are, and intact."""
     try:
-        sums = release.read_sums(output / release.SUMS)
+        recorded = _read(path)["releases"][str(output.resolve())]
+        if recorded["job"] != job:
+            return False
+        files, lost = recorded["files"], recorded["skipped"]
         for sample in chosen:
-            item = recorded["files"].get(sample.key)
-            if item is not None and item["source"] != images.digest_of(sample):
+            known = files[sample.key]["source"] if sample.key in files else lost[sample.key]
+            if known != try_digest(sample):
                 return False
-        return all(release.digest_file(output / name) == digest for name, digest in sums.items()) and {
-            item["name"] for item in recorded["files"].values()
-        } <= set(sums)
-    except (UexError, OSError):
+        sums = release.read_sums(output / release.SUMS)
+        intact = all(release.digest_file(output / name) == digest for name, digest in sums.items())
+        return intact and all(sums[item["name"]] == item["protected"] for item in files.values())
+    except (UexError, OSError, KeyError, TypeError):
         return False
+
+
+def try_digest(sample: Sample) -> str:
+    """The SHA-256 of a sample's bytes, empty where they cannot be read."""
+    try:
+        return images.digest_of(sample)
+    except UexError:
+        return ""
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -45,8 +53,17 @@ def _read(path: Path) -> dict[str, Any]:
     return {"schema": "uex.receipt/1", "releases": {}}
 
 
-def record(path: Path, output: Path, job: Mapping[str, Any], files: Mapping[str, Mapping[str, str]]) -> None:
-    """Add a release, or replace what was recorded of it: per key its `name`, and SHA-256 `source` and `protected`."""
+def record(
+    path: Path,
+    output: Path,
+    job: Mapping[str, Any],
+    files: Mapping[str, Mapping[str, str]],
+    skipped: Mapping[str, str],
+) -> None:
+    """Add a release, or replace what was recorded of it.
+
+    `files` has per key its `name`, and SHA-256 `source` and `protected`; `skipped` the digest of what was left out.
+    """
     whole = _read(path)
-    whole["releases"][str(output.resolve())] = {"job": dict(job), "files": files}
+    whole["releases"][str(output.resolve())] = {"job": dict(job), "files": files, "skipped": skipped}
     atomic.write(path, (json.dumps(whole, indent=1) + "\n").encode())

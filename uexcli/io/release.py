@@ -1,4 +1,4 @@
-"""The release folder: names, checksums, public facts; and the private receipt."""
+"""The release folder: names, checksums, public facts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ FACTS = "uex-release.json"
 SUMS = "SHA256SUMS"
 SCHEMA = "uex.release/1"
 RESTORE = "Take it from where the release came from, or remove it and give --eps."
-OWN_FILES = frozenset({FACTS, SUMS})
+JOB = ".uex-job.json"  # while it grows
+OWN_FILES = frozenset({FACTS, SUMS, JOB})
 
 
 def names(keys: Iterable[str], suffix: str = ".png") -> dict[str, str]:
@@ -78,8 +79,9 @@ def inside(name: str) -> bool:
 def files(root: Path) -> list[str]:
     """All files below a release, as relative paths with forward slashes, sorted; its own two files left out."""
     found = []
-    for folder, _, members in os.walk(root):
-        found += [(Path(folder) / name).relative_to(root).as_posix() for name in members]
+    for folder, folders, members in os.walk(root):
+        links = [name for name in folders if (Path(folder) / name).is_symlink()]  # not descended into, but there
+        found += [(Path(folder) / name).relative_to(root).as_posix() for name in (*members, *links)]
     return sorted(name for name in found if name not in OWN_FILES)
 
 

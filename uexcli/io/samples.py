@@ -65,14 +65,21 @@ def find_dataset(registry: Registry, uri: str) -> Dataset:
     raise UsageError(f"{uri}: no dataset '{scheme}'.", hint=f"Known: {', '.join(registry.names('dataset'))}.")
 
 
-def list_samples(registry: Registry, uri: str, *, split: str = "train", labels: Path | None = None) -> Labelled:
-    """List a dataset's samples, with labels from their folders or from a CSV `path,label`."""
+def list_samples(
+    registry: Registry, uri: str, *, split: str = "train", labels: Path | None = None, strict: bool = True
+) -> Labelled:
+    """List a dataset's samples, with labels from their folders or from a CSV `path,label`.
+
+    Labels are for all or for none: where some lack one, that is an error, or not `strict` none has any.
+    """
     dataset = find_dataset(registry, uri)
     samples = dataset.read(uri, split=split)
     if labels is not None:
         given = read_labels(labels)
         samples = [replace(sample, label=given.get(sample.key)) for sample in samples]
         _all_labelled(samples, f"{labels} has no label for")
+    elif not strict and any(not sample.label for sample in samples):
+        samples = [replace(sample, label=None) for sample in samples]
     elif any(sample.label for sample in samples):
         _all_labelled(samples, "images in class folders have a label, but there is none for")
     return label(samples)

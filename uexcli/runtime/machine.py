@@ -45,7 +45,16 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def keep_memory() -> None:
+def settle(device: torch.device) -> None:
+    """Prepare this process for long work: the same seed gives the same bytes on one kind of device, and no waste."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    _keep_memory()
+
+
+def _keep_memory() -> None:
     """Let glibc keep freed memory for the next tensor instead of giving it back to the system at once.
 
     Training on a CPU frees and takes megabytes at every layer; mapping them anew each time cost a quarter of a fit's

@@ -58,6 +58,12 @@ def _walk(root: Path) -> list[str]:
     found: list[str] = []
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders:
+            if (Path(folder) / name).is_symlink():
+                raise UexError(
+                    f"{Path(folder) / name} is a link to a folder, which uex does not follow.",
+                    hint="Put the folder itself there.",
+                )
         for name in files:
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:  # noqa: PTH122
                 found.append((Path(folder) / name).relative_to(root).as_posix())

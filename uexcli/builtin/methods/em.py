@@ -54,10 +54,10 @@ class ErrorMinimising(Method):
         view = problem.generator("view") if self.augment else None
         learning = self._forever(problem)
         theta_share = 1 - len(problem.images) * self._steps(problem) / self._round(problem)
-        best, least = delta.clone(), 1.0
+        best, least = delta.clone(), float("inf")
         for round_ in range(self.rounds):
             likely = min(self.rounds, max(USUAL_ROUNDS, round_ + 1))
-            note = f"round {round_ + 1}, least surrogate error {least:.1%}"
+            note = f"round {round_ + 1}, least surrogate error {min(least, 1):.1%}"
             for number in range(self.theta_steps):
                 trainer.step(delta, next(learning))
                 on_step(Progress(round_ + theta_share * (number + 1) / self.theta_steps, likely, note))

@@ -69,10 +69,17 @@ def _corners(count: int, size: int, generator: Generator) -> Tensor:
     """Distinct random corners of {-1, 1}^size, float `(count, size)`."""
     import torch
 
-    corners = torch.randint(0, 2, (count, size), generator=generator)
-    while len(corners.unique(dim=0)) < min(count, 2 ** min(size, 62)):
-        corners = torch.randint(0, 2, (count, size), generator=generator)
-    return corners.float() * 2 - 1
+    corners: list[Tensor] = []
+    seen: set[bytes] = set()
+    for _ in range(count):
+        while True:
+            corner = torch.randint(0, 2, (size,), generator=generator)
+            name = corner.numpy().tobytes()
+            if name not in seen or len(seen) == 2 ** min(size, 62):  # more classes than corners must share
+                break
+        seen.add(name)
+        corners.append(corner)
+    return torch.stack(corners).float() * 2 - 1
 
 
 @hookimpl
