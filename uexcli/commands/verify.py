@@ -228,9 +228,10 @@ def _result(
     similar = [item.ssim for item in checked if item.ssim is not None and item.ssim == item.ssim]
     if shares:
         checks["bound"] = f"{sum(share <= 1 + SLACK for share in shares):,} of {len(shares):,} images are within it"
+    once = {(finding.code, finding.path): finding for finding in findings}  # checksums and coverage both miss a file
     return Result(
         release=str(request.release),
-        findings=tuple(sorted(findings, key=lambda f: (f.path, f.code))),
+        findings=tuple(sorted(once.values(), key=lambda f: (f.path, f.code))),
         sources=sources,
         images=len(pictures),
         decoded=len(checked),

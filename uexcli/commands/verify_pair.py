@@ -87,7 +87,7 @@ def check_pair(root: Path, sample: api.Sample, name: str, bound: Bound, flattene
         limit = bound.norm.levels(bound.eps)
         expected = f"at most {limit} levels" if limit is not None else f"{bound.norm.name} <= {allowed:.4g}"
         actual = (
-            f"{levels} levels, at {int((change.abs() > limit).sum())} values" if limit is not None else f"{size:.4g}"
+            f"{levels} levels ({int((change.abs() > limit).sum())} over)" if limit is not None else f"{size:.4g}"
         )
         found.append(Finding("over-bound", name, expected, actual))
     rms = float(change.float().square().mean().sqrt())
