@@ -86,9 +86,7 @@ def check_pair(root: Path, sample: api.Sample, name: str, bound: Bound, flattene
     if over:
         limit = bound.norm.levels(bound.eps)
         expected = f"at most {limit} levels" if limit is not None else f"{bound.norm.name} <= {allowed:.4g}"
-        actual = (
-            f"{levels} levels ({int((change.abs() > limit).sum())} over)" if limit is not None else f"{size:.4g}"
-        )
+        actual = f"{levels} levels ({int((change.abs() > limit).sum())} over)" if limit is not None else f"{size:.4g}"
         found.append(Finding("over-bound", name, expected, actual))
     rms = float(change.float().square().mean().sqrt())
     visible = bound.norm.needs_images and size > allowed / 4

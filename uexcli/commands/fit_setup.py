@@ -1,0 +1,164 @@
+"""What a fit is asked for, and everything that is settled before an image is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from uexcli.commands import fit_parts
+from uexcli.commands.fit_parts import Parts
+from uexcli.errors import UexError, UsageError
+from uexcli.io import atomic, noise_file, samples
+from uexcli.registry import Registry, load
+from uexcli.runtime import machine
+
+SMALL_SIDE = 96  # images up to this side are fitted as they are
+MOST_STRETCH = 8  # beyond this, more stretching loses nothing more
+SIZE = {"cpu": 64, "cuda": 224, "mps": 224}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to fit, and how; None means: choose what is usual."""
+
+    photos: str
+    output: Path | None = None
+    method: str = "em"
+    mode: str | None = None
+    norm: str | None = None
+    eps: str | None = None
+    surrogate: str = "auto"
+    size: int | None = None
+    limit: int | None = None
+    labels: Path | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    seed: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    on_error: str = "fail"
+    force: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that is settled before an image is decoded."""
+
+    found: samples.Labelled
+    parts: Parts
+    recipe: dict[str, Any]
+    eps: float
+    eps_text: str
+    size: int
+    channels: int
+    output: Path
+    existing: noise_file.Noise | None  # the output, where it is there already and of this recipe
+    device: torch.device
+    autocast: torch.dtype | None
+
+
+def prepare(request: Request) -> Setup:
+    """Settle what a request leaves open; whatever is wrong with it is told here, before long work."""
+    registry = load()
+    device = machine.pick_device(request.device)
+    autocast = machine.pick_precision(request.precision, device)
+    machine.settle(device)
+    if request.size is not None and request.size < 8:
+        raise UsageError(f"--size {request.size}: too small.", hint="Use 8 or more.")
+    if request.limit is not None and request.limit < 2:
+        raise UsageError(f"--limit {request.limit}: at least 2 images are needed.")
+    found = find_photos(registry, request)
+    parts = fit_parts.pick(
+        registry,
+        method=request.method,
+        norm=request.norm,
+        mode=request.mode,
+        surrogate=request.surrogate,
+        options=request.options,
+        labelled=bool(found.labels),
+        device=device.type,
+    )
+    if request.eps is not None:
+        parts.norm.parse(request.eps)  # a wrong bound is told before anything is read
+    seen = samples.survey(found, on_error=request.on_error)
+    small = seen.common if seen.common is not None and seen.common <= SMALL_SIDE else None
+    size = request.size or small or SIZE[device.type]
+    eps_text = request.eps or fit_parts.usual_eps(parts, seen.channels, size)
+    eps = parts.norm.parse(eps_text)
+    recipe = {
+        **parts.recipe(registry),
+        "size": size,
+        "channels": seen.channels,
+        "photo_side": min(seen.side, MOST_STRETCH * size),
+        "limit": request.limit,
+        "labels": "csv" if request.labels else "folders" if found.labels else "k-means",
+        "precision": str(autocast).removeprefix("torch.") if autocast else "float32",
+    }
+    output = request.output or Path(default_name(request.photos))
+    existing = check_existing(output, found, recipe, eps, request)
+    return Setup(found, parts, recipe, eps, eps_text, size, seen.channels, output, existing, device, autocast)
+
+
+def find_photos(registry: Registry, request: Request) -> samples.Labelled:
+    """List the photos of a request; labelled ones must have two classes or more."""
+    samples.check_options(request.on_error)
+    found = samples.list_samples(registry, request.photos, labels=request.labels)
+    ordered = samples.find_dataset(registry, request.photos).ordered
+    found = samples.limited(found, request.limit, ordered=ordered)
+    check_enough(request.photos, found)
+    return found
+
+
+def check_enough(photos: str, found: samples.Labelled) -> None:
+    """Refuse one image, and one class."""
+    if len(found.samples) < 2:
+        raise UexError(f"{photos}: only one image.", hint="At least 2 are needed to fit noise.")
+    if len(found.classes) == 1:
+        raise UexError(
+            f"{photos}: all {len(found.samples)} images are of one class, '{found.classes[0]}'.",
+            hint="Give the folder above it, --labels FILE.csv, or a flat folder to protect without labels.",
+        )
+
+
+def default_name(uri: str) -> str:
+    """`photos.noise.safetensors` for ./photos, `cifar10.noise.safetensors` for cifar10:ROOT."""
+    scheme, colon, _ = uri.partition(":")
+    if colon and scheme.isalnum() and len(scheme) > 1 and scheme != "folder" and not Path(uri).exists():
+        return scheme + noise_file.SUFFIX
+    return (Path(uri.removeprefix("folder:")).resolve().name or "photos") + noise_file.SUFFIX
+
+
+def check_existing(
+    output: Path, found: samples.Labelled, recipe: Mapping[str, Any], eps: float, request: Request
+) -> noise_file.Noise | None:
+    """Give the noise file that is there already, of the same recipe, or None.
+
+    Raises:
+        UsageError: something else is there, and no --force.
+    """
+    with atomic.told(output):
+        if output.is_dir():
+            raise UsageError(f"{output} is a folder.", hint="Give -o a file name.")
+        if not output.exists():
+            return None
+    listed = [sample for sample in found.samples if sample.path is not None]
+    root = Path(request.photos.removeprefix("folder:")).resolve()
+    if listed and root in output.resolve().parents and not output.name.endswith(noise_file.SUFFIX):
+        raise UsageError(f"-o {output} is a file among the photos.", hint="Give -o another name.")
+    if request.force:
+        return None
+    hint = "Use -o for another name, or --force to replace it."
+    try:
+        noise = noise_file.read(output)
+    except UexError as error:
+        raise UsageError(
+            f"{output} exists, and is no noise file that could be kept ({error.message}).", hint=hint
+        ) from None
+    same_seed = request.seed is None or request.seed == noise.header["seed"]
+    if noise.recipe != recipe or noise.eps != eps or not same_seed:
+        raise UsageError(f"{output} exists, with another recipe.", hint=hint)
+    return noise
