@@ -21,7 +21,6 @@ from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, noise_file, samples
 from uexcli.runtime import machine
 
-
 __all__ = ["Plan", "Request", "Result", "run"]
 
 
