@@ -99,7 +99,8 @@ def fit(
         shown = f"dry run: {plan.output} not written."
     else:
         shown = (
-            f"{plan.output}: {plan.rows:,} noises for {plan.images:,} images in {duration(result.seconds)}; "
+            f"{plan.output}: {plan.rows:,} noises for {plan.images:,} images in {duration(result.seconds)}"
+            f"{f' ({result.outcome})' if result.outcome else ''}; "
             f"{result.at_bound:.0%} of the images reach the bound, PSNR {result.psnr:.1f} dB.\n"
             "Keep this file secret: with it the protection can be undone.\n"
             f"Next: uex apply {plan.output} {photos} -o RELEASE"

@@ -53,6 +53,7 @@ class Result:
     written: bool
     already: bool = False
     seconds: float = 0.0
+    outcome: str = ""  # the method's own last words
     largest: float = 0.0
     at_bound: float = 0.0
     psnr: float = 0.0
@@ -81,8 +82,15 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         return Result(plan, written=False, skipped=loaded.skipped)
     atomic.check_room(setup.output, math.prod(problem.shape))
 
+    outcome = ""
+
+    def on_step(progress: api.Progress) -> None:
+        nonlocal outcome
+        outcome = progress.note
+        listener.step(progress)
+
     began = time.perf_counter()
-    delta = bank.check(setup.parts.method.fit(problem, listener.step), problem, plan.method)
+    delta = bank.check(setup.parts.method.fit(problem, on_step), problem, plan.method)
     seconds = time.perf_counter() - began
     written = bank.on_grid(delta, problem)
     measured = bank.measure(written, problem)
@@ -117,6 +125,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         plan,
         written=True,
         seconds=seconds,
+        outcome=outcome,
         largest=measured["largest"],
         at_bound=measured["at_bound"],
         psnr=psnr(measured["rms_levels"]),

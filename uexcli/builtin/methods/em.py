@@ -72,7 +72,8 @@ class ErrorMinimising(Method):
                 best, least = delta.clone(), error
             if least <= self.stop:
                 break
-        on_step(Progress(likely, likely, f"{round_ + 1} rounds, surrogate error {least:.1%}"))
+        why = "" if least <= self.stop else f", above the {self.stop:.1%} to stop at: more rounds may protect better"
+        on_step(Progress(likely, likely, f"{round_ + 1} rounds, surrogate error {least:.1%}{why}"))
         return best
 
     def work(self, problem: Problem) -> Work:
