@@ -88,29 +88,28 @@ def document(result: Result) -> dict[str, object]:
 
 
 def table(result: Result) -> Table:
-    """One row a countermeasure, the worst first."""
+    """Three rows a countermeasure, the worst countermeasure first."""
     from rich.table import Table
 
-    shown = Table(
-        title=f"Learnability under {result.target}, {result.epochs} epochs, {result.seeds} seed(s)",
-        title_justify="left",
-    )
+    runs = "1 seed" if result.seeds == 1 else f"{result.seeds} seeds (mean ± sd)"
+    title = f"Accuracy on clean test images: {result.target}, {result.epochs} epochs, {runs}"
+    shown = Table(title=title, title_justify="left")
     shown.add_column("against")
-    for column in ("clean\nlast", "clean\npeak", "protected\nlast", "protected\npeak", "fits its\ntraining set"):
+    shown.add_column("")
+    for column in ("clean", "protected"):
         shown.add_column(column, justify="right")
-    for column in ("learnability\nlast", "learnability\npeak"):
-        shown.add_column(column, justify="right", style="bold")
+    shown.add_column("learnability", justify="right", style="bold")
     for cell in result.cells:
-        shown.add_row(
-            cell.against,
-            _accuracy(cell.clean, "last"),
-            _accuracy(cell.clean, "peak"),
-            _accuracy(cell.protected, "last"),
-            _accuracy(cell.protected, "peak"),
-            f"{cell.protected.mean('train_accuracy'):.1%}",
-            f"{cell.learnability_last:.2f}",
-            f"{cell.learnability_peak:.2f}",
-        )
+        rows = (("last", cell.learnability_last), ("peak", cell.learnability_peak), ("train_accuracy", None))
+        for what, learnt in rows:
+            shown.add_row(
+                cell.against if what == "last" else "",
+                "own training set" if what == "train_accuracy" else what,
+                _accuracy(cell.clean, what),
+                _accuracy(cell.protected, what),
+                "" if learnt is None else f"{learnt:.2f}",
+                end_section=what == "train_accuracy",
+            )
     return shown
 
 
