@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -47,6 +46,8 @@ class Terminated(BaseException):
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """Say that `name` is no known `kind`, which ones there are, and the nearest one."""
+    import difflib
+
     names = sorted(known)
     near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     hint = f"Known: {', '.join(names) or 'none'}." + (f" Did you mean '{near[0]}'?" if near else "")

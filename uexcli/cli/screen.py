@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 
-from uexcli.api import Progress
 from uexcli.commands.listener import Listener, duration, visible
 from uexcli.errors import Exit, Terminated, UexError
 
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
     from rich.table import Table
+
+    from uexcli.api import Progress
 
 PLAIN_EVERY = 15.0  # seconds between progress lines off a terminal
 P = ParamSpec("P")

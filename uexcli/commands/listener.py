@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from uexcli.api import Progress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uexcli.api import Progress
 
 
 class Listener:
