@@ -144,8 +144,15 @@ def test_odd_names_stay_on_one_line() -> None:
 def test_a_signal_ends_a_fit_in_one_line_and_leaves_nothing(
     sent: signal.Signals, code: int, word: str, photos: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "uexcli", "fit", "photos", "-O", "rounds=100000", "-O", "stop=0", "-o", "n"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    endless = ("-O", "rounds=100000", "-O", "stop=0", "-O", "lr=1e-9", "-O", "step=1e-6")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uexcli", "fit", "photos", *endless, "-o", "n"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("estimated time"):
