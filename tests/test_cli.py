@@ -151,7 +151,7 @@ def test_a_signal_ends_a_fit_in_one_line_and_leaves_nothing(
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  background jobs ignore it
     )
     assert process.stderr is not None
     for line in process.stderr:
