@@ -40,7 +40,7 @@ def problem(
 
 
 def slow_steps(task: BankProblem, model: nn.Module, delta: Tensor, batch: Tensor, step: float, steps: int) -> Tensor:
-    """Huang et al.'s step as METHODS states it, one image at a time, in float64."""
+    """Huang et al.'s step, one image at a time, in float64."""
     model = model.double().eval()
     bank = delta.double().clone()
     for _ in range(steps):
