@@ -97,7 +97,8 @@ def read(request: Sources, device: torch.device, listener: Listener) -> Data:
     images, written = clean.images.to(device), protected.images.to(device)
     if request.test is None:
         held = _held_out(clean.found)
-        kept = ~held & ~_repeated(clean.digests, held)
+        tested = {digest for digest, out in zip(clean.digests, held.tolist(), strict=True) if out}
+        kept = ~_among(clean.digests, tested)
         return Data(images[kept], written[kept], labels[kept], images[held], labels[held], classes, "held out")
     test = get(samples.list_samples(registry, request.test, split="test"), "read test")
     strangers = sorted(set(test.found.classes) - set(classes))
@@ -106,15 +107,14 @@ def read(request: Sources, device: torch.device, listener: Listener) -> Data:
         raise UexError(
             f"{request.test}: its classes are not those of {request.photos}: {shown}.", hint="Use the same class names."
         )
-    leaked = set(test.digests) & set(clean.digests)
-    if leaked:
-        raise UexError(
-            f"{request.test}: {len(leaked)} of its images are among the training images.", hint="Test on others."
-        )
+    fresh = ~_among(test.digests, set(clean.digests))
+    if not bool(fresh.all()):
+        if not bool(fresh.any()):
+            raise UexError(f"{request.test}: all of its images are among the training images.", hint="Test on others.")
+        listener.warn(f"{int((~fresh).sum())} test images are also among the training images, and are left out")
     renumber = torch.tensor([classes.index(name) for name in test.found.classes])
-    return Data(
-        images, written, labels, test.images.to(device), renumber[test.labels].to(device), classes, request.test
-    )
+    tests, test_labels = test.images[fresh].to(device), renumber[test.labels[fresh]].to(device)
+    return Data(images, written, labels, tests, test_labels, classes, request.test)
 
 
 def _held_out(found: samples.Labelled) -> Tensor:
@@ -129,10 +129,9 @@ def _held_out(found: samples.Labelled) -> Tensor:
     return held
 
 
-def _repeated(digests: Sequence[str], held: Tensor) -> Tensor:
-    """Which images are, byte for byte, also among the held-out ones. Bool `(N,)`."""
-    tested = {digest for digest, out in zip(digests, held.tolist(), strict=True) if out}
-    return torch.tensor([digest in tested for digest in digests])
+def _among(digests: Sequence[str], others: set[str]) -> Tensor:
+    """Which images are, byte for byte, among others. Bool `(N,)`."""
+    return torch.tensor([digest in others for digest in digests])
 
 
 def _hash(key: str) -> bytes:
