@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -130,3 +131,13 @@ def test_real_cifar_comes_in_its_published_order(real_data: Path, tmp_path: Path
     (next(tmp_path.glob("cifar*")) / {"cifar10": "data_batch_1", "cifar100": "train"}[name]).write_bytes(b"x")
     with pytest.raises(UexError, match="not intact"):
         listed(f"{name}:{tmp_path}")
+
+
+def test_files_that_are_no_images_are_ignored_and_counted(photos: Path, uex: Callable[..., Ran]) -> None:
+    (photos / "cat" / "notes.txt").write_text("x")
+    (photos / "list.csv").write_text("x")
+    (photos / ".hidden").write_text("x")
+    ran = uex("fit", photos, "--method", "random")
+    assert "2 files are no images, and are ignored" in ran.err
+    assert uex("apply", "photos.noise.safetensors", photos, "-o", "out").code == 0
+    assert json.loads(Path("out/uex-release.json").read_text())["ignored"] == 2

@@ -344,6 +344,10 @@ class Dataset(Plugin, ABC):
     def read(self, uri: str, *, split: str = "train") -> list[Sample]:
         """List its samples without decoding them. `split` is `train` or `test`, where the dataset has both."""
 
+    def ignored(self, uri: str) -> int:
+        """Count what lies there and is no image."""
+        return 0
+
     def write(self, uri: str, samples: Sequence[Sample]) -> None:
         """Write samples so that `read` gives the same keys, labels and pixels. Only called with `can_write`."""
         raise UsageError(f"dataset '{self.name}' cannot be written.", hint="Write a folder of images instead.")

@@ -262,6 +262,7 @@ def _facts(
             min(1.0, worst.size / worst.allowed) if not protector.lossy else worst.size / worst.allowed, 6
         ),
         "rms_levels": round(usual_rms([item.rms for item in done]), 4),
+        "ignored": samples.find_dataset(load(), request.photos).ignored(request.photos),
         "skipped": [{"path": item.key, "reason": item.reason} for item in skipped],
         "mode_changes": [{"path": item.name, "change": change} for item in done for change in item.changes],
         "pillow": PIL.__version__,

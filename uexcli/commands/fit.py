@@ -78,6 +78,8 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     if existing is not None:
         return Result(plan, written=False, already=True, skipped=loaded.skipped)
     _announce(plan, listener)
+    if setup.ignored:
+        listener.say(f"{setup.ignored:,} files are no images, and are ignored")
     if request.dry_run:
         return Result(plan, written=False, skipped=loaded.skipped)
     atomic.check_room(setup.output, math.prod(problem.shape))

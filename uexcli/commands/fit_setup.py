@@ -59,6 +59,7 @@ class Setup:
     existing: noise_file.Noise | None  # the output, where it is there already and of this recipe
     device: torch.device
     autocast: torch.dtype | None
+    ignored: int  # files that are no images
 
 
 def prepare(request: Request) -> Setup:
@@ -100,7 +101,8 @@ def prepare(request: Request) -> Setup:
     }
     output = request.output or Path(default_name(request.photos))
     existing = check_existing(output, found, recipe, eps, request)
-    return Setup(found, parts, recipe, eps, eps_text, size, seen.channels, output, existing, device, autocast)
+    ignored = samples.find_dataset(registry, request.photos).ignored(request.photos)
+    return Setup(found, parts, recipe, eps, eps_text, size, seen.channels, output, existing, device, autocast, ignored)
 
 
 def find_photos(registry: Registry, request: Request) -> samples.Labelled:

@@ -35,10 +35,14 @@ class Folder(Dataset):
             raise UsageError(f"{root}: no such folder.", hint="Give the path of a folder of images.")
         if not root.is_dir():
             raise UsageError(f"{root}: not a folder.", hint="Give the path of a folder of images.")
-        samples = [Sample(key, _label(key), path=root / key) for key in _walk(root)]
+        samples = [Sample(key, _label(key), path=root / key) for key in _walk(root)[0]]
         if not samples:
             raise UexError(f"{root}: no image in this folder.", hint="uex reads JPEG, PNG, WebP, TIFF, BMP and more.")
         return samples
+
+    def ignored(self, uri: str) -> int:
+        """Files whose names are not those of images; hidden ones are not counted."""
+        return _walk(Path(uri.removeprefix("folder:")))[1]
 
     def write(self, uri: str, samples: Sequence[Sample]) -> None:
         """Write arrays as PNG files."""
@@ -53,9 +57,10 @@ class Folder(Dataset):
             Image.fromarray(sample.array).save(target, "PNG")
 
 
-def _walk(root: Path) -> list[str]:
-    """Relative paths of image files, with forward slashes, sorted."""
+def _walk(root: Path) -> tuple[list[str], int]:
+    """Relative paths of image files, with forward slashes, sorted; and how many other files there are."""
     found: list[str] = []
+    others = 0
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in folders:
@@ -65,9 +70,13 @@ def _walk(root: Path) -> list[str]:
                     hint="Put the folder itself there.",
                 )
         for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:  # noqa: PTH122
+            if name.startswith("."):
+                continue
+            if os.path.splitext(name)[1].lower() in EXTENSIONS:  # noqa: PTH122
                 found.append((Path(folder) / name).relative_to(root).as_posix())
-    return sorted(found)
+            else:
+                others += 1
+    return sorted(found), others
 
 
 def _label(key: str) -> str | None:
