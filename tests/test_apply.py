@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Ran
 from PIL import Image
+
+from uexcli.commands import apply
 
 
 def test_release_holds_protected_files_within_the_bound(photos: Path, release: Path) -> None:
@@ -116,3 +119,22 @@ def test_a_damaged_receipt_is_no_obstacle(photos: Path, noise: Path, release: Pa
     receipt.write_text('{"releases": {"' + str(release.resolve()) + '": {}}}')
     assert uex("apply", noise, photos, "-o", release).code == 2
     assert uex("apply", noise, photos, "-o", release, "--force").code == 0
+
+
+@pytest.mark.parametrize("here", [False, True], ids=["another folder", "the working folder"])
+def test_what_comes_into_the_output_meanwhile_is_left_alone(
+    here: bool, photos: Path, noise: Path, release: Path, uex: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_facts = apply.release.write_facts
+
+    def meanwhile(*arguments: Any) -> str:
+        (release / "notes.txt").write_text("mine")
+        return write_facts(*arguments)
+
+    monkeypatch.setattr(apply.release, "write_facts", meanwhile)
+    if here:
+        monkeypatch.chdir(release)
+    ran = uex("apply", noise, photos, "-o", release, "--limit", 4, "--force")
+    assert ran.code == (0 if here else 2), ran.err
+    assert (release / "notes.txt").read_text() == "mine"
+    assert len(list(release.rglob("*.png"))) == (4 if here else 16)

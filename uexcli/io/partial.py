@@ -96,25 +96,41 @@ def check_replaceable(output: Path) -> None:
 
 
 def finish(folder: Path, output: Path) -> None:
-    """Put the whole release in its place; a release that was there goes only once the new one is."""
+    """Put the whole release in its place; a release that was there goes only once the new one is.
+
+    Raises:
+        UsageError: something that is not the release's came into the output in the meantime; it is left alone.
+    """
     output = output.resolve()
     with atomic.told(output):
         if folder.parent == output:
             _fill(folder, output)
             return
         old = output.with_name(output.name + OLD)
-        if output.exists() and any(output.iterdir()):
+        replacing = output.exists() and any(output.iterdir())
+        if replacing:
+            check_replaceable(output)  # again: the run was long
             output.rename(old)
-        folder.replace(output)
+        try:
+            folder.replace(output)
+        except OSError:
+            if replacing:
+                old.rename(output)
+            raise
         (output / JOB).unlink()
-        if old.exists():
+        if replacing:
             shutil.rmtree(old)
 
 
 def _fill(folder: Path, output: Path) -> None:
-    """Move a whole release up into its output, the checksums last."""
-    for stale in [part for part in output.iterdir() if part != folder]:
-        shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+    """Move a whole release up into its output, the checksums last; of what lies there only an old release goes."""
+    if (output / release.SUMS).is_file():
+        for name in (*release.read_sums(output / release.SUMS), release.SUMS):
+            (output / name).unlink(missing_ok=True)
+        for name, _, _ in os.walk(output, topdown=False):
+            below = Path(name)
+            if below != output and not below.is_relative_to(folder) and not any(below.iterdir()):
+                below.rmdir()
     for part in sorted(folder.iterdir(), key=lambda part: part.name == release.SUMS):
         if part.name != JOB:
             part.rename(output / part.name)
