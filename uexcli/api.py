@@ -35,6 +35,7 @@ __all__ = [
     "Countermeasure",
     "Dataset",
     "Granularity",
+    "Journal",
     "Method",
     "Norm",
     "OnStep",
@@ -43,6 +44,8 @@ __all__ = [
     "Problem",
     "Progress",
     "Sample",
+    "State",
+    "Stream",
     "Surrogate",
     "Target",
     "Trainer",
@@ -196,23 +199,65 @@ class Work:
     most: float
 
 
+State = Mapping[str, Any]  # tensors, and what JSON has, by name
+
+
 class Trainer(ABC):
     """A surrogate while it learns: SGD with momentum on protected images."""
 
     model: nn.Module
 
     @abstractmethod
-    def step(self, delta: Tensor | None, batch: Tensor) -> float:
+    def step(self, delta: Tensor | None, batch: Tensor) -> Tensor:
         """Train on the images with indices `batch` (int64), each with its noise where `delta` is given.
 
-        Returns the mean cross-entropy of the batch before the step.
+        Gives the mean cross-entropy of the batch before the step, a scalar on the device: reading it waits for it.
+        """
+
+    @abstractmethod
+    def state(self) -> State:
+        """Give all that a trainer of the same net needs to go on: weights, momentum, random numbers."""
+
+    @abstractmethod
+    def load(self, state: State) -> None:
+        """Go on from a state."""
+
+
+class Stream(ABC):
+    """An endless stream of shuffled batches of image indices."""
+
+    @abstractmethod
+    def __next__(self) -> Tensor:
+        """Give the next batch: int64 `(B,)`."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """Say where the stream is."""
+
+    @abstractmethod
+    def load(self, state: State) -> None:
+        """Go to where a stream over the same images was."""
+
+
+class Journal:
+    """Keeps the state of a fit, so that an interrupted one can go on. This one keeps nothing."""
+
+    def load(self) -> State | None:
+        """Give the state to go on from, or None: start afresh."""
+        return None
+
+    def save(self, state: Callable[[], State], *, milestone: bool = False) -> None:
+        """Tell of a moment at which the fit could stop and go on later; `state` is called where it is to be kept.
+
+        It is kept at a `milestone` (the end of a round), every few minutes, and when the user stops the fit: then this
+        does not return. Tensors are written before this returns, so they may change afterwards.
         """
 
 
 class Problem(ABC):
     """One fit, as a method sees it: the images, who shares which row, the bound, and the tools of the core."""
 
-    images: Tensor  # uint8 (N, C, S, S), on `device`
+    images: Tensor  # uint8 (N, C, S, S), on `device`; in a file, as banks then are, where they do not fit
     labels: Tensor  # int64 (N,)
     rows: Tensor  # int64 (N,)
     keys: Sequence[str]  # (N,) names, stable across runs
@@ -222,6 +267,8 @@ class Problem(ABC):
     eps: float
     seed: int
     device: device
+    journal: Journal
+    survival: Tensor | None  # float (S, S): noise n reaches a net as A n A^T once photos are resized; None: as it is
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -232,6 +279,28 @@ class Problem(ABC):
     @abstractmethod
     def generator(self, purpose: str) -> Generator:
         """Make a CPU generator of its own for `purpose`, seeded by the fit's seed."""
+
+    @property
+    @abstractmethod
+    def own(self) -> bool:
+        """Whether each row serves exactly one image."""
+
+    @property
+    @abstractmethod
+    def chunk(self) -> int:
+        """Give a number of images the device works well on at once."""
+
+    @abstractmethod
+    def bank(self) -> Tensor:
+        """Make an empty float32 bank `(R, C, S, S)`: on the device, or in a file where it does not fit."""
+
+    @abstractmethod
+    def copy(self, delta: Tensor, into: Tensor | None = None) -> Tensor:
+        """Copy a bank: to a new one, or into one that is there."""
+
+    @abstractmethod
+    def inputs(self, batch: Tensor) -> Tensor:
+        """Give the images with indices `batch` as nets see them: float `(B, C, S, S)` in [0, 1], on the device."""
 
     @abstractmethod
     def start(self, *, random: bool) -> Tensor:
@@ -250,6 +319,10 @@ class Problem(ABC):
     @abstractmethod
     def batches(self, size: int, generator: Generator | None = None) -> Iterator[Tensor]:
         """Go once over all images in batches of indices, int64; shuffled where a generator is given."""
+
+    @abstractmethod
+    def stream(self, size: int, purpose: str) -> Stream:
+        """Make an endless stream of shuffled batches of image indices."""
 
     @abstractmethod
     def move(
@@ -277,11 +350,11 @@ class Problem(ABC):
 
     @abstractmethod
     def project(self, delta: Tensor) -> Tensor:
-        """Bring a whole bank inside the norm's ball (and one-image rows inside the image's box)."""
+        """Bring a whole bank, in place, inside the norm's ball (and one-image rows inside the image's box)."""
 
     @abstractmethod
     def fill(self, delta: Tensor) -> Tensor:
-        """Bring every row of a whole bank to the bound, whichever norm it is."""
+        """Bring every row of a whole bank, in place, to the bound, whichever norm it is."""
 
 
 class Method(Plugin, ABC):

@@ -62,6 +62,15 @@ def fit(
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
     on_error: opt.OnError = "fail",
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Use at most this much, such as 4GiB; what does not fit goes to files.  [default: what is free]",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted fit.")] = False,
     force: opt.Force = False,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
@@ -87,6 +96,8 @@ def fit(
         seed=seed,
         options=opt.parse_pairs(option or []),
         on_error=on_error,
+        memory=memory,
+        resume=resume,
         force=force,
         dry_run=dry_run,
     )

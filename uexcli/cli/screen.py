@@ -161,11 +161,11 @@ def command(body: Callable[P, None]) -> Callable[P, None]:
         except UexError as error:
             _complain(f"Error: {visible(str(error))}")
             raise typer.Exit(error.code) from None
-        except KeyboardInterrupt:
-            _complain(f"Interrupted. {_next_step()}")
+        except KeyboardInterrupt as stop:
+            _complain(f"Interrupted. {_next_step(stop)}")
             raise typer.Exit(Exit.INTERRUPTED) from None
-        except Terminated:
-            _complain(f"Terminated. {_next_step()}")
+        except Terminated as stop:
+            _complain(f"Terminated. {_next_step(stop)}")
             raise typer.Exit(Exit.TERMINATED) from None
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
@@ -191,11 +191,13 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _next_step() -> str:
+def _next_step(stop: BaseException) -> str:
     words = sys.argv[1:]
+    again = shlex.join(["uex", *words, *([] if "--resume" in words else ["--resume"])])
     if words[:1] == ["apply"]:
-        again = shlex.join(["uex", *words, *([] if "--resume" in words else ["--resume"])])
         return f"Images that were written are kept; go on with: {again}"
+    if getattr(stop, "__notes__", None):
+        return f"What was fitted so far is kept; go on with: {again}"
     return "Nothing was written."
 
 

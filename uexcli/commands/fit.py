@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import secrets
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 import torch
 
 from uexcli import __version__, api
+from uexcli.commands import fit_memory, fit_state
+from uexcli.commands.fit_memory import Memory, told
 from uexcli.commands.fit_problem import estimate, make_problem, pick_labels
 from uexcli.commands.fit_setup import Request, Setup, check_enough, prepare
 from uexcli.commands.listener import Listener, duration
@@ -18,7 +21,7 @@ from uexcli.core import noise as bank
 from uexcli.core.problem import BankProblem
 from uexcli.core.quality import psnr
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, noise_file, samples
+from uexcli.io import atomic, noise_file, samples, state_file
 from uexcli.runtime import machine
 
 __all__ = ["Plan", "Request", "Result", "run"]
@@ -43,6 +46,8 @@ class Plan:
     device: str
     seconds: float | None
     most_seconds: float | None
+    memory: int  # bytes at the most
+    in_files: int  # bytes
 
 
 @dataclass(frozen=True)
@@ -68,14 +73,21 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     """
     listener = listener or Listener()
     setup = prepare(request)
-    loaded = _read(setup, request, listener)
+    fit_state.check_left_over(request, setup)
+    memory = fit_memory.settle(request, setup)
+    loaded = _read(setup, request, memory, listener)
     existing = setup.existing
-    seed = existing.header["seed"] if existing else request.seed if request.seed is not None else secrets.randbits(48)
+    seed = existing.header["seed"] if existing else request.seed
+    if seed is None:
+        seed = fit_state.seed_of(request, setup)
+    if seed is None:
+        seed = secrets.randbits(48)
     labels, label_source = pick_labels(loaded, seed)
-    problem, memory = make_problem(setup, loaded, labels, seed)
+    problem, remembered = make_problem(setup, loaded, labels, seed, memory.store)
     times = None if existing else estimate(setup.parts.method, problem)
-    plan = _plan(setup, problem, label_source, times)
+    plan = _plan(setup, problem, label_source, times, memory)
     if existing is not None:
+        state_file.of(setup.output).unlink(missing_ok=True)  # killed between the last two writes
         return Result(plan, written=False, already=True, skipped=loaded.skipped)
     _announce(plan, listener)
     if setup.ignored:
@@ -91,8 +103,18 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         outcome = progress.note
         listener.step(progress)
 
+    job = {
+        "uexcli": __version__,
+        "recipe": setup.recipe,
+        "eps": setup.eps,
+        "seed": seed,
+        "photos": _fingerprint(loaded),
+        "device": setup.device.type,
+    }
     began = time.perf_counter()
-    delta = bank.check(setup.parts.method.fit(problem, on_step), problem, plan.method)
+    with fit_state.keeping(request, setup, job, listener) as journal:
+        problem = dataclasses.replace(problem, journal=journal)
+        delta = bank.check(setup.parts.method.fit(problem, on_step), problem, plan.method)
     seconds = time.perf_counter() - began
     written = bank.on_grid(delta, problem)
     measured = bank.measure(written, problem)
@@ -109,7 +131,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         keys=tuple(loaded.found.keys),
         digests=loaded.digests,
         classes=loaded.found.classes,
-        memory=memory,
+        memory=remembered,
         header={
             "uexcli": __version__,
             "recipe": setup.recipe,
@@ -123,6 +145,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         },
     )
     noise_file.write(setup.output, noise)
+    journal.remove()
     return Result(
         plan,
         written=True,
@@ -135,7 +158,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     )
 
 
-def _read(setup: Setup, request: Request, listener: Listener) -> samples.Loaded:
+def _read(setup: Setup, request: Request, memory: Memory, listener: Listener) -> samples.Loaded:
     """Decode the photos; refuse those the existing output was not fitted on."""
     loaded = samples.load(
         setup.found,
@@ -143,6 +166,7 @@ def _read(setup: Setup, request: Request, listener: Listener) -> samples.Loaded:
         setup.channels,
         on_error=request.on_error,
         on_done=lambda done, total: listener.step(api.Progress(done, total, stage="read")),
+        mapped=memory.mapped,
     )
     for lost in loaded.skipped:
         listener.warn(f"skipped {lost.reason}")
@@ -159,7 +183,9 @@ def _fingerprint(loaded: samples.Loaded) -> str:
     return noise_file.fingerprint(loaded.found.keys, loaded.digests)
 
 
-def _plan(setup: Setup, problem: BankProblem, labels: str, estimate: tuple[float, float] | None) -> Plan:
+def _plan(
+    setup: Setup, problem: BankProblem, labels: str, estimate: tuple[float, float] | None, memory: Memory
+) -> Plan:
     return Plan(
         output=setup.output,
         images=len(problem.images),
@@ -176,6 +202,8 @@ def _plan(setup: Setup, problem: BankProblem, labels: str, estimate: tuple[float
         device=machine.name_of(setup.device),
         seconds=estimate[0] if estimate else None,
         most_seconds=estimate[1] if estimate else None,
+        memory=memory.most,
+        in_files=memory.in_files,
     )
 
 
@@ -186,5 +214,7 @@ def _announce(plan: Plan, listener: Listener) -> None:
     listener.say(
         f"{plan.method}{surrogate}, {plan.mode} ({plan.rows:,} noises), {plan.norm} <= {plan.eps}, on {plan.device}"
     )
+    files = f"; images and noise, {told(plan.in_files)}, lie in files beside the output" if plan.in_files else ""
+    listener.say(f"memory: at most about {told(plan.memory)}{files}")
     if plan.seconds is not None and plan.most_seconds is not None:
         listener.say(f"estimated time: about {duration(plan.seconds)}, at most {duration(plan.most_seconds)}")

@@ -12,6 +12,7 @@ from uexcli.commands.fit_setup import Setup
 from uexcli.core import clusters, seeding
 from uexcli.core.pixels import survival
 from uexcli.core.problem import BankProblem
+from uexcli.core.store import Store
 from uexcli.errors import UexError
 from uexcli.io import samples
 
@@ -29,13 +30,13 @@ def pick_labels(loaded: samples.Loaded, seed: int) -> tuple[Tensor, str]:
 
 
 def make_problem(
-    setup: Setup, loaded: samples.Loaded, labels: Tensor, seed: int
+    setup: Setup, loaded: samples.Loaded, labels: Tensor, seed: int, store: Store
 ) -> tuple[BankProblem, dict[str, Tensor]]:
     """Put the data on the device and give every image its row; also what the granularity wants remembered."""
     parts, device = setup.parts, setup.device
     stretched = int(setup.recipe["photo_side"])
     num_classes = int(labels.max()) + 1
-    images = loaded.images.to(device)
+    images = loaded.images.to(device) if type(store) is Store else loaded.images
 
     def features() -> Tensor:
         return clusters.pixel_features(images)
@@ -58,8 +59,8 @@ def make_problem(
 
     problem = BankProblem(
         images=images,
-        labels=labels.to(device),
-        rows=rows.to(device),
+        labels=labels.to(images.device),
+        rows=rows.to(images.device),
         keys=loaded.found.keys,
         num_rows=num_rows,
         num_classes=num_classes,
@@ -69,6 +70,7 @@ def make_problem(
         device=device,
         make_surrogate=make,
         autocast=setup.autocast,
+        store=store,
         survival=survival(setup.size, stretched).to(device) if stretched > setup.size else None,
     )
     return problem, memory
@@ -80,8 +82,8 @@ def estimate(method: api.Method, problem: BankProblem) -> tuple[float, float] | 
     if not work.most:
         return None
     model, delta = problem.build(), problem.start(random=False)
-    batch = torch.arange(min(256, len(problem.images)), device=problem.device)
-    problem.move(model, delta, batch[:32], step=0.0)
+    batch = torch.arange(min(problem.chunk, len(problem.images)), device=problem.images.device)
+    problem.move(model, delta, batch, step=0.0)
     began = time.perf_counter()
     problem.move(model, delta, batch, step=0.0)
     if problem.device.type == "cuda":

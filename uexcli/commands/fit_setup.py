@@ -42,6 +42,10 @@ class Request:
     on_error: str = "fail"
     force: bool = False
     dry_run: bool = False
+    resume: bool = False
+    memory: str | None = None
+    preset: str | None = None
+    compiled: bool = False
 
 
 @dataclass(frozen=True)

@@ -64,11 +64,11 @@ class ResNet18(nn.Module):
         return logits
 
 
-def predict(model: nn.Module, images: Tensor, batch: int = 512) -> Tensor:
+def predict(model: nn.Module, images: Tensor, autocast: torch.dtype | None = None) -> Tensor:
     """Give the class each image is taken for: uint8 `(N, C, S, S)` to int64 `(N,)`; the model is left in eval mode."""
     model.eval()
-    with torch.inference_mode():
-        return torch.cat([model(as_input(part)).argmax(1) for part in images.split(batch)])
+    with torch.inference_mode(), torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None):
+        return torch.cat([model(as_input(part)).argmax(1) for part in images.split(256)])
 
 
 def as_input(images: Tensor) -> Tensor:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from uexcli.core.pixels import publish
-from uexcli.core.problem import BankProblem
+from uexcli.core.problem import BankProblem, chunk_of
 from uexcli.errors import UexError
 
 
@@ -18,17 +17,18 @@ def check(delta: Tensor, problem: BankProblem, method: str) -> Tensor:
         raise UexError(f"method '{method}' gave a bank of shape {tuple(delta.shape)}, not {problem.shape}.")
     if not bool(delta.isfinite().all()):
         raise UexError(f"method '{method}' gave noise that is not finite.", hint="Try a smaller -O lr or -O step.")
-    return problem.project(delta.to(problem.device, torch.float32))
+    return problem.project(delta.float())
 
 
 def on_grid(delta: Tensor, problem: BankProblem) -> Tensor:
-    """Bring the bank to what can be written: whole levels, where rows have one image or the norm counts levels."""
+    """Bring the bank, in place, to what can be written: whole levels where a row has one image or the norm levels."""
     if problem.own:
-        bank = torch.empty_like(delta)
-        for batch in problem.batches(1024):
-            images, rows = problem.images[batch], problem.rows[batch]
-            bank[rows] = (publish(images, delta[rows], problem.norm, problem.eps).float() - images.float()) / 255
-        return bank
+        for batch in problem.batches(chunk_of(delta[0].numel())):
+            images, rows = problem.images[batch].to(problem.device), problem.rows[batch].to(delta.device)
+            written = publish(images, delta[rows].to(problem.device), problem.norm, problem.eps).float()
+            delta[rows] = ((written - images.float()) / 255).to(delta.device)
+            problem.store.release()
+        return delta
     limit = problem.norm.levels(problem.eps)
     return delta if limit is None else (255 * delta).round().clamp(-limit, limit) / 255
 
@@ -36,9 +36,11 @@ def on_grid(delta: Tensor, problem: BankProblem) -> Tensor:
 def measure(bank: Tensor, problem: BankProblem) -> dict[str, float]:
     """Measure what will be published: the largest size, the share of images near the bound, and the RMS change."""
     largest, reached, squares = 0.0, 0, 0.0
-    for batch in problem.batches(1024):
-        images = problem.images[batch]
-        change = publish(images, bank[problem.rows[batch]], problem.norm, problem.eps).float() - images.float()
+    for batch in problem.batches(chunk_of(bank[0].numel())):
+        images, rows = problem.images[batch].to(problem.device), problem.rows[batch].to(bank.device)
+        noise = bank[rows].to(problem.device)
+        change = publish(images, noise, problem.norm, problem.eps).float() - images.float()
+        problem.store.release()
         sizes = problem.norm.size(change / 255, images.float() / 255)
         largest = max(largest, float(sizes.max()))
         reached += int((sizes >= 0.95 * min(problem.eps, _reachable(problem))).sum())

@@ -1,51 +1,70 @@
-"""Projected gradient steps on rows of a noise bank."""
+"""Projected gradient steps on rows of a noise bank: the hot loop of every fit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn import functional
 
 from uexcli.api import Norm
-from uexcli.core.augment import crop_and_flip
+from uexcli.core.augment import cut
 
 Forward = Callable[[Tensor], Tensor]
 
 
-def move(
-    forward: Forward,
-    delta: Tensor,
-    images: Tensor,
-    labels: Tensor,
-    rows: Tensor,
-    *,
-    norm: Norm,
-    eps: float,
-    step: float,
-    steps: int,
-    own: bool,
-    view: Generator | None = None,
-    survival: Tensor | None = None,
-) -> None:
-    """Take `steps` projected steps of length `step` on the rows a batch uses, in place.
+@dataclass(frozen=True)
+class Step:
+    """What one step does: how far, how often, under which norm, and what lies between noise and net.
 
-    images: float (B, C, S, S) in [0, 1]; labels: int64 (B,); rows: int64 (B,), each used once where `own` says that
-    rows serve one image; delta: float (R, C, S, S). A negative step climbs. With `view`, the net sees the published
-    images through random crops and flips; with `survival`, an (S, S) matrix, the noise as resizing leaves it.
+    A negative `length` climbs. With `survival`, an (S, S) matrix, the net sees the noise as resizing leaves it. `own`:
+    each row serves one image.
     """
-    touched, index = (rows, torch.arange(len(rows), device=rows.device)) if own else rows.unique(return_inverse=True)
-    bank = delta[touched]
-    box = images if own else None
-    for _ in range(steps):
-        shown = images + through(bank, survival)[index]
-        grad = torch.zeros_like(bank).index_add_(0, index, input_gradient(forward, shown, labels, view))
-        grad = through(grad, None if survival is None else survival.T)
-        bank = norm.project(bank - step * norm.steepest(grad), eps, box)
-        if own:
-            bank = (images + bank).clamp_(0, 1) - images
-    delta[touched] = bank
+
+    norm: Norm
+    eps: float
+    length: float
+    count: int
+    own: bool
+    survival: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A micro-batch: images `(B, C, S, S)` in [0, 1], labels `(B,)`, the bank's row of each image `(B,)`.
+
+    With `cuts`, int64 `(T, B, 3)`, the net sees the images of each of the T steps cut there (`augment.cut`).
+    """
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+    cuts: Tensor | None = None
+
+
+def move(forward: Forward, bank: Tensor, parts: Sequence[Part], step: Step) -> Tensor:
+    """Take the steps on the rows `bank`, float `(R, C, S, S)`, of one batch; gives the moved rows.
+
+    Gradients of all micro-batches are added up before a step, so how a batch is cut does not matter. Where rows serve
+    one image there is one part, and row i is image i's.
+    """
+    images = parts[0].images if step.own else None
+    for number in range(step.count):
+        arriving = through(bank, step.survival)
+        grad = None if images is not None else torch.zeros_like(bank)
+        for part in parts:
+            shown = part.images + (arriving if images is not None else arriving[part.index])
+            cuts = None if part.cuts is None else part.cuts[number]
+            each = input_gradient(forward, shown, part.labels, cuts)
+            grad = each if grad is None else grad.index_add_(0, part.index, each)
+        assert grad is not None
+        grad = through(grad, None if step.survival is None else step.survival.T)
+        bank = step.norm.project(bank - step.length * step.norm.steepest(grad), step.eps, images)
+        if images is not None:
+            bank = bank.add_(images).clamp_(0, 1).sub_(images)
+    return bank
 
 
 def through(noise: Tensor, matrix: Tensor | None) -> Tensor:
@@ -53,10 +72,10 @@ def through(noise: Tensor, matrix: Tensor | None) -> Tensor:
     return noise if matrix is None else matrix @ noise @ matrix.T
 
 
-def input_gradient(forward: Forward, images: Tensor, labels: Tensor, view: Generator | None = None) -> Tensor:
+def input_gradient(forward: Forward, images: Tensor, labels: Tensor, cuts: Tensor | None = None) -> Tensor:
     """Give the gradient of the SUMMED cross-entropy with respect to the clamped images, so batches add up."""
     published = images.clamp(0, 1).requires_grad_(True)
-    seen = published if view is None else crop_and_flip(published, view)
-    loss = functional.cross_entropy(forward(seen).float(), labels, reduction="sum")
+    seen = published if cuts is None else cut(published, cuts)
+    loss = functional.cross_entropy(forward(seen), labels, reduction="sum")
     (grad,) = torch.autograd.grad(loss, published)
     return grad

@@ -1,23 +1,31 @@
-"""The Problem that methods are handed: one fit, held in memory on one device."""
+"""The Problem that methods are handed: one fit over a noise bank."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
 from uexcli import api
 from uexcli.core import pgd, seeding
-from uexcli.core.augment import crop_and_flip
-from uexcli.core.nets import as_input, predict
+from uexcli.core.augment import crop_and_flip, draw
+from uexcli.core.engine import Engine
+from uexcli.core.frozen import Frozen
+from uexcli.core.nets import as_input
 from uexcli.core.pixels import publish
-from uexcli.core.train import forward, learn
+from uexcli.core.store import Store
+from uexcli.core.stream import ShuffledBatches
+from uexcli.core.train import learn
 from uexcli.errors import UexError
 
-CHUNK = 1024  # images at once where only memory is at stake
+
+def chunk_of(values: int) -> int:
+    """Give how many images of so many values to work on at once, where only memory is at stake."""
+    return max(16, min(1024, 2**24 // values))
 
 
 @dataclass(frozen=True)
@@ -37,21 +45,48 @@ class BankProblem(api.Problem):
     make_surrogate: Callable[[], nn.Module]
     autocast: torch.dtype | None = None
     survival: Tensor | None = None  # see `core.pixels.survival`; None where photos have the fit's size
+    journal: api.Journal = field(default_factory=api.Journal)
+    store: Store = field(default_factory=Store)
+    engine: Engine = field(default_factory=Engine)
 
     @property
     def own(self) -> bool:
         """Whether each row serves exactly one image."""
         return self.num_rows == len(self.images)
 
+    def _micro(self) -> int:
+        return self.engine.size(self.device, self.images[0].numel())
+
+    @property
+    def chunk(self) -> int:
+        """Give a number of images the device works well on at once."""
+        parts = math.ceil(len(self.images) / self._micro())
+        return math.ceil(len(self.images) / parts)
+
     def generator(self, purpose: str) -> Generator:
         """Make a CPU generator of its own for `purpose`."""
         return seeding.generator(self.seed, purpose)
 
+    def bank(self) -> Tensor:
+        """Make an empty bank where there is room for it."""
+        return self.store.bank(self.shape, self.device)
+
+    def copy(self, delta: Tensor, into: Tensor | None = None) -> Tensor:
+        """Copy a bank, a chunk of rows at a time."""
+        into = self.bank() if into is None else into
+        for part in _slices(delta):
+            into[part] = delta[part]
+            self.store.release()
+        return into
+
     def start(self, *, random: bool) -> Tensor:
         """Make a bank of zeros, or one uniform in [-1, 1) keyed by the row's name."""
-        if not random:
-            return torch.zeros(self.shape, device=self.device)
-        return seeding.keyed_uniform(self._row_keys(), self.shape[1:], self.seed).to(self.device)
+        delta = self.bank()
+        names = self._row_keys() if random else []
+        for part in _slices(delta):
+            delta[part] = seeding.keyed_uniform(names[part], self.shape[1:], self.seed) if random else 0
+            self.store.release()
+        return delta
 
     def _row_keys(self) -> list[str]:
         if not self.own:
@@ -78,15 +113,24 @@ class BankProblem(api.Problem):
         """Go once over all images."""
         count = len(self.images)
         order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-        yield from order.to(self.device).split(size)
+        yield from order.to(self.images.device).split(size)
+
+    def stream(self, size: int, purpose: str) -> api.Stream:
+        """Make an endless stream of shuffled batches."""
+        return ShuffledBatches(len(self.images), size, self.generator(purpose), self.images.device)
+
+    def inputs(self, batch: Tensor) -> Tensor:
+        """Float images in [0, 1] on the device: `(B, C, S, S)`, channels last."""
+        return as_input(self.images[batch].to(self.device))
 
     def published(self, delta: Tensor, batch: Tensor) -> Tensor:
         """Float images in [0, 1] with their noise as it arrives, clamped: `(B, C, S, S)`."""
-        return (as_input(self.images[batch]) + self.arriving(delta, batch)).clamp_(0, 1)
+        return self.inputs(batch).add_(self.arriving(delta, batch)).clamp_(0, 1)
 
     def arriving(self, delta: Tensor, batch: Tensor) -> Tensor:
         """The noise of each image as it reaches a net: `(B, C, S, S)`."""
-        return pgd.through(delta[self.rows[batch]], self.survival)
+        rows = self.rows[batch].to(delta.device)
+        return pgd.through(delta[rows].to(self.device), self.survival)
 
     def move(
         self,
@@ -99,35 +143,89 @@ class BankProblem(api.Problem):
         ascend: bool = False,
         generator: Generator | None = None,
     ) -> None:
-        """Take projected steps on the rows of a batch, in place; the net is put in eval mode and left untouched."""
-        model.eval()
-        learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        for parameter in learning:
-            parameter.requires_grad_(False)
-        pgd.move(
-            lambda inputs: forward(model, inputs.contiguous(memory_format=torch.channels_last), self.autocast),
-            delta,
-            as_input(self.images[batch]),
-            self.labels[batch],
-            self.rows[batch],
-            norm=self.norm,
-            eps=self.eps,
-            step=step * self.norm.reach(self.eps) * (-1 if ascend else 1),
-            steps=steps,
-            own=self.own,
-            view=generator,
-            survival=self.survival,
+        """Take projected steps on the rows of a batch, in place; the net is left untouched."""
+        frozen = self._freeze(model)
+        length = step * self.norm.reach(self.eps) * (-1 if ascend else 1)
+        plan = pgd.Step(self.norm, self.eps, length, steps, self.own, self.survival)
+        cuts = None
+        if generator is not None:
+            drawn = [draw(len(batch), self.images.shape[2], generator) for _ in range(steps)]
+            cuts = torch.stack(drawn).to(self.device)
+        if not self.own:
+            self._move_shared(frozen, delta, batch, cuts, plan)
+            return
+        done = 0
+        while done < len(batch):
+            size = min(self._micro(), len(batch) - done)
+            if self._move_own(frozen, delta, batch, cuts, plan, slice(done, done + size)):
+                done += size
+                self.store.release()
+
+    def _move_own(
+        self, frozen: Frozen, delta: Tensor, batch: Tensor, cuts: Tensor | None, plan: pgd.Step, where: slice
+    ) -> bool:
+        """Move the rows of one micro-batch; False where memory ran out, and nothing was changed."""
+        rows = self.rows[batch[where]].to(delta.device)
+        moved = self.engine.attempt(
+            lambda: self.engine.steps(
+                frozen, delta[rows].to(self.device), [self._part(batch, cuts, where, delta.dtype)], plan
+            )
         )
-        for parameter in learning:
-            parameter.requires_grad_(True)
+        if moved is not None:
+            delta[rows] = moved.to(delta.device)
+        return moved is not None
+
+    def _move_shared(self, frozen: Frozen, delta: Tensor, batch: Tensor, cuts: Tensor | None, plan: pgd.Step) -> None:
+        """Move the rows that a batch's images share, by the sum of their gradients."""
+        rows = self.rows[batch]
+        every = self.num_rows <= len(batch)  # the same shapes for every batch; rows without a gradient stay
+        touched = torch.arange(self.num_rows, device=rows.device) if every else rows.unique()
+        index = (rows if every else torch.searchsorted(touched, rows)).to(self.device)
+        touched = touched.to(delta.device)
+
+        def work() -> Tensor:
+            size = self._micro()
+            cutting = [slice(begin, begin + size) for begin in range(0, len(batch), size)]
+            parts = [self._part(batch, cuts, where, delta.dtype, index) for where in cutting]
+            return self.engine.steps(frozen, delta[touched].to(self.device), parts, plan)
+
+        moved = None
+        while moved is None:
+            moved = self.engine.attempt(work)
+        delta[touched] = moved.to(delta.device)
+
+    def _part(
+        self, batch: Tensor, cuts: Tensor | None, where: slice, dtype: torch.dtype, index: Tensor | None = None
+    ) -> pgd.Part:
+        picked = batch[where]
+        return pgd.Part(
+            self.inputs(picked).to(dtype),
+            self.labels[picked].to(self.device),
+            torch.arange(len(picked), device=self.device) if index is None else index[where],
+            None if cuts is None else cuts[:, where],
+        )
+
+    def _freeze(self, model: nn.Module) -> Frozen:
+        example = self.inputs(torch.arange(min(2, len(self.images)), device=self.images.device))
+        return self.engine.freeze(model, example.to(next(model.parameters()).dtype), self.autocast)
 
     def error(self, model: nn.Module, delta: Tensor) -> float:
         """Give the share of images the model gets wrong as they would be published."""
-        wrong = 0
-        for batch in self.batches(CHUNK):
-            written = publish(self.images[batch], self.arriving(delta, batch), self.norm, self.eps)
-            wrong += int((predict(model, written) != self.labels[batch]).sum())
-        return wrong / len(self.images)
+        frozen = self._freeze(model)
+        wrong = torch.zeros((), dtype=torch.int64, device=self.device)
+        finite = torch.ones((), dtype=torch.bool, device=self.device)
+        for batch in self.batches(chunk_of(self.images[0].numel())):
+            pixels = self.images[batch].to(self.device)
+            written = publish(pixels, self.arriving(delta, batch), self.norm, self.eps)
+            with torch.inference_mode():
+                logits = torch.cat([frozen(as_input(part)) for part in written.split(256)])
+            wrong += (logits.argmax(1) != self.labels[batch].to(self.device)).sum()
+            finite &= logits.isfinite().all()
+            self.store.release()
+        self.engine.tally.seen += len(self.images)
+        if not bool(finite):
+            raise UexError("the surrogate diverged: its outputs are not finite.", hint="Try a smaller -O lr.")
+        return int(wrong) / len(self.images)
 
     def project(self, delta: Tensor) -> Tensor:
         """Bring a whole bank inside the bound."""
@@ -144,13 +242,20 @@ class BankProblem(api.Problem):
         return rows if images is None else (images + rows).clamp_(0, 1) - images
 
     def _by_chunk(self, delta: Tensor, change: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
-        """Apply `change` to the bank a chunk of rows at a time, each with its image where it serves only one."""
-        if not self.own:
-            return change(delta, None)
+        """Apply `change` to the bank a chunk of rows at a time, in place, each with its image where it serves one."""
         image_of = torch.empty_like(self.rows)
-        image_of[self.rows] = torch.arange(len(self.rows), device=self.rows.device)
-        parts = torch.arange(self.num_rows, device=self.rows.device).split(CHUNK)
-        return torch.cat([change(delta[part], as_input(self.images[image_of[part]])) for part in parts])
+        if self.own:
+            image_of[self.rows] = torch.arange(len(self.rows), device=self.rows.device)
+        for part in _slices(delta):
+            images = self.inputs(image_of[part]) if self.own else None
+            delta[part] = change(delta[part].to(self.device, torch.float32), images).to(delta.device)
+            self.store.release()
+        return delta
+
+
+def _slices(bank: Tensor) -> list[slice]:
+    size, count = chunk_of(bank[0].numel()), len(bank)
+    return [slice(begin, min(begin + size, count)) for begin in range(0, count, size)]
 
 
 @dataclass
@@ -163,18 +268,40 @@ class SgdTrainer(api.Trainer):
     clip: float
     view: Generator | None
 
-    def step(self, delta: Tensor | None, batch: Tensor) -> float:
-        """Train on one batch; returns its loss before the step."""
+    def step(self, delta: Tensor | None, batch: Tensor) -> Tensor:
+        """Train on one batch; gives its loss before the step, which is not waited for."""
         self.model.train()
         problem = self.problem
-        inputs = as_input(problem.images[batch]) if delta is None else problem.published(delta, batch)
+        problem.engine.tally.trained += len(batch)
+        inputs = problem.inputs(batch) if delta is None else problem.published(delta, batch)
         if self.view is not None:
             inputs = crop_and_flip(inputs, self.view)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-        loss = learn(
-            self.model, self.optimiser, inputs, problem.labels[batch], clip=self.clip, autocast=problem.autocast
-        )
-        value = float(loss)
-        if not math.isfinite(value):
-            raise UexError("the surrogate diverged: its loss is not finite.", hint="Try a smaller -O lr.")
-        return value
+        labels = problem.labels[batch].to(problem.device)
+        problem.store.release()
+        return learn(self.model, self.optimiser, inputs, labels, clip=self.clip, autocast=problem.autocast)
+
+    def state(self) -> api.State:
+        """Everything a trainer of the same net needs to go on."""
+        state: dict[str, Any] = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for number, parameter in enumerate(self._parameters()):
+            momentum = self.optimiser.state[parameter].get("momentum_buffer")
+            if momentum is not None:
+                state[f"momentum.{number}"] = momentum
+        if self.view is not None:
+            state["view"] = self.view.get_state()
+        return state
+
+    def load(self, state: api.State) -> None:
+        """Go on from a state."""
+        self.model.load_state_dict({name: state[f"model.{name}"] for name in self.model.state_dict()})
+        for number, parameter in enumerate(self._parameters()):
+            if f"momentum.{number}" in state:
+                self.optimiser.state[parameter]["momentum_buffer"] = (
+                    state[f"momentum.{number}"].clone().to(parameter.device)
+                )
+        if self.view is not None:
+            self.view.set_state(state["view"])
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self.optimiser.param_groups for parameter in group["params"]]

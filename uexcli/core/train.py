@@ -53,9 +53,9 @@ def supervised(
             rate.step()
             if number % 8 == 0:
                 on_step(Progress(epoch + number * batch / len(images), epochs, _note(curve)))
-        curve.append(accuracy(model, *test))
+        curve.append(accuracy(model, *test, autocast))
         on_step(Progress(epoch + 1, epochs, _note(curve)))
-    return Outcome(tuple(curve), accuracy(model, images, labels), time.perf_counter() - began)
+    return Outcome(tuple(curve), accuracy(model, images, labels, autocast), time.perf_counter() - began)
 
 
 def _note(curve: list[float]) -> str:
@@ -87,6 +87,6 @@ def forward(model: Callable[[Tensor], Tensor], inputs: Tensor, autocast: torch.d
         return model(inputs)
 
 
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, autocast: torch.dtype | None = None) -> float:
     """Give the share in [0, 1] of uint8 images that the model, put in eval mode, gets right."""
-    return float((predict(model, images) == labels).float().mean())
+    return float((predict(model, images, autocast) == labels).float().mean())

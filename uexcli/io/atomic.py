@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import platform
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from uexcli.errors import UexError
@@ -37,25 +40,55 @@ def told(path: Path) -> Iterator[None]:
         raise WriteError(f"cannot write {path}: {reason}.", hint=hint) from None
 
 
-def write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write bytes to a temporary file beside `path`, flush it to the disk, and rename.
+
+    What a killed process left of an earlier try is taken away first.
 
     Raises:
         UexError: the disk is full, read-only and the like; `path` is then as it was.
     """
     with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".uex-", suffix=".tmp")
+        _sweep(path)
+        temporary = path.with_name(f"{_prefix(path)}{os.getpid()}.tmp")
+        temporary.unlink(missing_ok=True)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
+            with temporary.open("xb") as file:
+                for piece in (data,) if isinstance(data, bytes) else data:
+                    file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).chmod(0o666 & ~_umask())
-            Path(name).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
+
+
+def _prefix(path: Path) -> str:
+    """How the temporary files of `path` begin on this machine: short, whatever the name."""
+    name = f"{platform.node()}/{path.name}".encode("utf-8", "surrogateescape")
+    return f".uex-{hashlib.blake2b(name, digest_size=8).hexdigest()}-"
+
+
+def _sweep(path: Path) -> None:
+    """Remove what processes that are gone left of `path`."""
+    for leftover in path.parent.glob(f"{_prefix(path)}*.tmp"):
+        number = leftover.stem.rpartition("-")[2]
+        if number.isdigit() and not _alive(int(number)):
+            leftover.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    if sys.platform == "win32":  # there, signal 0 is a Ctrl-C
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def check_room(path: Path, size: int) -> None:
@@ -73,9 +106,3 @@ def check_room(path: Path, size: int) -> None:
     if free < size:
         needed = f"{size / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free"
         raise WriteError(f"cannot write {path}: no space left ({needed}).", hint="Free some space, or write elsewhere.")
-
-
-def _umask() -> int:
-    current = os.umask(0o077)
-    os.umask(current)
-    return current

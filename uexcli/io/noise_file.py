@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic
+from uexcli.io.tensors import Made
+from uexcli.io.tensors import write as write_tensors
 
 FORMAT = 1
+ROWS = 1024  # of the bank, at once
 SUFFIX = ".noise.safetensors"
 MEMORY = "memory."  # prefix of a granularity's own tensors
 
@@ -67,18 +69,26 @@ def fingerprint(keys: Sequence[str], digests: Sequence[str]) -> str:
 
 def write(path: Path, noise: Noise) -> None:
     """Write a noise file; `delta` as int8 levels where it lies on the 8-bit grid, else as float16."""
-    levels = noise.delta * 255
-    whole = bool((levels == levels.round()).all()) and float(levels.abs().max()) <= 127
-    tensors = {
-        "delta": levels.to(torch.int8) if whole else noise.delta.to(torch.float16),
+    whole = all(_on_grid(part) for part in noise.delta.split(ROWS))
+
+    def pieces() -> Iterator[Tensor]:
+        for part in noise.delta.split(ROWS):
+            yield (255 * part).to(torch.int8) if whole else part.to(torch.float16)
+
+    tensors: dict[str, Tensor | Made] = {
+        "delta": Made(tuple(noise.delta.shape), torch.int8 if whole else torch.float16, pieces),
         "rows": noise.rows.to(torch.int32),
         "keys": _pack("\0".join(noise.keys).encode("utf-8", "surrogateescape")),
         "digests": _pack(bytes.fromhex("".join(noise.digests))),
         **{MEMORY + name: tensor for name, tensor in noise.memory.items()},
     }
     header = {"format": FORMAT, "classes": noise.classes, **noise.header}
-    packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    atomic.write(path, safetensors.torch.save(packed, {"uex": json.dumps(header)}))
+    write_tensors(path, tensors, {"uex": json.dumps(header)})
+
+
+def _on_grid(delta: Tensor) -> bool:
+    levels = 255 * delta
+    return bool((levels == levels.round()).all()) and float(levels.abs().max()) <= 127
 
 
 def _pack(data: bytes) -> Tensor:

@@ -20,10 +20,12 @@ from torch import Tensor
 from uexcli.api import Dataset, Sample
 from uexcli.errors import UexError, UsageError
 from uexcli.io import images
+from uexcli.io.mapped import Mapped
 from uexcli.registry import Registry
 
 T = TypeVar("T")
 R = TypeVar("R")
+RELEASED = 256  # images after which memory is given back
 ON_ERROR = ("fail", "skip")
 SKIP = "Repair or remove it, or go on without it with --on-error skip."
 
@@ -178,14 +180,16 @@ def load(
     *,
     on_error: str = "fail",
     on_done: Callable[[int, int], None] = lambda _done, _total: None,
+    mapped: Mapped | None = None,
 ) -> Loaded:
-    """Decode and squash all samples to `size` x `size`.
+    """Decode and squash all samples to `size` x `size`, into a file where one is given.
 
     Raises:
         UexError: an image cannot be decoded and `on_error` is `fail`; or none is left.
     """
     total = len(found.samples)
-    bank = np.empty((total, channels, size, size), dtype=np.uint8)
+    shape = (total, channels, size, size)
+    bank = np.empty(shape, dtype=np.uint8) if mapped is None else mapped.array(shape, np.uint8)
 
     def decode(position: int) -> tuple[int, str, Skipped | None]:
         sample = found.samples[position]
@@ -206,10 +210,15 @@ def load(
         else:
             skipped.append(lost)
         on_done(done, total)
+        if mapped is not None and done % RELEASED == 0:
+            mapped.release()
     if not kept:
         raise UexError("not one of the images can be decoded.", hint="See the reasons above.")
     rest = found.only(kept)
-    pixels = torch.from_numpy(bank[kept] if skipped else bank)
+    if skipped:
+        for place, position in enumerate(kept):
+            bank[place] = bank[position]
+    pixels = torch.from_numpy(bank[: len(kept)])
     return Loaded(rest, pixels, torch.tensor(rest.labels, dtype=torch.int64), tuple(digests), tuple(skipped))
 
 

@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -69,12 +70,48 @@ def _keep_memory() -> None:
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype | None:
-    """Give the dtype nets run in, None for float32; `auto` is bfloat16 on CUDA devices that have it."""
+    """Give the dtype nets run in, None for float32; `auto` is bfloat16 on devices that are made for it."""
     if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
+        return torch.bfloat16 if _has_bfloat16(device) else None
     if name not in PRECISIONS:
         raise UsageError(f"--precision {name}: unknown.", hint=f"Known: auto, {', '.join(PRECISIONS)}.")
     return PRECISIONS[name]
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is in the hardware: on CPUs with AVX512-BF16 or AMX it runs nets twice as fast as float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    found = torch.cpu.get_capabilities() if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Give the bytes that can still be taken on a device; None where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    found = [_number(Path("/proc/meminfo"), "MemAvailable:", 1024)]
+    group = Path("/sys/fs/cgroup")
+    limit, used = _number(group / "memory.max", "", 1), _number(group / "memory.current", "", 1)
+    if limit is not None and used is not None:
+        found.append(limit - used)
+    known = [number for number in found if number is not None]
+    return min(known) if known else None
+
+
+def resident() -> int:
+    """Give the bytes of memory this process has now; a guess where the system does not say."""
+    pages = _number(Path("/proc/self/statm"), "", 1, field=1)
+    return 2**29 if pages is None else pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _number(path: Path, start: str, unit: int, *, field: int = 0) -> int | None:
+    """Read a number from a line of a system's file."""
+    try:
+        line = next(line for line in path.read_text().splitlines() if line.startswith(start))
+        return int(line.removeprefix(start).split()[field]) * unit
+    except (OSError, StopIteration, IndexError, ValueError):
+        return None
 
 
 def name_of(device: torch.device) -> str:

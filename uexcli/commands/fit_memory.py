@@ -1,0 +1,117 @@
+"""How much memory a fit will take, and what goes to files where that is too much."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from uexcli.commands.fit_setup import Request, Setup
+from uexcli.core.problem import chunk_of
+from uexcli.core.store import Store
+from uexcli.errors import UexError, UsageError
+from uexcli.io.mapped import Mapped
+from uexcli.runtime import machine
+
+BANKS = 2  # the noise that moves, and the best there was
+COPIES = 8  # float32 copies of a chunk of images that brushing noise onto the 8-bit grid takes, at most
+BATCH = 256  # images a surrogate learns from at once, unless -O batch says otherwise
+SHARE = 0.7  # of the memory that is free, without --memory
+UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Where images and banks lie; `most` bytes of memory, and `in_files` bytes on the disk."""
+
+    store: Store
+    most: int
+    in_files: int
+
+    @property
+    def mapped(self) -> Mapped | None:
+        """The store, where it keeps things in files."""
+        return self.store if isinstance(self.store, Mapped) else None
+
+
+def parse(text: str) -> int:
+    """Read `4GiB`, `500M` or a number of bytes.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if found is None:
+        raise UsageError(f"--memory {text}: not a size.", hint="Write 4GiB, or 0 for as little as possible.")
+    return int(float(found[1]) * UNITS[found[2]])
+
+
+def settle(request: Request, setup: Setup) -> Memory:
+    """Choose between memory and files.
+
+    Raises:
+        UsageError: `--memory` is no size.
+        UexError: it is less than a fit of these photos takes at the least.
+    """
+    count, one = len(setup.found.samples), setup.channels * setup.size**2
+    own = setup.parts.granularity.own
+    data = count * one * (1 + (4 * BANKS if own else 0))
+    work = _work(setup, one)
+    host = machine.resident() + (work if setup.device.type == "cpu" else chunk_of(one) * one * 4)
+    if request.memory is not None:
+        limit = parse(request.memory)
+        if 0 < limit < host:
+            raise UexError(
+                f"--memory {request.memory}: this fit takes at least {told(host)}.",
+                hint="Use a smaller -O batch or --size, or --memory 0 for as little as possible.",
+            )
+        keep = host + data <= limit
+    else:
+        free = machine.free_memory(setup.device)
+        keep = free is None or data + work <= SHARE * free
+    if keep:
+        return Memory(Store(), host + data, 0)
+    return Memory(Mapped(setup.output.parent), host, data)
+
+
+def _work(setup: Setup, one: int) -> int:
+    """Give the bytes that steps take besides images and banks: activations, gradients, and chunks of images."""
+    chunks = chunk_of(one) * one * 4 * COPIES
+    surrogate = setup.parts.surrogate
+    if surrogate is None:
+        return chunks
+    classes = max(2, len(setup.found.classes))
+    model = surrogate.build(num_classes=classes, channels=setup.channels, size=setup.size)
+    images = torch.zeros(2, setup.channels, setup.size, setup.size)
+    each = activations(model, images, setup.autocast)
+    batch = getattr(setup.parts.method, "batch", None) or BATCH
+    weights = sum(parameter.numel() * 4 for parameter in model.parameters())
+    return chunks + 2 * batch * (each + 4 * one) + 5 * weights
+
+
+def activations(model: nn.Module, images: Tensor, autocast: torch.dtype | None) -> int:
+    """Measure the bytes that one image of a training step keeps for the way back."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", dtype=autocast, enabled=autocast is not None),
+    ):
+        logits = model.train()(images)
+    total = sum(size for pointer, size in kept.items() if pointer not in weights)
+    del logits
+    return math.ceil(total / len(images))
+
+
+def told(size: float) -> str:
+    """Put a number of bytes in words."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{math.ceil(size / 2**20):,} MiB"

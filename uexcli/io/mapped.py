@@ -1,0 +1,51 @@
+"""Images and banks in unnamed files, mapped into memory: what is bigger than memory."""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uexcli.core.store import Store
+from uexcli.io import atomic
+
+
+class Mapped(Store):
+    """Keeps arrays in files in `folder`, which the system forgets when the process ends, however it does."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._maps: list[np.memmap] = []
+        self._files: list[IO[bytes]] = []
+
+    def array(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        """Make an array of zeros in a file.
+
+        Raises:
+            UexError: there is no room for it.
+        """
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        atomic.check_room(self._folder / "images and noise", size)
+        with atomic.told(self._folder):
+            file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+            file.truncate(size)
+            made = np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+        self._files.append(file)
+        self._maps.append(made)
+        return made
+
+    def bank(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """Make a bank in a file, whatever the device."""
+        return torch.from_numpy(self.array(shape, np.float32))
+
+    def release(self) -> None:
+        """Give back the memory of what was read and written; the files keep it."""
+        for made in self._maps:
+            mapping = made._mmap  # type: ignore[attr-defined]
+            if hasattr(mapping, "madvise") and hasattr(mmap, "MADV_DONTNEED"):
+                mapping.madvise(mmap.MADV_DONTNEED)

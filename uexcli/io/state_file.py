@@ -1,0 +1,127 @@
+"""The state of a fit under way, beside its noise file: written whole or not at all, so that no kill loses much."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+from torch import Tensor
+
+from uexcli import api
+from uexcli.errors import UexError, UsageError
+from uexcli.io import tensors
+from uexcli.io.atomic import WriteError
+
+FORMAT = 1
+SUFFIX = ".state"
+EVERY = 240.0  # seconds between states within a round
+
+
+def of(noise: Path) -> Path:
+    """Where the state of a fit lies whose noise file this will be."""
+    return noise.with_name(noise.name + SUFFIX)
+
+
+class StateFile(api.Journal):
+    """Keeps the state of a fit in a file.
+
+    `job` says what is fitted, and how: a state of another job is refused. `stopping` says whether the user wants to
+    stop; `stop` then does, once the state is written. `warn` hears where a state cannot be written: the fit goes on.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        job: Mapping[str, Any],
+        *,
+        stopping: Callable[[], bool] = lambda: False,
+        stop: Callable[[], None] = lambda: None,
+        warn: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.path = path
+        self._job = json.loads(json.dumps(dict(job)))
+        self._stopping = stopping
+        self._stop = stop
+        self._warn = warn
+        self._state: api.State | None = None
+        self._empty = False  # nothing but the first state was written
+        self._last = time.monotonic()
+
+    def begin(self, *, resume: bool) -> bool:
+        """Take up the state that is there, or, without `resume`, write a first one; says whether it was taken up.
+
+        Raises:
+            UsageError: the state is of another job.
+            UexError: it is damaged, or a first one cannot be written.
+        """
+        if resume and self.path.exists():
+            job, state = _read(self.path)
+            different = sorted(key for key in {*job, *self._job} if job.get(key) != self._job.get(key))
+            if different:
+                raise UsageError(
+                    f"{self.path} is the state of another fit ({', '.join(different)} differ).",
+                    hint="Repeat that fit's options, or use --force to start afresh.",
+                )
+            self._state = state or None
+            return True
+        self._write({})
+        self._empty = True
+        return False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether this fit wrote a state, but nothing was fitted yet."""
+        return self._empty
+
+    def load(self) -> api.State | None:
+        """Give the state to go on from."""
+        return self._state
+
+    def save(self, state: Callable[[], api.State], *, milestone: bool = False) -> None:
+        """Write the state at a milestone, when some minutes have passed, and before stopping."""
+        stopping = self._stopping()
+        if milestone or stopping or time.monotonic() - self._last > EVERY:
+            try:
+                self._write(state())
+            except WriteError as error:
+                self._warn(f"{error.message} An interrupted fit could not go on from here.")
+        if stopping:
+            self._stop()
+
+    def _write(self, state: api.State) -> None:
+        self._state = None  # what was taken up is mapped from the file that is replaced now
+        whole = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        rest = {name: value for name, value in state.items() if name not in whole}
+        document = {"format": FORMAT, "job": self._job, "values": rest}
+        tensors.write(self.path, whole, {"uex.state": json.dumps(document)})
+        self._empty = False
+        self._last = time.monotonic()
+
+    def remove(self) -> None:
+        """Take the state away: the noise file is written."""
+        self.path.unlink(missing_ok=True)
+
+
+def seed(path: Path) -> int | None:
+    """Give the seed of the fit a state belongs to; None where there is no state."""
+    if not path.exists():
+        return None
+    found = _read(path)[0].get("seed")
+    return found if isinstance(found, int) else None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    hint = "Use --force to start afresh."
+    try:
+        found, metadata = tensors.read(path)
+        document = json.loads(metadata["uex.state"])
+        version, job, values = document["format"], document["job"], document["values"]
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise UexError(f"{path}: no state of a fit, or damaged ({error}).", hint=hint) from None
+    if version != FORMAT:
+        raise UexError(f"{path}: state format {version}, written by uexcli {job.get('uexcli')}.", hint=hint)
+    return job, {**found, **values}
