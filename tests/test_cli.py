@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,34 +134,6 @@ def test_durations_in_words(seconds: float, words: str) -> None:
 
 def test_odd_names_stay_on_one_line() -> None:
     assert visible("a\nb\x1b[31m\udcff.png") == "a\\nb\\x1b[31m\\udcff.png"
-
-
-@pytest.mark.parametrize(
-    ("sent", "code", "word"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")]
-)
-def test_a_signal_ends_a_fit_in_one_line_and_leaves_nothing(
-    sent: signal.Signals, code: int, word: str, photos: Path, tmp_path: Path
-) -> None:
-    endless = ("-O", "rounds=100000", "-O", "stop=0", "-O", "lr=1e-9", "-O", "step=1e-6")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "uexcli", "fit", "photos", *endless, "-o", "n"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  background jobs ignore it
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("estimated time"):
-            break
-    time.sleep(0.5)
-    process.send_signal(sent)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert err.splitlines()[-1].startswith(word)
-    assert "Traceback" not in err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

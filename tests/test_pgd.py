@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks import reference
 from uexcli import api, registry
-from uexcli.core import pgd
+from uexcli.core import engine, pgd
+from uexcli.core.engine import Engine
+from uexcli.core.frozen import Frozen
 from uexcli.core.nets import SmallNet
 from uexcli.core.pixels import survival
 from uexcli.core.problem import BankProblem
@@ -118,16 +121,166 @@ def test_noise_of_one_image_stays_inside_its_box() -> None:
     assert float(delta.abs().max()) > 0
 
 
-def test_the_result_does_not_depend_on_how_images_are_batched() -> None:
-    def fitted(size: int) -> Tensor:
-        task = problem(torch.arange(12))
-        model, delta = task.build(), task.start(random=True) * EPS
-        for batch in task.batches(size):
-            task.move(model, delta, batch, step=0.2, steps=4)
-        return delta
+def moved_in_parts(micro: int, rows: Tensor, dtype: torch.dtype, *, augment: bool = False) -> Tensor:
+    """The bank after a few steps on 48 images, never more than `micro` of them at once."""
+    low = torch.bfloat16 if dtype == torch.bfloat16 else None
+    task = dataclasses.replace(problem(rows, count=48, side=16), engine=Engine(micro), autocast=low)
+    model = task.build().to(torch.float32 if low else dtype)
+    delta = (task.fill(task.start(random=True)) / 2).to(torch.float32 if low else dtype)
+    view = generator(0, "view") if augment else None
+    task.move(model, delta, torch.arange(48), step=0.2, steps=4, generator=view)
+    return delta
 
-    close = (fitted(12) - fitted(5)).abs() < 1e-5
-    assert float(close.double().mean()) > 0.998
+
+@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize("rows", [torch.arange(48), torch.arange(48) % 3])
+def test_the_micro_batch_does_not_matter(rows: Tensor, augment: bool) -> None:
+    whole = moved_in_parts(48, rows, torch.float64, augment=augment)
+    for micro in (1, 7, 16):
+        torch.testing.assert_close(
+            moved_in_parts(micro, rows, torch.float64, augment=augment), whole, rtol=0, atol=1e-12
+        )
+
+
+def test_in_bfloat16_the_micro_batch_hardly_matters() -> None:
+    whole, parts = (moved_in_parts(micro, torch.arange(48), torch.bfloat16) for micro in (48, 7))
+    levels = [(255 * delta).round().to(torch.int8) for delta in (whole, parts)]
+    assert float((levels[0] == levels[1]).float().mean()) >= 0.999
+
+
+@pytest.mark.parametrize("rows", [torch.arange(48), torch.arange(48) % 3])
+def test_out_of_memory_halves_the_micro_batch_and_changes_nothing(
+    rows: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = moved_in_parts(48, rows, torch.float64)
+    real, sizes = engine.move, []
+
+    def scarce(forward: Any, bank: Tensor, parts: Any, step: Any) -> Tensor:
+        sizes.append(max(len(part.images) for part in parts))
+        if sizes[-1] > 12:
+            raise torch.OutOfMemoryError("no")
+        return real(forward, bank, parts, step)
+
+    monkeypatch.setattr(engine, "move", scarce)
+    torch.testing.assert_close(moved_in_parts(48, rows, torch.float64), wanted, rtol=0, atol=1e-12)
+    assert sizes[:3] == [48, 24, 12]
+    monkeypatch.setattr(engine, "move", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("never")))
+    with pytest.raises(torch.OutOfMemoryError):
+        moved_in_parts(4, rows, torch.float64)
+
+
+def trained(surrogate: str, channels: int = 3, size: int = 32) -> nn.Module:
+    """A net whose batch norms have seen something."""
+    made: Any = registry.load().find("surrogate", surrogate).cls()
+    torch.manual_seed(0)
+    model = made.build(num_classes=5, channels=channels, size=size).train()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, 0.1, 0.1) if parameter.dim() == 1 else None
+    for _ in range(3):
+        model(torch.rand(8, channels, size, size))
+    return model
+
+
+@pytest.mark.parametrize("surrogate", ["small", "resnet18"])
+def test_a_frozen_net_gives_the_same_logits_and_gradients(surrogate: str) -> None:
+    model = trained(surrogate).double()
+    images, labels = torch.rand(4, 3, 32, 32, dtype=torch.float64), torch.tensor([0, 1, 2, 3])
+    frozen = Frozen(model, images[:2])
+    wanted = model.eval()(images)
+    torch.testing.assert_close(frozen(images).double(), wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        pgd.input_gradient(frozen, images, labels), pgd.input_gradient(model, images, labels), rtol=1e-3, atol=1e-7
+    )
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in frozen._net.modules())
+
+
+def test_a_frozen_net_follows_its_net() -> None:
+    model = trained("small")
+    images = torch.rand(4, 3, 32, 32)
+    frozen = Frozen(model, images[:2])
+    places = [parameter.data_ptr() for parameter in frozen._net.parameters()]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05)
+    model.train()(images)
+    frozen.refresh()
+    torch.testing.assert_close(frozen(images), model.eval()(images), rtol=1e-4, atol=1e-4)
+    assert [parameter.data_ptr() for parameter in frozen._net.parameters()] == places
+
+
+class Moody(nn.Module):
+    """Asks its input for values, which no trace can follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        seen = self.norm(self.conv(images))
+        return seen.mean((2, 3)) if float(images.sum()) > 0 else seen.amax((2, 3))
+
+
+class Drawing(Moody):
+    """Draws while it is traced, so that a trace computes something else."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.norm(self.conv(images)).mean((2, 3)) + torch.randn(4)
+
+
+@pytest.mark.parametrize("model", [Moody(), Drawing()])
+def test_a_net_that_cannot_be_traced_is_used_as_it_is(model: nn.Module) -> None:
+    images = torch.rand(4, 3, 8, 8)
+    frozen = Frozen(model, images)
+    torch.manual_seed(1)
+    found = frozen(images)
+    torch.manual_seed(1)
+    torch.testing.assert_close(found, model.eval()(images))
+
+
+def test_the_plain_reference_loop_finds_the_same_noise() -> None:
+    """Huang et al.'s whole algorithm, in float64 where it matters: same surrogate, same batches, same bank."""
+    rows = torch.arange(48)
+    task = problem(rows, count=48, side=16)
+    run = reference.fit(
+        task.images, task.labels, rows, task.build, steps=3, theta_steps=2, batch=48, rounds=2, lr=0.05, stop=0.0
+    )
+    options = {"theta_steps": 2, "steps": 3, "batch": 48, "rounds": 2, "step": 0.1, "lr": 0.05, "stop": 0.0}
+    mine = method(**options, settled=False)
+    judged: list[Tensor] = []
+    with pytest.MonkeyPatch.context() as patch:
+        real = BankProblem.judge
+
+        def judge(self: BankProblem, model: nn.Module, delta: Tensor, only: Tensor | None = None) -> api.Verdict:
+            judged.append(delta.clone())
+            return real(self, model, delta, only)
+
+        patch.setattr(BankProblem, "judge", judge)
+        mine.fit(task, lambda _: None)
+    assert len(run.errors) == len(judged) == 2
+    assert float(((judged[-1] - run.delta).abs() < 1e-5).float().mean()) > 0.97
+
+
+def test_presets_carry_the_papers_constants() -> None:
+    cls: Any = registry.load().find("method", "em").cls
+    own, shared = (cls.preset("huang2021", own=own) for own in (True, False))
+    assert (own.surrogate, own.eps) == ("resnet18", "8/255")
+    assert (own.options["theta_steps"], own.options["steps"], own.options["batch"]) == (10, 20, 512)
+    assert (shared.options["steps"], shared.options["subset"], own.options["subset"]) == (1, 0.2, 1.0)
+    for name in cls.presets:
+        cls(**cls.preset(name, own=False).options)
+
+
+def test_a_subset_moves_shared_noise_and_is_stratified() -> None:
+    from uexcli.builtin.methods.em import _stratified
+
+    task = dataclasses.replace(problem(torch.arange(60) % 3, count=60), labels=torch.arange(60) % 3)
+    only = _stratified(task, 0.2)
+    assert task.labels[only].bincount().tolist() == [4, 4, 4]
+    seen: list[Tensor] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BankProblem, "move", lambda _self, _model, _delta, batch, **_: seen.append(batch))
+        method(subset=0.2, rounds=1, theta_steps=1, batch=5).fit(task, lambda _: None)
+    assert torch.cat(seen).sort().values.tolist() == only.tolist()
 
 
 def method(**options: Any) -> Any:
@@ -143,16 +296,17 @@ def test_em_brings_the_surrogate_error_down_to_its_stop(rows: Tensor) -> None:
     assert float(delta.abs().max()) <= EPS + 1e-6
 
 
-def test_em_keeps_the_best_bank_it_saw(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("settled", [True, False])
+def test_em_keeps_the_best_bank_it_saw(settled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     errors = iter([0.5, 0.2, 0.9, 0.8])
     banks: list[Tensor] = []
 
-    def error(_task: BankProblem, _model: nn.Module, delta: Tensor) -> float:
+    def judge(_task: BankProblem, _model: nn.Module, delta: Tensor, _only: Tensor | None = None) -> api.Verdict:
         banks.append(delta.clone())
-        return next(errors)
+        return api.Verdict(next(errors), torch.zeros(12))
 
-    monkeypatch.setattr(BankProblem, "error", error)
-    best = method(rounds=4, theta_steps=1).fit(problem(torch.arange(12)), lambda _: None)
+    monkeypatch.setattr(BankProblem, "judge", judge)
+    best = method(rounds=4, theta_steps=1, settled=settled).fit(problem(torch.arange(12)), lambda _: None)
     assert torch.equal(best, banks[1])
     assert not torch.equal(best, banks[3])
 
@@ -161,7 +315,7 @@ def test_the_stop_test_looks_at_what_would_be_published() -> None:
     task = problem(torch.arange(12))
     model = task.build()
     nothing, less_than_half_a_level = task.start(random=False), task.start(random=True) * 0.4 / 255
-    assert task.error(model, nothing) == task.error(model, less_than_half_a_level)
+    assert torch.equal(task.judge(model, nothing).losses, task.judge(model, less_than_half_a_level).losses)
 
 
 def test_lsp_is_linearly_separable_with_the_stated_length() -> None:

@@ -41,6 +41,7 @@ __all__ = [
     "OnStep",
     "Outcome",
     "Plugin",
+    "Preset",
     "Problem",
     "Progress",
     "Sample",
@@ -52,6 +53,7 @@ __all__ = [
     "Trial",
     "UexError",
     "UsageError",
+    "Verdict",
     "Work",
     "hookimpl",
     "option",
@@ -199,6 +201,14 @@ class Work:
     most: float
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """How a net does on images with their noise: the share it gets wrong, and the cross-entropy of each, `(N,)`."""
+
+    error: float
+    losses: Tensor
+
+
 State = Mapping[str, Any]  # tensors, and what JSON has, by name
 
 
@@ -317,8 +327,8 @@ class Problem(ABC):
         """Make an SGD trainer of `model`; `augment` crops and flips the batches."""
 
     @abstractmethod
-    def batches(self, size: int, generator: Generator | None = None) -> Iterator[Tensor]:
-        """Go once over all images in batches of indices, int64; shuffled where a generator is given."""
+    def batches(self, size: int, generator: Generator | None = None, only: Tensor | None = None) -> Iterator[Tensor]:
+        """Go once over all images, or `only` some, in batches of int64 indices; shuffled where a generator is given."""
 
     @abstractmethod
     def stream(self, size: int, purpose: str) -> Stream:
@@ -345,8 +355,12 @@ class Problem(ABC):
         """
 
     @abstractmethod
-    def error(self, model: nn.Module, delta: Tensor) -> float:
-        """Give the share of images, in [0, 1], that `model` gets wrong as they would be published (8 bit)."""
+    def judge(self, model: nn.Module, delta: Tensor, only: Tensor | None = None) -> Verdict:
+        """Show `model` all images, or `only` some, as they would be published (8 bit).
+
+        Raises:
+            UexError: what it makes of them is not finite.
+        """
 
     @abstractmethod
     def project(self, delta: Tensor) -> Tensor:
@@ -357,9 +371,19 @@ class Problem(ABC):
         """Bring every row of a whole bank, in place, to the bound, whichever norm it is."""
 
 
+@dataclass(frozen=True)
+class Preset:
+    """The constants of a paper's experiment: options of the method, and what else it fixed."""
+
+    options: Mapping[str, Any]
+    surrogate: str | None = None
+    eps: str | None = None
+
+
 class Method(Plugin, ABC):
     """How the noise is found."""
 
+    presets: ClassVar[tuple[str, ...]] = ()  # names that `preset` knows
     needs_surrogate: ClassVar[bool] = True
     default_norm: ClassVar[str] = "linf"
     default_eps: ClassVar[str | None] = None  # None: what is usual for the norm
@@ -367,6 +391,11 @@ class Method(Plugin, ABC):
     @abstractmethod
     def fit(self, problem: Problem, on_step: OnStep) -> Tensor:
         """Give the bank, float `(R, C, S, S)`. What comes back is projected and measured again by the caller."""
+
+    @classmethod
+    def preset(cls, name: str, *, own: bool) -> Preset:
+        """Give the constants behind one of `presets`; `own` says whether every image has a noise of its own."""
+        raise UsageError(f"method '{cls.name}' has no preset '{name}'.")
 
     def work(self, problem: Problem) -> Work:
         """Say how many image passes through the surrogate the fit takes, for the estimate."""

@@ -52,6 +52,10 @@ def fit(
     size: opt.Size = "auto",
     limit: Annotated[int | None, typer.Option(help="Fit this many images only.", show_default=False)] = None,
     labels: opt.Labels = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="A paper's constants, such as huang2021; -O, --eps and --surrogate win.", show_default=False),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", "-O", metavar="KEY=VALUE", help="An option of the method, norm, mode or surrogate."),
@@ -62,6 +66,10 @@ def fit(
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
     on_error: opt.OnError = "fail",
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile the surrogate first: minutes that long fits on a GPU can win back."),
+    ] = False,
     memory: Annotated[
         str | None,
         typer.Option(
@@ -94,8 +102,10 @@ def fit(
         device=device,
         precision=precision,
         seed=seed,
+        preset=preset,
         options=opt.parse_pairs(option or []),
         on_error=on_error,
+        compiled=compiled,
         memory=memory,
         resume=resume,
         force=force,

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from uexcli.commands.fit_problem import estimate, make_problem, pick_labels
 from uexcli.commands.fit_setup import Request, Setup, check_enough, prepare
 from uexcli.commands.listener import Listener, duration
 from uexcli.core import noise as bank
+from uexcli.core.engine import Tally
 from uexcli.core.problem import BankProblem
 from uexcli.core.quality import psnr
 from uexcli.errors import UexError, UsageError
@@ -63,6 +64,7 @@ class Result:
     at_bound: float = 0.0
     psnr: float = 0.0
     skipped: tuple[samples.Skipped, ...] = ()
+    passes: Tally = field(default_factory=Tally)
 
 
 def run(request: Request, listener: Listener | None = None) -> Result:
@@ -114,6 +116,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     began = time.perf_counter()
     with fit_state.keeping(request, setup, job, listener) as journal:
         problem = dataclasses.replace(problem, journal=journal)
+        problem.engine.tally = Tally()  # without those of the estimate
         delta = bank.check(setup.parts.method.fit(problem, on_step), problem, plan.method)
     seconds = time.perf_counter() - began
     written = bank.on_grid(delta, problem)
@@ -154,6 +157,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         largest=measured["largest"],
         at_bound=measured["at_bound"],
         psnr=psnr(measured["rms_levels"]),
+        passes=problem.engine.tally,
         skipped=loaded.skipped,
     )
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from uexcli import api
 from uexcli.commands.fit_setup import Setup
 from uexcli.core import clusters, seeding
+from uexcli.core.engine import Engine
 from uexcli.core.pixels import survival
 from uexcli.core.problem import BankProblem
 from uexcli.core.store import Store
@@ -71,6 +72,7 @@ def make_problem(
         make_surrogate=make,
         autocast=setup.autocast,
         store=store,
+        engine=Engine(compiled=setup.compiled),
         survival=survival(setup.size, stretched).to(device) if stretched > setup.size else None,
     )
     return problem, memory

@@ -64,6 +64,7 @@ class Setup:
     device: torch.device
     autocast: torch.dtype | None
     ignored: int  # files that are no images
+    compiled: bool = False
 
 
 def prepare(request: Request) -> Setup:
@@ -84,6 +85,7 @@ def prepare(request: Request) -> Setup:
         mode=request.mode,
         surrogate=request.surrogate,
         options=request.options,
+        preset=request.preset,
         labelled=bool(found.labels),
         device=device.type,
     )
@@ -101,12 +103,27 @@ def prepare(request: Request) -> Setup:
         "photo_side": min(seen.side, MOST_STRETCH * size),
         "limit": request.limit,
         "labels": "csv" if request.labels else "folders" if found.labels else "k-means",
+        "compiled": request.compiled,
         "precision": str(autocast).removeprefix("torch.") if autocast else "float32",
     }
     output = request.output or Path(default_name(request.photos))
     existing = check_existing(output, found, recipe, eps, request)
     ignored = samples.find_dataset(registry, request.photos).ignored(request.photos)
-    return Setup(found, parts, recipe, eps, eps_text, size, seen.channels, output, existing, device, autocast, ignored)
+    return Setup(
+        found=found,
+        parts=parts,
+        recipe=recipe,
+        eps=eps,
+        eps_text=eps_text,
+        size=size,
+        channels=seen.channels,
+        output=output,
+        existing=existing,
+        device=device,
+        autocast=autocast,
+        ignored=ignored,
+        compiled=request.compiled,
+    )
 
 
 def find_photos(registry: Registry, request: Request) -> samples.Labelled:

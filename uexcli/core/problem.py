@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional
 
 from uexcli import api
 from uexcli.core import pgd, seeding
@@ -17,6 +18,7 @@ from uexcli.core.engine import Engine
 from uexcli.core.frozen import Frozen
 from uexcli.core.nets import as_input
 from uexcli.core.pixels import publish
+from uexcli.core.sgd import Sgd
 from uexcli.core.store import Store
 from uexcli.core.stream import ShuffledBatches
 from uexcli.core.train import learn
@@ -106,13 +108,13 @@ class BankProblem(api.Problem):
         self, model: nn.Module, *, lr: float, momentum: float, decay: float, clip: float, augment: bool
     ) -> api.Trainer:
         """Make an SGD trainer."""
-        optimiser = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=decay)
+        optimiser = Sgd(model.parameters(), lr=lr, momentum=momentum, decay=decay)
         return SgdTrainer(self, model, optimiser, clip, self.generator("augment") if augment else None)
 
-    def batches(self, size: int, generator: Generator | None = None) -> Iterator[Tensor]:
-        """Go once over all images."""
-        count = len(self.images)
-        order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
+    def batches(self, size: int, generator: Generator | None = None, only: Tensor | None = None) -> Iterator[Tensor]:
+        """Go once over the images."""
+        picked = torch.arange(len(self.images)) if only is None else only.cpu()
+        order = picked if generator is None else picked[torch.randperm(len(picked), generator=generator)]
         yield from order.to(self.images.device).split(size)
 
     def stream(self, size: int, purpose: str) -> api.Stream:
@@ -209,23 +211,27 @@ class BankProblem(api.Problem):
         example = self.inputs(torch.arange(min(2, len(self.images)), device=self.images.device))
         return self.engine.freeze(model, example.to(next(model.parameters()).dtype), self.autocast)
 
-    def error(self, model: nn.Module, delta: Tensor) -> float:
-        """Give the share of images the model gets wrong as they would be published."""
+    def judge(self, model: nn.Module, delta: Tensor, only: Tensor | None = None) -> api.Verdict:
+        """Show a net images as they would be published."""
         frozen = self._freeze(model)
+        losses = []
         wrong = torch.zeros((), dtype=torch.int64, device=self.device)
         finite = torch.ones((), dtype=torch.bool, device=self.device)
-        for batch in self.batches(chunk_of(self.images[0].numel())):
+        for batch in self.batches(chunk_of(self.images[0].numel()), only=only):
             pixels = self.images[batch].to(self.device)
             written = publish(pixels, self.arriving(delta, batch), self.norm, self.eps)
             with torch.inference_mode():
                 logits = torch.cat([frozen(as_input(part)) for part in written.split(256)])
-            wrong += (logits.argmax(1) != self.labels[batch].to(self.device)).sum()
+            labels = self.labels[batch].to(self.device)
+            losses.append(functional.cross_entropy(logits, labels, reduction="none"))
+            self.engine.tally.seen += len(batch)
+            wrong += (logits.argmax(1) != labels).sum()
             finite &= logits.isfinite().all()
             self.store.release()
-        self.engine.tally.seen += len(self.images)
+        each = torch.cat(losses)
         if not bool(finite):
             raise UexError("the surrogate diverged: its outputs are not finite.", hint="Try a smaller -O lr.")
-        return int(wrong) / len(self.images)
+        return api.Verdict(int(wrong) / len(each), each)
 
     def project(self, delta: Tensor) -> Tensor:
         """Bring a whole bank inside the bound."""
@@ -264,7 +270,7 @@ class SgdTrainer(api.Trainer):
 
     problem: BankProblem
     model: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimiser: Sgd
     clip: float
     view: Generator | None
 
@@ -284,10 +290,7 @@ class SgdTrainer(api.Trainer):
     def state(self) -> api.State:
         """Everything a trainer of the same net needs to go on."""
         state: dict[str, Any] = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for number, parameter in enumerate(self._parameters()):
-            momentum = self.optimiser.state[parameter].get("momentum_buffer")
-            if momentum is not None:
-                state[f"momentum.{number}"] = momentum
+        state.update({f"speed.{number}": speed for number, speed in enumerate(self.optimiser.speeds)})
         if self.view is not None:
             state["view"] = self.view.get_state()
         return state
@@ -295,13 +298,7 @@ class SgdTrainer(api.Trainer):
     def load(self, state: api.State) -> None:
         """Go on from a state."""
         self.model.load_state_dict({name: state[f"model.{name}"] for name in self.model.state_dict()})
-        for number, parameter in enumerate(self._parameters()):
-            if f"momentum.{number}" in state:
-                self.optimiser.state[parameter]["momentum_buffer"] = (
-                    state[f"momentum.{number}"].clone().to(parameter.device)
-                )
+        for number, speed in enumerate(self.optimiser.speeds):
+            speed.copy_(state[f"speed.{number}"])
         if self.view is not None:
             self.view.set_state(state["view"])
-
-    def _parameters(self) -> list[Tensor]:
-        return [parameter for group in self.optimiser.param_groups for parameter in group["params"]]

@@ -12,6 +12,7 @@ from torch.nn import functional
 from uexcli.api import OnStep, Outcome, Progress
 from uexcli.core.augment import crop_and_flip
 from uexcli.core.nets import as_input, predict
+from uexcli.core.sgd import Sgd
 
 
 def supervised(
@@ -64,7 +65,7 @@ def _note(curve: list[float]) -> str:
 
 def learn(
     model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimiser: torch.optim.Optimizer | Sgd,
     inputs: Tensor,
     labels: Tensor,
     *,

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Method, OnStep, Problem, Progress, State, Work, hookimpl, option
+from uexcli.api import Method, OnStep, Preset, Problem, Progress, State, Work, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,9 +20,10 @@ class Schedule:
     steps: int
     step: float
     batch: int
+    augment: bool
     usual_rounds: int  # what fits of 1,000 to 10,000 images took: for the estimate, not a bound
 
-    def passes(self, images: int) -> float:
+    def passes(self, images: float) -> float:
         """Passes in a round: a training pass costs one and a half, as weights have gradients too; the test a third."""
         return images * (self.steps + 0.4) + 1.5 * self.theta_steps * self.batch
 
@@ -40,6 +41,7 @@ class ErrorMinimising(Method):
     summary: ClassVar[str] = "error-minimising noise: surrogate and noise take turns to lower the loss"
     paper: ClassVar[str] = "Huang et al., Unlearnable Examples: Making Personal Data Unexploitable, ICLR 2021"
     aliases: ClassVar[tuple[str, ...]] = ("emin",)
+    presets: ClassVar[tuple[str, ...]] = ("huang2021", "huang2021-cifar100", "huang2021-imagenet")
 
     rounds: int = option(30, "cap on the rounds of surrogate and noise")
     stop: float = option(0.01, "stop when the surrogate's error on the protected images is at most this")
@@ -47,8 +49,10 @@ class ErrorMinimising(Method):
     steps: int | None = option(None, "steps of the noise in a round; auto: 5 sample-wise, 1 where images share a noise")
     step: float | None = option(None, "length of a noise step, as a share of eps; auto: 0.2 sample-wise, else 0.1")
     batch: int | None = option(None, "images in a batch; auto: a 16th of all, within 32 to 256")
+    subset: float = option(1.0, "share of each class that moves noise which images share, and that the stop test sees")
     lr: float = option(0.1, "learning rate of the surrogate")
-    augment: bool = option(False, "let surrogate and noise see random crops and flips")
+    augment: bool | None = option(None, "let surrogate and noise see random crops and flips; auto: sample-wise")
+    settled: bool = option(True, "stop once the error holds after the surrogate moved on; false: at once, as the paper")
     random_start: bool = option(False, "start from noise at the bound instead of from none")
 
     def __post_init__(self) -> None:
@@ -56,8 +60,30 @@ class ErrorMinimising(Method):
         counts = (self.rounds, self.theta_steps, self.steps, self.batch)
         if any(count is not None and count < 1 for count in counts):
             raise ValueError("rounds, theta_steps, steps and batch must be at least 1")
+        if not 0 < self.subset <= 1:
+            raise ValueError("subset must be above 0, and at most 1")
         if (self.step is not None and self.step <= 0) or self.lr <= 0 or not 0 <= self.stop < 1:
             raise ValueError("step and lr must be above 0, and stop in [0, 1)")
+
+    @classmethod
+    def preset(cls, name: str, *, own: bool) -> Preset:
+        """Give the paper's constants, as its scripts have them; without a bound to the rounds, hence a high one."""
+        many = name == "huang2021-imagenet"
+        theta = {"huang2021": 10, "huang2021-cifar100": 20 if own else 10, "huang2021-imagenet": 100}[name]
+        options = {
+            "rounds": 100,
+            "stop": 0.1 if many else 0.01,
+            "theta_steps": theta,
+            "steps": 20 if own else 1,
+            "step": 0.1,
+            "batch": 32 if many else 512,
+            "subset": 1.0 if own else 0.2,
+            "lr": 0.1,
+            "augment": False,
+            "settled": False,
+            "random_start": False,
+        }
+        return Preset(options, surrogate="resnet18", eps="16/255" if many else "8/255")
 
     def fit(self, problem: Problem, on_step: OnStep) -> Tensor:
         """Run the rounds: all of them, or those an interrupted fit has left."""
@@ -65,16 +91,14 @@ class ErrorMinimising(Method):
         saved = problem.journal.load()
         if saved is not None:
             run.load(saved)
-        while run.round < self.rounds and run.least > self.stop:
-            run.learn()
-            run.move()
-            run.judge()
+        while not run.finished:
+            run.go_on()
         return run.result()
 
     def work(self, problem: Problem) -> Work:
         """Passes of a round times rounds."""
         plan = self._schedule(problem)
-        each = plan.passes(len(problem.images))
+        each = plan.passes(len(problem.images) * (1 if problem.own else self.subset))
         return Work(min(self.rounds, plan.usual_rounds) * each, self.rounds * each)
 
     def _schedule(self, problem: Problem) -> Schedule:
@@ -85,6 +109,7 @@ class ErrorMinimising(Method):
             steps=self.steps or (5 if own else 1),
             step=self.step or (0.2 if own else 0.1),
             batch=self.batch or min(256, max(32, len(problem.images) // 16)),
+            augment=own if self.augment is None else self.augment,
             usual_rounds=6 if own else 10,
         )
 
@@ -96,38 +121,66 @@ class Run:
         self.round = 0
         self.least = math.inf
         self._learnt = 0  # steps of theta in this round
+        self._judged = 0  # rounds after which the noise was judged
         self._moved = 0  # images of this round whose noise has moved
         self._method = method
         self._plan = plan
         self._problem = problem
         self._on_step = on_step
         self._trainer = problem.trainer(
-            problem.build(), lr=method.lr, momentum=0.9, decay=5e-4, clip=5, augment=method.augment
+            problem.build(), lr=method.lr, momentum=0.9, decay=5e-4, clip=5, augment=plan.augment
         )
         self._stream = problem.stream(plan.batch, "theta")
-        self._view = problem.generator("view") if method.augment else None
+        self._view = problem.generator("view") if plan.augment else None
+        self._only = None if problem.own or method.subset == 1 else _stratified(problem, method.subset)
         start = problem.start(random=method.random_start)
         self._delta = problem.fill(start) if method.random_start else start
         self._best = problem.copy(self._delta)
         self._best_is_now = True  # whether `delta` still is the best bank
-        self._theta_share = 1 - len(problem.images) * plan.steps / plan.passes(len(problem.images))
+        count = len(problem.images if self._only is None else self._only)
+        self._theta_share = 1 - count * plan.steps / plan.passes(count)
 
-    def learn(self) -> None:
-        """The surrogate's steps."""
+    @property
+    def finished(self) -> bool:
+        """Whether the error is low enough, or the rounds are over."""
+        return self.least <= self._method.stop or (self.round == self._method.rounds and not self._owed)
+
+    @property
+    def _owed(self) -> bool:
+        """Whether the noise moved, and was not judged since."""
+        return self._method.settled and self.round > self._judged
+
+    def go_on(self) -> None:
+        """One round: the surrogate's steps, the noise's, and the error on what would be published.
+
+        That is measured after the noise moved, as in the paper, or `settled`: once the surrogate moved on, too.
+        """
+        settled = self._method.settled
+        self._learn()
+        if settled and self._owed:
+            self._judge()
+        if not self.finished:
+            self._move()
+            self.round, self._learnt, self._moved = self.round + 1, 0, 0
+            if not settled:
+                self._judge()
+            self._problem.journal.save(self.state, milestone=True)
+
+    def _learn(self) -> None:
         while self._learnt < self._plan.theta_steps:
             self._trainer.step(self._delta, next(self._stream))
             self._learnt += 1
             self._problem.journal.save(self.state)
             self._tell(self._theta_share * self._learnt / self._plan.theta_steps)
 
-    def move(self) -> None:
-        """The noise's steps, once over all images; where each has a noise of its own, their order does not matter."""
-        problem, plan, count = self._problem, self._plan, len(self._problem.images)
+    def _move(self) -> None:
+        """Move the noise once over all images; where each has a noise of its own, their order does not matter."""
+        problem, plan = self._problem, self._plan
         if problem.own:
             batches = problem.batches(problem.chunk)
         else:
-            batches = problem.batches(plan.batch, problem.generator(f"round {self.round}"))
-        done = 0
+            batches = problem.batches(plan.batch, problem.generator(f"round {self.round}"), self._only)
+        done, count = 0, len(problem.images if self._only is None else self._only)
         for batch in batches:
             done += len(batch)
             if done <= self._moved:
@@ -138,14 +191,13 @@ class Run:
             problem.journal.save(self.state)
             self._tell(self._theta_share + (1 - self._theta_share) * done / count)
 
-    def judge(self) -> None:
-        """The error on what would be published; the surrogate's is not monotone, so the best bank is kept."""
-        error = self._problem.error(self._trainer.model, self._delta)
+    def _judge(self) -> None:
+        """Keep the best bank: the surrogate's error is not monotone."""
+        error = self._problem.judge(self._trainer.model, self._delta, self._only).error
+        self._judged = self.round
         if error < self.least:
             self._problem.copy(self._delta, into=self._best)
             self.least, self._best_is_now = error, True
-        self.round, self._learnt, self._moved = self.round + 1, 0, 0
-        self._problem.journal.save(self.state, milestone=True)
 
     def result(self) -> Tensor:
         """The best bank, and the last words."""
@@ -158,6 +210,7 @@ class Run:
         """Everything that changes."""
         return {
             "round": self.round,
+            "judged": self._judged,
             "least": self.least if self.least < math.inf else None,
             "learnt": self._learnt,
             "moved": self._moved,
@@ -174,7 +227,8 @@ class Run:
         def under(prefix: str) -> State:
             return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
-        self.round, self._learnt, self._moved = state["round"], state["learnt"], state["moved"]
+        self.round, self._judged = state["round"], state["judged"]
+        self._learnt, self._moved = state["learnt"], state["moved"]
         self.least = math.inf if state["least"] is None else state["least"]
         self._problem.copy(state["delta"], into=self._delta)
         self._best_is_now = "best" not in state
@@ -188,6 +242,19 @@ class Run:
         likely = min(self._method.rounds, max(self._plan.usual_rounds, self.round + 1))
         note = f"round {self.round + 1}, least surrogate error {min(self.least, 1):.1%}"
         self._on_step(Progress(self.round + share, likely, note))
+
+
+def _stratified(problem: Problem, share: float) -> Tensor:
+    """Draw the same share of every class, at least one image: sorted indices, int64."""
+    import torch
+
+    labels = problem.labels.cpu()
+    order = torch.randperm(len(labels), generator=problem.generator("subset"))
+    picked = []
+    for label in range(problem.num_classes):
+        mine = order[labels[order] == label]
+        picked.append(mine[: max(1, round(share * len(mine)))])
+    return torch.cat(picked).sort().values
 
 
 @hookimpl

@@ -1,0 +1,1 @@
+"""How fast a fit is, and what it costs; see RESULTS.md for what was measured."""
