@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import safetensors.torch
+import torch
 from conftest import Ran, picture
 from PIL import Image
 
@@ -187,10 +188,10 @@ def test_a_fit_goes_on_where_its_state_cannot_be_written(
 ) -> None:
     real = tensors.write
 
-    def full(path: Path, what: Any, metadata: Any) -> None:
+    def full(path: Path, what: Any, *rest: Any) -> None:
         if path == STATE and what:
             raise WriteError(f"cannot write {path}: no space left on the device.")
-        real(path, what, metadata)
+        real(path, what, *rest)
 
     monkeypatch.setattr(tensors, "write", full)
     ran = uex("fit", photos, "-o", "noise", "-O", "rounds=1", "-O", "theta_steps=2")
@@ -213,3 +214,28 @@ def test_temporary_files_of_dead_processes_are_swept(tmp_path: Path) -> None:
     assert not leftover.exists()
     assert living.exists()
     assert stranger.exists()
+
+
+def test_a_state_on_another_device_is_written_while_that_goes_on(tmp_path: Path) -> None:
+    """A tensor that claims to lie elsewhere is copied at once, and written by another thread."""
+
+    class Elsewhere(torch.Tensor):
+        @property
+        def device(self) -> torch.device:  # type: ignore[override]
+            return torch.device("cuda")
+
+    journal = state_file.StateFile(tmp_path / "state", {"seed": 1})
+    values = torch.arange(4.0).as_subclass(Elsewhere)
+    journal.save(lambda: {"delta": values, "round": 2}, milestone=True)
+    values.add_(10)
+    journal.save(lambda: {"delta": values, "round": 3}, milestone=True)
+    values.zero_()
+    journal._finish()
+    again = state_file.StateFile(tmp_path / "state", {"seed": 1})
+    assert again.begin(resume=True)
+    state = again.load()
+    assert state is not None
+    assert state["round"] == 3
+    assert state["delta"].tolist() == [10, 11, 12, 13]
+    journal.remove()
+    assert not (tmp_path / "state").exists()

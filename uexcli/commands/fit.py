@@ -114,7 +114,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         "device": setup.device.type,
     }
     began = time.perf_counter()
-    with fit_state.keeping(request, setup, job, listener) as journal:
+    with fit_state.keeping(request, setup, job, memory.store, listener) as journal:
         problem = dataclasses.replace(problem, journal=journal)
         problem.engine.tally = Tally()  # without those of the estimate
         delta = bank.check(setup.parts.method.fit(problem, on_step), problem, plan.method)
@@ -147,7 +147,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
             "device": setup.device.type,
         },
     )
-    noise_file.write(setup.output, noise)
+    noise_file.write(setup.output, noise, memory.store.release)
     journal.remove()
     return Result(
         plan,

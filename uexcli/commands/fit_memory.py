@@ -89,7 +89,7 @@ def _work(setup: Setup, one: int) -> int:
     each = activations(model, images, setup.autocast)
     batch = getattr(setup.parts.method, "batch", None) or BATCH
     weights = sum(parameter.numel() * 4 for parameter in model.parameters())
-    return chunks + 2 * batch * (each + 4 * one) + 5 * weights
+    return chunks + int(2.5 * batch * (each + 4 * one)) + 5 * weights  # gradients, and what libraries rearrange
 
 
 def activations(model: nn.Module, images: Tensor, autocast: torch.dtype | None) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from uexcli.commands.fit_setup import Request, Setup
 from uexcli.commands.listener import Listener
+from uexcli.core.store import Store
 from uexcli.errors import Terminated, UexError, UsageError
 from uexcli.io import state_file
 from uexcli.runtime.interrupts import Interrupts
@@ -34,7 +35,9 @@ def seed_of(request: Request, setup: Setup) -> int | None:
 
 
 @contextlib.contextmanager
-def keeping(request: Request, setup: Setup, job: dict[str, Any], listener: Listener) -> Iterator[state_file.StateFile]:
+def keeping(
+    request: Request, setup: Setup, job: dict[str, Any], store: Store, listener: Listener
+) -> Iterator[state_file.StateFile]:
     """Give the journal of a fit; Ctrl-C and SIGTERM wait until it has written the state.
 
     Raises:
@@ -47,7 +50,9 @@ def keeping(request: Request, setup: Setup, job: dict[str, Any], listener: Liste
             interrupts.safe_point()
             return interrupts.pending
 
-        journal = state_file.StateFile(path, job, stopping=stopping, stop=interrupts.stop, warn=listener.warn)
+        journal = state_file.StateFile(
+            path, job, stopping=stopping, stop=interrupts.stop, warn=listener.warn, release=store.release
+        )
         try:
             if journal.begin(resume=request.resume):
                 listener.say(f"going on from {path}")

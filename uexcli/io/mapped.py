@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import mmap
+import os
 import tempfile
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ class Mapped(Store):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._maps: list[np.memmap] = []
-        self._files: list[IO[bytes]] = []
 
     def array(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """Make an array of zeros in a file.
@@ -31,11 +30,13 @@ class Mapped(Store):
         """
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         atomic.check_room(self._folder / "images and noise", size)
-        with atomic.told(self._folder):
-            file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
-            file.truncate(size)
+        # The mapping keeps the file when its handle is closed.
+        with atomic.told(self._folder), tempfile.TemporaryFile(dir=self._folder) as file:
+            if hasattr(os, "posix_fallocate"):  # a disk that fills up later would end the process without a word
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
             made = np.memmap(file, dtype=dtype, mode="r+", shape=shape)
-        self._files.append(file)
         self._maps.append(made)
         return made
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,13 +67,21 @@ def fingerprint(keys: Sequence[str], digests: Sequence[str]) -> str:
     return total.hexdigest()
 
 
-def write(path: Path, noise: Noise) -> None:
-    """Write a noise file; `delta` as int8 levels where it lies on the 8-bit grid, else as float16."""
-    whole = all(_on_grid(part) for part in noise.delta.split(ROWS))
+def write(path: Path, noise: Noise, release: Callable[[], None] = lambda: None) -> None:
+    """Write a noise file; `delta` as int8 levels where it lies on the 8-bit grid, else as float16.
+
+    `release` is called after every part of `delta`, which may lie in a file.
+    """
+
+    def parts() -> Iterator[Tensor]:
+        for part in noise.delta.split(ROWS):
+            yield part
+            release()
 
     def pieces() -> Iterator[Tensor]:
-        for part in noise.delta.split(ROWS):
-            yield (255 * part).to(torch.int8) if whole else part.to(torch.float16)
+        return ((255 * part).to(torch.int8) if whole else part.to(torch.float16) for part in parts())
+
+    whole = all(_on_grid(part) for part in parts())
 
     tensors: dict[str, Tensor | Made] = {
         "delta": Made(tuple(noise.delta.shape), torch.int8 if whole else torch.float16, pieces),
@@ -83,7 +91,7 @@ def write(path: Path, noise: Noise) -> None:
         **{MEMORY + name: tensor for name, tensor in noise.memory.items()},
     }
     header = {"format": FORMAT, "classes": noise.classes, **noise.header}
-    write_tensors(path, tensors, {"uex": json.dumps(header)})
+    write_tensors(path, tensors, {"uex": json.dumps(header)}, release)
 
 
 def _on_grid(delta: Tensor) -> bool:

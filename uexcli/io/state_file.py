@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ class StateFile(api.Journal):
 
     `job` says what is fitted, and how: a state of another job is refused. `stopping` says whether the user wants to
     stop; `stop` then does, once the state is written. `warn` hears where a state cannot be written: the fit goes on.
+    `release` is called after every piece that was read, as banks may lie in files.
     """
 
     def __init__(
@@ -41,13 +44,17 @@ class StateFile(api.Journal):
         stopping: Callable[[], bool] = lambda: False,
         stop: Callable[[], None] = lambda: None,
         warn: Callable[[str], None] = lambda _: None,
+        release: Callable[[], None] = lambda: None,
     ) -> None:
         self.path = path
         self._job = json.loads(json.dumps(dict(job)))
         self._stopping = stopping
         self._stop = stop
         self._warn = warn
+        self._release = release
         self._state: api.State | None = None
+        self._writer = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
         self._empty = False  # nothing but the first state was written
         self._last = time.monotonic()
 
@@ -86,23 +93,43 @@ class StateFile(api.Journal):
         stopping = self._stopping()
         if milestone or stopping or time.monotonic() - self._last > EVERY:
             try:
+                self._finish()
                 self._write(state())
+                if stopping:
+                    self._finish()
             except WriteError as error:
                 self._warn(f"{error.message} An interrupted fit could not go on from here.")
         if stopping:
             self._stop()
 
     def _write(self, state: api.State) -> None:
+        """Write a state; what lies on another device is copied there, and written while the device goes on."""
         self._state = None  # what was taken up is mapped from the file that is replaced now
         whole = {name: value for name, value in state.items() if isinstance(value, Tensor)}
         rest = {name: value for name, value in state.items() if name not in whole}
-        document = {"format": FORMAT, "job": self._job, "values": rest}
-        tensors.write(self.path, whole, {"uex.state": json.dumps(document)})
+        metadata = {"uex.state": json.dumps({"format": FORMAT, "job": self._job, "values": rest})}
+        if all(tensor.device.type == "cpu" for tensor in whole.values()):
+            tensors.write(self.path, whole, metadata, self._release)
+        else:
+            kept = {name: tensor.clone() for name, tensor in whole.items()}
+            self._writing = self._writer.submit(tensors.write, self.path, kept, metadata)
         self._empty = False
         self._last = time.monotonic()
 
+    def _finish(self) -> None:
+        """Wait for a write under way.
+
+        Raises:
+            WriteError: it failed.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
     def remove(self) -> None:
         """Take the state away: the noise file is written."""
+        with contextlib.suppress(WriteError):
+            self._finish()
         self.path.unlink(missing_ok=True)
 
 

@@ -39,8 +39,13 @@ class Made:
     pieces: Callable[[], Iterable[Tensor]]
 
 
-def write(path: Path, tensors: Mapping[str, Tensor | Made], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, whole or not at all.
+def write(
+    path: Path,
+    tensors: Mapping[str, Tensor | Made],
+    metadata: Mapping[str, str],
+    release: Callable[[], None] = lambda: None,
+) -> None:
+    """Write a safetensors file, whole or not at all; `release` is called after every piece.
 
     Raises:
         UexError: the disk is full, read-only and the like.
@@ -62,6 +67,7 @@ def write(path: Path, tensors: Mapping[str, Tensor | Made], metadata: Mapping[st
         for name in ordered:
             for piece in _pieces(tensors[name]):
                 yield piece.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+                release()
 
     atomic.write(path, data())
 
