@@ -28,13 +28,14 @@ def cells(data: str, device: str) -> list[Cell]:
     if device == "cpu":
         small: dict[str, Any] = {**common, "count": FEW, "surrogate": "small", "target": "small"}
         found = [
-            Cell("clean-5k", method="none", **small),
             Cell("em-sample-5k", **small),
+            Cell("resnet18-512", surrogate="resnet18", options={"rounds": "1"}, count=512, **common),
+            Cell("pil-5k", method="pil", **{**small, "surrogate": "auto"}),
             Cell("em-class-5k", mode="classwise", **small),
+            Cell("clean-5k", method="none", **small),
             Cell("plain-sample-5k", plain=True, **small),
             Cell("plain-class-5k", mode="classwise", plain=True, **small),
             Cell("em-sample-5k-files", memory="0", **{**small, "target": None}),
-            Cell("resnet18-512", surrogate="resnet18", options={"rounds": "1"}, count=512, **common),
         ]
     else:
         resnet: dict[str, Any] = {**common, "surrogate": "resnet18"}
@@ -44,9 +45,9 @@ def cells(data: str, device: str) -> list[Cell]:
             Cell("em-class", mode="classwise", **resnet),
         ]
     return [
-        *found,
         Cell("pil-50k", method="pil", count=MANY, **common),
         Cell("lsp-50k", method="lsp", count=MANY, **common),
+        *found,
     ]
 
 

@@ -20,7 +20,6 @@ class Schedule:
     steps: int
     step: float
     batch: int
-    augment: bool
     usual_rounds: int  # what fits of 1,000 to 10,000 images took: for the estimate, not a bound
 
     def passes(self, images: float) -> float:
@@ -45,13 +44,13 @@ class ErrorMinimising(Method):
 
     rounds: int = option(30, "cap on the rounds of surrogate and noise")
     stop: float = option(0.01, "stop when the surrogate's error on the protected images is at most this")
-    theta_steps: int | None = option(None, "SGD steps of the surrogate in a round; auto: 30 sample-wise, else 10")
+    theta_steps: int | None = option(None, "SGD steps in a round; auto: over 3/4 of the images sample-wise, else 10")
     steps: int | None = option(None, "steps of the noise in a round; auto: 5 sample-wise, 1 where images share a noise")
     step: float | None = option(None, "length of a noise step, as a share of eps; auto: 0.2 sample-wise, else 0.1")
     batch: int | None = option(None, "images in a batch; auto: a 16th of all, within 32 to 256")
     subset: float = option(1.0, "share of each class that moves noise which images share, and that the stop test sees")
     lr: float = option(0.1, "learning rate of the surrogate")
-    augment: bool | None = option(None, "let surrogate and noise see random crops and flips; auto: sample-wise")
+    augment: bool = option(False, "let surrogate and noise see random crops and flips")
     settled: bool = option(True, "stop once the error holds after the surrogate moved on; false: at once, as the paper")
     random_start: bool = option(False, "start from noise at the bound instead of from none")
 
@@ -103,14 +102,14 @@ class ErrorMinimising(Method):
 
     def _schedule(self, problem: Problem) -> Schedule:
         """Fill in what was left to `auto`; measured on 10,000 CIFAR-10 images and on digits."""
-        own = problem.own
+        own, count = problem.own, len(problem.images)
+        batch = self.batch or min(256, max(32, count // 16))
         return Schedule(
-            theta_steps=self.theta_steps or (30 if own else 10),
+            theta_steps=self.theta_steps or (max(8, round(0.75 * count / batch)) if own else 10),
             steps=self.steps or (5 if own else 1),
             step=self.step or (0.2 if own else 0.1),
-            batch=self.batch or min(256, max(32, len(problem.images) // 16)),
-            augment=own if self.augment is None else self.augment,
-            usual_rounds=6 if own else 10,
+            batch=batch,
+            usual_rounds=7 if own else 10,
         )
 
 
@@ -128,10 +127,10 @@ class Run:
         self._problem = problem
         self._on_step = on_step
         self._trainer = problem.trainer(
-            problem.build(), lr=method.lr, momentum=0.9, decay=5e-4, clip=5, augment=plan.augment
+            problem.build(), lr=method.lr, momentum=0.9, decay=5e-4, clip=5, augment=method.augment
         )
         self._stream = problem.stream(plan.batch, "theta")
-        self._view = problem.generator("view") if plan.augment else None
+        self._view = problem.generator("view") if method.augment else None
         self._only = None if problem.own or method.subset == 1 else _stratified(problem, method.subset)
         start = problem.start(random=method.random_start)
         self._delta = problem.fill(start) if method.random_start else start

@@ -22,29 +22,35 @@ class Pil(Method):
     f(x) = W2 W1 x is trained on the clean images; then d descends lambda CE(f(d), y) + (1 - lambda) KL(u || f(x - d)),
     u uniform. What is published is x - d. With W = W2 W1 the gradient is
     lambda (softmax f(d) - y) W - (1 - lambda) (softmax f(x - d) - u) W: two thin matrix products, no autograd.
+    With `augment`, W is replaced by its mean over random crops and flips, which costs nothing, as f is linear; the
+    paper does without.
     """
 
     name: ClassVar[str] = "pil"
     summary: ClassVar[str] = "noise that a linear net reads, in closed form; no surrogate, the fast one"
-    paper: ClassVar[str] = "Liu, Chen, Zhang, PIL: perturbation-induced linearization, ICLR 2026"
+    paper: ClassVar[str] = "Liu, Chen, Zhang, PIL, ICLR 2026, arXiv 2601.19967"
     needs_surrogate: ClassVar[bool] = False
 
-    epochs: int = option(30, "passes over the clean images to train the linear net")
+    epochs: int | None = option(None, "passes over the clean images to train the linear net; auto: 30, or 1000 steps")
     steps: int = option(30, "steps of the noise")
     step: float = option(0.1, "length of a noise step, as a share of eps")
     weight: float = option(0.9, "share of the noise's own class in the loss; the rest hides the image's")
+    augment: bool = option(True, "let noise and linear net meet through random crops and flips, as a mean")
     batch: int = option(512, "images in a batch of the linear net's training")
     lr: float = option(0.003, "learning rate of the linear net")
 
     def __post_init__(self) -> None:
         """Refuse what cannot run."""
-        if min(self.epochs, self.steps, self.batch) < 1 or min(self.step, self.lr) <= 0 or not 0 <= self.weight <= 1:
+        epochs = 1 if self.epochs is None else self.epochs
+        if min(epochs, self.steps, self.batch) < 1 or min(self.step, self.lr) <= 0 or not 0 <= self.weight <= 1:
             raise ValueError("epochs, steps and batch must be at least 1, step and lr above 0, weight in [0, 1]")
 
     def fit(self, problem: Problem, on_step: OnStep) -> Tensor:
         """Train the linear net, then move the noise."""
         saved = problem.journal.load() or {}
         matrix = saved["matrix"].to(problem.device) if "matrix" in saved else self._train(problem, saved, on_step)
+        if self.augment and "matrix" not in saved:
+            matrix = _cropped(problem, matrix)
         delta = problem.copy(saved["delta"]) if "delta" in saved else problem.fill(problem.start(random=True))
         if problem.own:
             self._move_own(problem, delta, matrix, int(saved.get("done", 0)), on_step)
@@ -65,8 +71,9 @@ class Pil(Method):
         first, second, *moves = (
             saved.get(f"linear.{n}", tensor).clone().to(problem.device) for n, tensor in enumerate(state)
         )
-        for epoch in range(int(saved.get("epoch", 0)), self.epochs):
-            rate = self.lr * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+        epochs = self.epochs or max(30, math.ceil(1000 * self.batch / len(problem.images)))
+        for epoch in range(int(saved.get("epoch", 0)), epochs):
+            rate = self.lr * (1 + math.cos(math.pi * epoch / epochs)) / 2
             for batch in problem.batches(self.batch):
                 flat = _flat(problem, batch)
                 labels = problem.labels[batch].to(problem.device)
@@ -80,7 +87,7 @@ class Pil(Method):
                     weight.sub_(move, alpha=rate)
             kept = {f"linear.{n}": tensor for n, tensor in enumerate((first, second, *moves))}
             problem.journal.save(lambda epoch=epoch, kept=kept: {"epoch": epoch + 1, **kept})  # type: ignore[misc]
-            on_step(Progress((epoch + 1) / self.epochs, 3, "training the linear net"))
+            on_step(Progress((epoch + 1) / epochs, 3, "training the linear net"))
         matrix: Tensor = second @ first
         return matrix
 
@@ -127,6 +134,19 @@ class Pil(Method):
         norm, length = problem.norm, self.step * problem.norm.reach(problem.eps)
         direction = norm.steepest(gradient.view_as(noise))
         return norm.project(noise.sub(direction, alpha=length), problem.eps, images)
+
+
+def _cropped(problem: Problem, matrix: Tensor) -> Tensor:
+    """Give the linear net behind random crops and flips, as a mean: with T a crop, the mean of f(T n) is linear, too.
+
+    The crops are those of `core.augment`: an eighth of the side and back, zeros outside.
+    """
+    from torch.nn import functional
+
+    planes = matrix.view(-1, *problem.shape[1:])
+    pad = max(1, planes.shape[2] // 8)
+    smooth = functional.avg_pool2d(planes, 2 * pad + 1, stride=1, padding=pad)
+    return ((smooth + smooth.flip(3)) / 2).flatten(1)
 
 
 def _flat(problem: Problem, batch: Tensor) -> Tensor:
