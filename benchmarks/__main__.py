@@ -27,15 +27,20 @@ def cells(data: str, device: str) -> list[Cell]:
     common: dict[str, Any] = {"data": data, "device": device}
     if device == "cpu":
         small: dict[str, Any] = {**common, "count": FEW, "surrogate": "small", "target": "small"}
+        more = {**small, "count": 2 * FEW}
         found = [
             Cell("em-sample-5k", **small),
             Cell("resnet18-512", surrogate="resnet18", options={"rounds": "1"}, count=512, **common),
-            Cell("pil-5k", method="pil", **{**small, "surrogate": "auto"}),
-            Cell("em-class-5k", mode="classwise", **small),
-            Cell("clean-5k", method="none", **small),
             Cell("plain-sample-5k", plain=True, **small),
-            Cell("plain-class-5k", mode="classwise", plain=True, **small),
+            Cell("em-class-5k", mode="classwise", **small),
+            Cell("plain-sample-5k-settled", plain=True, settled=True, **{**small, "target": None}),
+            Cell("em-sample-10k", **more),
+            Cell("em-class-10k", mode="classwise", **more),
+            Cell("clean-10k", method="none", **more),
             Cell("em-sample-5k-files", memory="0", **{**small, "target": None}),
+            Cell("clean-5k", method="none", **small),
+            Cell("pil-5k", method="pil", **{**small, "surrogate": "auto"}),
+            Cell("plain-class-5k", mode="classwise", plain=True, **small),
         ]
     else:
         resnet: dict[str, Any] = {**common, "surrogate": "resnet18"}

@@ -46,6 +46,7 @@ class Cell:
     memory: str | None = None
     compiled: bool = False
     plain: bool = False  # the reference loop instead of uex
+    settled: bool = False  # the reference loop, too, keeps freed memory as uex makes the system do
     seconds: float | None = None  # end the reference loop after the round that passes this
     seed: int = 1
     target: str | None = None  # who trains on the protected images, such as `small` or `resnet18:60`
@@ -75,7 +76,7 @@ def measure(cell: Cell) -> dict[str, Any]:
         request = dataclasses.replace(request, output=output)
         row = _plain(request, cell) if cell.plain else _uex(request)
         row["command_seconds"] = time.perf_counter() - began
-        row["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        row.setdefault("peak_bytes", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
         device = machine.pick_device(cell.device)
         if device.type == "cuda":
             row["peak_gpu_bytes"] = torch.cuda.max_memory_allocated(device)
@@ -83,7 +84,7 @@ def measure(cell: Cell) -> dict[str, Any]:
         problem = _problem(request)
         row["images"] = len(problem.images)
         if row["moved"]:
-            row.update(_rates(problem, row))
+            row.update(_rates(problem, row, plain=cell.plain))
         if cell.target is not None:
             row["target"] = _train(cell, problem, delta, rows, problem.images)
     row["cell"] = dataclasses.asdict(cell)
@@ -100,6 +101,7 @@ def clean(cell: Cell) -> dict[str, Any]:
 
 def _uex(request: fit.Request) -> dict[str, Any]:
     result = fit.run(request)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     noise = noise_file.read(result.plan.output)
     return {
         "fit_seconds": result.seconds,
@@ -110,12 +112,15 @@ def _uex(request: fit.Request) -> dict[str, Any]:
         "trained": result.passes.trained,
         "seen": result.passes.seen,
         "stated_bytes": result.plan.memory,
+        "peak_bytes": peak,
         "delta": noise.delta,
         "rows": noise.rows,
     }
 
 
 def _plain(request: fit.Request, cell: Cell) -> dict[str, Any]:
+    if not cell.settled:
+        machine._keep_memory = lambda: None  # as a script has it that knows nothing of uex
     problem = _problem(dataclasses.replace(request, precision="float32"))
     own = problem.own
     began = time.perf_counter()
@@ -124,6 +129,7 @@ def _plain(request: fit.Request, cell: Cell) -> dict[str, Any]:
         problem.labels,
         problem.rows,
         problem.build,
+        own=own,
         steps=20 if own else 1,
         on_round=lambda _round, error: _heard(error, began, cell.seconds),
     )
@@ -154,7 +160,7 @@ def _problem(request: fit.Request) -> BankProblem:
     return fit_problem.make_problem(setup, loaded, labels, request.seed or 0, Store())[0]
 
 
-def _rates(problem: BankProblem, row: dict[str, Any]) -> dict[str, Any]:
+def _rates(problem: BankProblem, row: dict[str, Any], *, plain: bool) -> dict[str, Any]:
     """Time the noise steps alone, and give the share of the measured matrix rate that the whole fit used."""
     model, delta = problem.build(), problem.start(random=False)
     counted = flops.per_image(problem.make_surrogate(), problem.images.shape[1], problem.images.shape[2])
@@ -170,7 +176,7 @@ def _rates(problem: BankProblem, row: dict[str, Any]) -> dict[str, Any]:
     roof = flops.matmul_rate(problem.device, torch.float32 if row["precision"] == "float32" else dtype)
     work = row["moved"] * counted.step + row["trained"] * counted.train + row["seen"] * counted.forward
     return {
-        "steps_per_second": None if row.get("plain") else done / passed,
+        "steps_per_second": row["moved"] / row["fit_seconds"] if plain else done / passed,
         "fit_steps_per_second": row["moved"] / row["fit_seconds"],
         "flops": work,
         "flops_per_step": counted.step,

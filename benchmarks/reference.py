@@ -27,7 +27,15 @@ class Run:
 
 
 def step(
-    model: nn.Module, images: Tensor, labels: Tensor, rows: Tensor, delta: Tensor, *, eps: float, length: float
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    rows: Tensor,
+    delta: Tensor,
+    *,
+    own: bool,
+    eps: float,
+    length: float,
 ) -> None:
     """Move the rows that float images `(B, C, S, S)` in [0, 1] use, in place, by one sign step."""
     shown = (images + delta[rows]).clamp(0, 1).requires_grad_(True)
@@ -36,7 +44,7 @@ def step(
     for row in rows.unique().tolist():
         mine = rows == row
         moved = (delta[row] - length * gradient[mine].sum(0).sign()).clamp(-eps, eps)
-        if len(delta) >= len(images) and int(mine.sum()) == 1:
+        if own:
             image = images[mine][0]
             moved = (image + moved).clamp(0, 1) - image
         delta[row] = moved
@@ -48,6 +56,7 @@ def fit(
     rows: Tensor,
     build: Callable[[], nn.Module],
     *,
+    own: bool,
     eps: float = 8 / 255,
     length: float = 0.8 / 255,
     steps: int = 20,
@@ -82,7 +91,7 @@ def fit(
             parameter.requires_grad_(False)
         for picked in batches:
             for _ in range(steps):
-                step(model, data[picked], labels[picked], rows[picked], run.delta, eps=eps, length=length)
+                step(model, data[picked], labels[picked], rows[picked], run.delta, own=own, eps=eps, length=length)
             run.moved += steps * len(picked)
         wrong = 0
         with torch.no_grad():

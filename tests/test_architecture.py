@@ -26,7 +26,7 @@ ALLOWED = {
     "registry": {"hookspecs", "builtin"},
     "builtin": {"builtin", "core"},
     "runtime": {"runtime"},
-    "io": {"io", "registry"},
+    "io": {"io", "registry", "core"},
     "commands": {"commands", "registry", "core", "io", "runtime", "builtin"},
     "cli": {"cli", "commands", "registry"},
     "testing": {"core", "registry", "io"},

@@ -242,7 +242,17 @@ def test_the_plain_reference_loop_finds_the_same_noise() -> None:
     rows = torch.arange(48)
     task = problem(rows, count=48, side=16)
     run = reference.fit(
-        task.images, task.labels, rows, task.build, steps=3, theta_steps=2, batch=48, rounds=2, lr=0.05, stop=0.0
+        task.images,
+        task.labels,
+        rows,
+        task.build,
+        own=True,
+        steps=3,
+        theta_steps=2,
+        batch=48,
+        rounds=2,
+        lr=0.05,
+        stop=0.0,
     )
     options = {"theta_steps": 2, "steps": 3, "batch": 48, "rounds": 2, "step": 0.1, "lr": 0.05, "stop": 0.0}
     mine = method(**options, settled=False)

@@ -18,9 +18,10 @@ import torch
 from conftest import Ran, picture
 from PIL import Image
 
-from uexcli.errors import UexError
+from uexcli.errors import Terminated, UexError
 from uexcli.io import atomic, noise_file, state_file, tensors
 from uexcli.io.atomic import WriteError
+from uexcli.runtime.interrupts import Interrupts
 
 Uex = Callable[..., Ran]
 STATE = Path("noise.state")
@@ -239,3 +240,36 @@ def test_a_state_on_another_device_is_written_while_that_goes_on(tmp_path: Path)
     assert state["delta"].tolist() == [10, 11, 12, 13]
     journal.remove()
     assert not (tmp_path / "state").exists()
+
+
+def send(number: int) -> None:
+    """Let this process hear a signal, and give the handler its turn."""
+    os.kill(os.getpid(), number)
+    time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_a_signal_waits_for_a_safe_point_and_a_second_does_not(number: int, error: type[BaseException]) -> None:
+    with Interrupts() as interrupts:
+        interrupts.stop()
+        with pytest.raises(error):
+            send(number)  # nothing said yet that there will be safe points
+    with Interrupts() as interrupts:
+        interrupts.safe_point()
+        send(number)
+        assert interrupts.pending
+        with pytest.raises(error):
+            interrupts.stop()
+        with pytest.raises(error):
+            send(number)
+
+
+def test_a_held_signal_stops_the_work_when_no_safe_point_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uexcli.runtime.interrupts.PATIENCE", 0.05)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)]
+    with Interrupts() as interrupts:
+        interrupts.safe_point()
+        send(signal.SIGTERM)
+        with pytest.raises(Terminated):
+            time.sleep(5)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)] == before

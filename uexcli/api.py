@@ -260,7 +260,7 @@ class Journal:
         """Tell of a moment at which the fit could stop and go on later; `state` is called where it is to be kept.
 
         It is kept at a `milestone` (the end of a round), every few minutes, and when the user stops the fit: then this
-        does not return. Tensors are written before this returns, so they may change afterwards.
+        does not return. Tensors are written or copied before this returns, so they may change afterwards.
         """
 
 
@@ -303,6 +303,10 @@ class Problem(ABC):
     @abstractmethod
     def bank(self) -> Tensor:
         """Make an empty float32 bank `(R, C, S, S)`: on the device, or in a file where it does not fit."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Say that a part of a bank, read or written by index, is done with for now: it may go back to its file."""
 
     @abstractmethod
     def copy(self, delta: Tensor, into: Tensor | None = None) -> Tensor:
@@ -396,6 +400,10 @@ class Method(Plugin, ABC):
     def preset(cls, name: str, *, own: bool) -> Preset:
         """Give the constants behind one of `presets`; `own` says whether every image has a noise of its own."""
         raise UsageError(f"method '{cls.name}' has no preset '{name}'.")
+
+    def largest_batch(self, images: int) -> int:
+        """Say how many of so many images the surrogate learns from at once, for the estimate of memory."""
+        return 256
 
     def work(self, problem: Problem) -> Work:
         """Say how many image passes through the surrogate the fit takes, for the estimate."""

@@ -40,6 +40,9 @@ class UsageError(UexError):
         super().__init__(message, hint=hint, code=Exit.USAGE)
 
 
+RESUMABLE = "resumable"  # a note on what ends an interrupted job whose state is kept
+
+
 class Terminated(BaseException):
     """SIGTERM arrived; unwinds like Ctrl-C does, so that nothing is left half-written."""
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import typer
 
 from uexcli.commands.listener import Listener, duration, visible
-from uexcli.errors import Exit, Terminated, UexError
+from uexcli.errors import RESUMABLE, Exit, Terminated, UexError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -196,7 +196,7 @@ def _next_step(stop: BaseException) -> str:
     again = shlex.join(["uex", *words, *([] if "--resume" in words else ["--resume"])])
     if words[:1] == ["apply"]:
         return f"Images that were written are kept; go on with: {again}"
-    if getattr(stop, "__notes__", None):
+    if words[:1] == ["fit"] and RESUMABLE in getattr(stop, "__notes__", ()):
         return f"What was fitted so far is kept; go on with: {again}"
     return "Nothing was written."
 

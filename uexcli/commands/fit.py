@@ -22,7 +22,7 @@ from uexcli.core.engine import Tally
 from uexcli.core.problem import BankProblem
 from uexcli.core.quality import psnr
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, noise_file, samples, state_file
+from uexcli.io import atomic, noise_file, samples
 from uexcli.runtime import machine
 
 __all__ = ["Plan", "Request", "Result", "run"]
@@ -75,21 +75,31 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     """
     listener = listener or Listener()
     setup = prepare(request)
-    fit_state.check_left_over(request, setup)
+    setup, seed = fit_state.take_up(request, setup)
     memory = fit_memory.settle(request, setup)
     loaded = _read(setup, request, memory, listener)
     existing = setup.existing
-    seed = existing.header["seed"] if existing else request.seed
-    if seed is None:
-        seed = fit_state.seed_of(request, setup)
-    if seed is None:
+    if existing is not None:
+        seed = int(existing.header["seed"])
+    elif request.seed is not None:
+        seed = request.seed
+    elif seed is None:
         seed = secrets.randbits(48)
     labels, label_source = pick_labels(loaded, seed)
     problem, remembered = make_problem(setup, loaded, labels, seed, memory.store)
     times = None if existing else estimate(setup.parts.method, problem)
     plan = _plan(setup, problem, label_source, times, memory)
+    job = {
+        "uexcli": __version__,
+        "recipe": setup.recipe,
+        "eps": setup.eps,
+        "seed": seed,
+        "photos": _fingerprint(loaded),
+        "device": setup.device.type,
+    }
     if existing is not None:
-        state_file.of(setup.output).unlink(missing_ok=True)  # killed between the last two writes
+        if not request.dry_run:
+            fit_state.clear(setup, job, listener)
         return Result(plan, written=False, already=True, skipped=loaded.skipped)
     _announce(plan, listener)
     if setup.ignored:
@@ -105,50 +115,43 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         outcome = progress.note
         listener.step(progress)
 
-    job = {
-        "uexcli": __version__,
-        "recipe": setup.recipe,
-        "eps": setup.eps,
-        "seed": seed,
-        "photos": _fingerprint(loaded),
-        "device": setup.device.type,
-    }
     began = time.perf_counter()
     with fit_state.keeping(request, setup, job, memory.store, listener) as journal:
         problem = dataclasses.replace(problem, journal=journal)
         problem.engine.tally = Tally()  # without those of the estimate
         delta = bank.check(setup.parts.method.fit(problem, on_step), problem, plan.method)
-    seconds = time.perf_counter() - began
-    written = bank.on_grid(delta, problem)
-    measured = bank.measure(written, problem)
-    if measured["rms_levels"] == 0:
-        raise UexError(
-            f"method '{plan.method}' found no noise at all.", hint="Try other -O options, or a larger --eps."
+        seconds = time.perf_counter() - began
+        journal.end()
+        written = bank.on_grid(delta, problem)
+        measured = bank.measure(written, problem)
+        if measured["rms_levels"] == 0:
+            raise UexError(
+                f"method '{plan.method}' found no noise at all.", hint="Try other -O options, or a larger --eps."
+            )
+        if measured["at_bound"] == 0:
+            listener.warn("the noise of not one image reaches the bound")
+        dataset = {"uri": request.photos, "count": plan.images, "fingerprint": _fingerprint(loaded)}
+        noise = noise_file.Noise(
+            delta=written.cpu(),
+            rows=problem.rows.cpu(),
+            keys=tuple(loaded.found.keys),
+            digests=loaded.digests,
+            classes=loaded.found.classes,
+            memory=remembered,
+            header={
+                "uexcli": __version__,
+                "recipe": setup.recipe,
+                "eps": setup.eps,
+                "eps_text": setup.eps_text,
+                "seed": seed,
+                "dataset": dataset,
+                "measured": measured,
+                "torch": torch.__version__,
+                "device": setup.device.type,
+            },
         )
-    if measured["at_bound"] == 0:
-        listener.warn("the noise of not one image reaches the bound")
-    dataset = {"uri": request.photos, "count": plan.images, "fingerprint": _fingerprint(loaded)}
-    noise = noise_file.Noise(
-        delta=written.cpu(),
-        rows=problem.rows.cpu(),
-        keys=tuple(loaded.found.keys),
-        digests=loaded.digests,
-        classes=loaded.found.classes,
-        memory=remembered,
-        header={
-            "uexcli": __version__,
-            "recipe": setup.recipe,
-            "eps": setup.eps,
-            "eps_text": setup.eps_text,
-            "seed": seed,
-            "dataset": dataset,
-            "measured": measured,
-            "torch": torch.__version__,
-            "device": setup.device.type,
-        },
-    )
-    noise_file.write(setup.output, noise, memory.store.release)
-    journal.remove()
+        noise_file.write(setup.output, noise, memory.store.release)
+        journal.remove()
     return Result(
         plan,
         written=True,

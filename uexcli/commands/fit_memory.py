@@ -18,7 +18,6 @@ from uexcli.runtime import machine
 
 BANKS = 2  # the noise that moves, and the best there was
 COPIES = 8  # float32 copies of a chunk of images that brushing noise onto the 8-bit grid takes, at most
-BATCH = 256  # images a surrogate learns from at once, unless -O batch says otherwise
 SHARE = 0.7  # of the memory that is free, without --memory
 UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
@@ -87,7 +86,7 @@ def _work(setup: Setup, one: int) -> int:
     model = surrogate.build(num_classes=classes, channels=setup.channels, size=setup.size)
     images = torch.zeros(2, setup.channels, setup.size, setup.size)
     each = activations(model, images, setup.autocast)
-    batch = getattr(setup.parts.method, "batch", None) or BATCH
+    batch = setup.parts.method.largest_batch(len(setup.found.samples))
     weights = sum(parameter.numel() * 4 for parameter in model.parameters())
     return chunks + int(2.5 * batch * (each + 4 * one)) + 5 * weights  # gradients, and what libraries rearrange
 

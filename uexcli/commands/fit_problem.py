@@ -37,7 +37,7 @@ def make_problem(
     parts, device = setup.parts, setup.device
     stretched = int(setup.recipe["photo_side"])
     num_classes = int(labels.max()) + 1
-    images = loaded.images.to(device) if type(store) is Store else loaded.images
+    images = loaded.images.to(device) if not store.in_files else loaded.images
 
     def features() -> Tensor:
         return clusters.pixel_features(images)
@@ -86,9 +86,14 @@ def estimate(method: api.Method, problem: BankProblem) -> tuple[float, float] | 
     model, delta = problem.build(), problem.start(random=False)
     batch = torch.arange(min(problem.chunk, len(problem.images)), device=problem.images.device)
     problem.move(model, delta, batch, step=0.0)
+    _wait(problem.device)
     began = time.perf_counter()
     problem.move(model, delta, batch, step=0.0)
-    if problem.device.type == "cuda":
-        torch.cuda.synchronize()
+    _wait(problem.device)
     each = (time.perf_counter() - began) / len(batch)
     return work.expected * each, work.most * each
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -89,6 +89,8 @@ def prepare(request: Request) -> Setup:
         labelled=bool(found.labels),
         device=device.type,
     )
+    if request.compiled and parts.surrogate is None:
+        raise UsageError(f"method '{request.method}' uses no surrogate to compile.", hint="Leave --compile out.")
     if request.eps is not None:
         parts.norm.parse(request.eps)  # a wrong bound is told before anything is read
     seen = samples.survey(found, on_error=request.on_error)

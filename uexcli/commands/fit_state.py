@@ -3,35 +3,50 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 from uexcli.commands.fit_setup import Request, Setup
 from uexcli.commands.listener import Listener
 from uexcli.core.store import Store
-from uexcli.errors import Terminated, UexError, UsageError
+from uexcli.errors import RESUMABLE, Terminated, UexError, UsageError
 from uexcli.io import state_file
+from uexcli.io.atomic import WriteError
 from uexcli.runtime.interrupts import Interrupts
 
-RESUMABLE = "resumable"  # a note on the exception that ends an interrupted fit
 
+def take_up(request: Request, setup: Setup) -> tuple[Setup, int | None]:
+    """Give the seed of the interrupted fit that is to go on, if there is one.
 
-def check_left_over(request: Request, setup: Setup) -> None:
-    """Refuse to begin where an interrupted fit left its state, and nothing says what to do with it.
+    Its state then goes before an output of another seed, which that fit was about to replace.
 
     Raises:
-        UsageError: such a state is there.
+        UsageError: a state is left over, and nothing says what to do with it.
+        UexError: it is damaged.
     """
-    path = state_file.of(setup.output)
-    if setup.existing is None and path.exists() and not (request.resume or request.force):
+    path, existing = state_file.of(setup.output), setup.existing
+    if not path.exists():
+        return setup, None
+    if request.resume:
+        seed = state_file.job_of(path).get("seed")
+        if existing is not None and existing.header["seed"] != seed:
+            setup = dataclasses.replace(setup, existing=None)
+        return setup, seed if isinstance(seed, int) else None
+    if existing is None and not request.force:
         raise UsageError(
             f"{path} is left from an interrupted fit.", hint="Add --resume to go on, or --force to start afresh."
         )
+    return setup, None
 
 
-def seed_of(request: Request, setup: Setup) -> int | None:
-    """Give the seed of the interrupted fit that is to go on, or None."""
-    return state_file.seed(state_file.of(setup.output)) if request.resume and request.seed is None else None
+def clear(setup: Setup, job: dict[str, Any], listener: Listener) -> None:
+    """Remove what a fit left that was killed between its last two writes; another fit's state stays."""
+    path = state_file.of(setup.output)
+    if state_file.job_of(path) == job:
+        path.unlink()
+    elif path.exists():
+        listener.warn(f"{path} is left from another fit; go on with that by --resume")
 
 
 @contextlib.contextmanager
@@ -43,23 +58,23 @@ def keeping(
     Raises:
         UsageError: the state to go on from is of another fit.
     """
-    path = state_file.of(setup.output)
     with Interrupts() as interrupts:
-
-        def stopping() -> bool:
-            interrupts.safe_point()
-            return interrupts.pending
-
         journal = state_file.StateFile(
-            path, job, stopping=stopping, stop=interrupts.stop, warn=listener.warn, release=store.release
+            state_file.of(setup.output),
+            job,
+            stopping=interrupts.safe_point,
+            stop=interrupts.stop,
+            warn=listener.warn,
+            release=store.release,
         )
+        if journal.begin(resume=request.resume):
+            listener.say(f"going on from {journal.path}")
         try:
-            if journal.begin(resume=request.resume):
-                listener.say(f"going on from {path}")
             yield journal
-        except (KeyboardInterrupt, Terminated, UexError) as stop:
-            if journal.is_empty:
+        except BaseException as stop:
+            lost = isinstance(stop, UexError) and not isinstance(stop, WriteError)  # trying again would end there, too
+            if journal.is_empty or lost:
                 journal.remove()
-            elif not isinstance(stop, UexError):
+            elif isinstance(stop, (KeyboardInterrupt, Terminated)):
                 stop.add_note(RESUMABLE)
             raise

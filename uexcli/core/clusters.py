@@ -9,7 +9,8 @@ from torch.nn import functional
 
 def pixel_features(images: Tensor, side: int = 8) -> Tensor:
     """Images at thumbnail size as vectors: uint8 `(N, C, S, S)` to float32 `(N, C * side * side)` in [0, 1]."""
-    parts = [functional.adaptive_avg_pool2d(part.cpu().float() / 255, side) for part in images.split(1024)]
+    at_once = max(16, 2**24 // images[0].numel())
+    parts = [functional.adaptive_avg_pool2d(part.cpu().float() / 255, side) for part in images.split(at_once)]
     return torch.cat(parts).flatten(1)
 
 

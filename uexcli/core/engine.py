@@ -14,8 +14,9 @@ from uexcli.core.graphs import Captured
 from uexcli.core.pgd import Part, Step, move
 
 T = TypeVar("T")
+GRAPHS = 4  # each keeps memory of its own; shapes that change with every batch are not worth one
 # Values of images at once, and the least images: a CPU wants its cache, a GPU wants work.
-MICRO = {"cpu": (128 * 3072, 8), "cuda": (2048 * 3072, 32), "mps": (256 * 3072, 16)}
+MICRO = {"cpu": (256 * 3072, 8), "cuda": (2048 * 3072, 32), "mps": (256 * 3072, 16)}
 
 
 @dataclass
@@ -54,11 +55,12 @@ class Engine:
 
     def steps(self, frozen: Frozen, bank: Tensor, parts: Sequence[Part], step: Step) -> Tensor:
         """Take the steps on one batch; on a CUDA device as one graph, where it can be captured."""
-        self.tally.moved += step.count * sum(len(part.images) for part in parts)
         if bank.device.type != "cuda" or len(parts) > 1:
             return move(frozen, bank, parts, step)
         key = (bank.shape, parts[0].images.shape, parts[0].cuts is None, step)
         if key not in self._captured:
+            if len(self._captured) == GRAPHS:
+                return move(frozen, bank, parts, step)
             try:
                 self._captured[key] = Captured(frozen, bank, parts[0], step)
             except torch.OutOfMemoryError:

@@ -25,6 +25,7 @@ class Frozen:
         self.dtype = dtype
         self._model = model
         self._net, self._folds = _fold(model, example)
+        self._made_of = next(model.parameters()).dtype
         self._seen: tuple[tuple[int, int], ...] = ()
         for parameter in self._net.parameters():
             parameter.requires_grad_(False)
@@ -43,8 +44,8 @@ class Frozen:
         return logits.float()
 
     def copies(self, model: nn.Module) -> bool:
-        """Whether this is a copy of that net."""
-        return self._model is model
+        """Whether this is a copy of that net, as it is now but for its weights."""
+        return self._model is model and next(model.parameters()).dtype == self._made_of
 
     def refresh(self) -> None:
         """Take over the net's weights where they changed since the last time."""
@@ -62,7 +63,8 @@ class Frozen:
                     continue
                 own = dict(_own(source))
                 for key, tensor in _own(module):
-                    tensor.copy_(own[key])
+                    if key in own:  # what is a constant in the code of the net became a buffer when it was traced
+                        tensor.copy_(own[key])
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:

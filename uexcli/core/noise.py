@@ -15,7 +15,7 @@ def check(delta: Tensor, problem: BankProblem, method: str) -> Tensor:
     """Trust no plugin: the bank's shape and finiteness are checked, and it is projected again."""
     if tuple(delta.shape) != problem.shape:
         raise UexError(f"method '{method}' gave a bank of shape {tuple(delta.shape)}, not {problem.shape}.")
-    if not bool(delta.isfinite().all()):
+    if not all(bool(part.isfinite().all()) for part in delta.split(chunk_of(delta[0].numel()))):
         raise UexError(f"method '{method}' gave noise that is not finite.", hint="Try a smaller -O lr or -O step.")
     return problem.project(delta.float())
 

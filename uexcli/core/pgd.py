@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ class Step:
     length: float
     count: int
     own: bool
-    survival: Tensor | None = None
+    survival: Tensor | None = field(default=None, compare=False)  # one and the same throughout a fit
 
 
 @dataclass(frozen=True)

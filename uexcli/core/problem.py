@@ -73,6 +73,10 @@ class BankProblem(api.Problem):
         """Make an empty bank where there is room for it."""
         return self.store.bank(self.shape, self.device)
 
+    def release(self) -> None:
+        """Say that a part of a bank is done with for now."""
+        self.store.release()
+
     def copy(self, delta: Tensor, into: Tensor | None = None) -> Tensor:
         """Copy a bank, a chunk of rows at a time."""
         into = self.bank() if into is None else into
@@ -102,7 +106,9 @@ class BankProblem(api.Problem):
         """Build the surrogate from the seed."""
         with seeding.global_seed(self.seed, "surrogate"):
             model = self.make_surrogate()
-        return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._freeze(model)  # what can be folded is found on a fresh net, so that a resumed fit folds the same
+        return model
 
     def trainer(
         self, model: nn.Module, *, lr: float, momentum: float, decay: float, clip: float, augment: bool
@@ -115,7 +121,9 @@ class BankProblem(api.Problem):
         """Go once over the images."""
         picked = torch.arange(len(self.images)) if only is None else only.cpu()
         order = picked if generator is None else picked[torch.randperm(len(picked), generator=generator)]
-        yield from order.to(self.images.device).split(size)
+        for batch in order.to(self.images.device).split(size) if len(order) else ():
+            yield batch
+            self.store.release()
 
     def stream(self, size: int, purpose: str) -> api.Stream:
         """Make an endless stream of shuffled batches."""
@@ -147,6 +155,7 @@ class BankProblem(api.Problem):
     ) -> None:
         """Take projected steps on the rows of a batch, in place; the net is left untouched."""
         frozen = self._freeze(model)
+        self.engine.tally.moved += steps * len(batch)
         length = step * self.norm.reach(self.eps) * (-1 if ascend else 1)
         plan = pgd.Step(self.norm, self.eps, length, steps, self.own, self.survival)
         cuts = None

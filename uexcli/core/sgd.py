@@ -30,10 +30,9 @@ class Sgd:
     @torch.no_grad()
     def step(self) -> None:
         """Take one step along the gradients."""
-        gradients = [
-            weight.new_zeros(()).expand_as(weight) if weight.grad is None else weight.grad for weight in self.weights
-        ]
-        torch._foreach_mul_(self.speeds, self._momentum)
-        torch._foreach_add_(self.speeds, gradients)
-        torch._foreach_add_(self.speeds, self.weights, alpha=self._decay)
-        torch._foreach_add_(self.weights, self.speeds, alpha=-self._lr)
+        used = [number for number, weight in enumerate(self.weights) if weight.grad is not None]
+        weights, speeds = [self.weights[number] for number in used], [self.speeds[number] for number in used]
+        torch._foreach_mul_(speeds, self._momentum)
+        torch._foreach_add_(speeds, [weight.grad for weight in weights if weight.grad is not None])
+        torch._foreach_add_(speeds, weights, alpha=self._decay)
+        torch._foreach_add_(weights, speeds, alpha=-self._lr)

@@ -60,9 +60,20 @@ def write(path: Path, data: bytes | Iterable[bytes]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
+            _flush_folder(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename last through a power cut, where folders can be flushed."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _prefix(path: Path) -> str:

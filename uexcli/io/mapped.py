@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from uexcli.io import atomic
 class Mapped(Store):
     """Keeps arrays in files in `folder`, which the system forgets when the process ends, however it does."""
 
+    in_files = True
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._maps: list[np.memmap] = []
+        self._maps: list[weakref.ref[np.memmap]] = []  # a file goes when its array does
 
     def array(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """Make an array of zeros in a file.
@@ -37,7 +40,7 @@ class Mapped(Store):
             else:
                 file.truncate(size)
             made = np.memmap(file, dtype=dtype, mode="r+", shape=shape)
-        self._maps.append(made)
+        self._maps.append(weakref.ref(made))
         return made
 
     def bank(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
@@ -46,7 +49,7 @@ class Mapped(Store):
 
     def release(self) -> None:
         """Give back the memory of what was read and written; the files keep it."""
-        for made in self._maps:
-            mapping = made._mmap  # type: ignore[attr-defined]
-            if hasattr(mapping, "madvise") and hasattr(mmap, "MADV_DONTNEED"):
+        for made in (reference() for reference in self._maps):
+            mapping = None if made is None else made._mmap  # type: ignore[attr-defined]
+            if mapping is not None and hasattr(mapping, "madvise") and hasattr(mmap, "MADV_DONTNEED"):
                 mapping.madvise(mmap.MADV_DONTNEED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -18,8 +17,9 @@ from uexcli.errors import UexError, UsageError
 from uexcli.io import tensors
 from uexcli.io.atomic import WriteError
 
-FORMAT = 1
+FORMAT = 1  # of the file; a method that reads it checks what it needs
 SUFFIX = ".state"
+SMALL = 2**18  # values that are copied rather than waited for
 EVERY = 240.0  # seconds between states within a round
 
 
@@ -71,7 +71,7 @@ class StateFile(api.Journal):
             if different:
                 raise UsageError(
                     f"{self.path} is the state of another fit ({', '.join(different)} differ).",
-                    hint="Repeat that fit's options, or use --force to start afresh.",
+                    hint="Repeat that fit's options, or use --force, without --resume, to start afresh.",
                 )
             self._state = state or None
             return True
@@ -92,61 +92,66 @@ class StateFile(api.Journal):
         """Write the state at a milestone, when some minutes have passed, and before stopping."""
         stopping = self._stopping()
         if milestone or stopping or time.monotonic() - self._last > EVERY:
-            try:
-                self._finish()
-                self._write(state())
-                if stopping:
-                    self._finish()
-            except WriteError as error:
-                self._warn(f"{error.message} An interrupted fit could not go on from here.")
+            self._finish()
+            self._try(lambda: self._write(state()))
         if stopping:
+            self._finish()
             self._stop()
 
     def _write(self, state: api.State) -> None:
-        """Write a state; what lies on another device is copied there, and written while the device goes on."""
+        """Write a state; one that lies on another device is copied here, and written while that goes on."""
         self._state = None  # what was taken up is mapped from the file that is replaced now
+        self._last = time.monotonic()
         whole = {name: value for name, value in state.items() if isinstance(value, Tensor)}
         rest = {name: value for name, value in state.items() if name not in whole}
         metadata = {"uex.state": json.dumps({"format": FORMAT, "job": self._job, "values": rest})}
-        if all(tensor.device.type == "cpu" for tensor in whole.values()):
-            tensors.write(self.path, whole, metadata, self._release)
+        elsewhere = {name: tensor.cpu() for name, tensor in whole.items() if tensor.device.type != "cpu"}
+        here = {name: tensor for name, tensor in whole.items() if name not in elsewhere}
+        if not elsewhere or any(tensor.numel() > SMALL for tensor in here.values()):
+            tensors.write(self.path, {**here, **elsewhere}, metadata, self._release)
         else:
-            kept = {name: tensor.clone() for name, tensor in whole.items()}
+            kept = {**elsewhere, **{name: tensor.clone() for name, tensor in here.items()}}
             self._writing = self._writer.submit(tensors.write, self.path, kept, metadata)
         self._empty = False
-        self._last = time.monotonic()
 
     def _finish(self) -> None:
-        """Wait for a write under way.
-
-        Raises:
-            WriteError: it failed.
-        """
+        """Wait for a write under way."""
         writing, self._writing = self._writing, None
         if writing is not None:
-            writing.result()
+            self._try(writing.result)
+
+    def _try(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except WriteError as error:
+            self._warn(f"{error.message} An interrupted fit could not go on from here.")
+
+    def end(self) -> None:
+        """Say that the noise is found: from here on nothing is held back. Stops where the user wanted to."""
+        self._finish()
+        self._stop()
 
     def remove(self) -> None:
         """Take the state away: the noise file is written."""
-        with contextlib.suppress(WriteError):
-            self._finish()
+        self._finish()
         self.path.unlink(missing_ok=True)
 
 
-def seed(path: Path) -> int | None:
-    """Give the seed of the fit a state belongs to; None where there is no state."""
-    if not path.exists():
-        return None
-    found = _read(path)[0].get("seed")
-    return found if isinstance(found, int) else None
+def job_of(path: Path) -> dict[str, Any]:
+    """Say what a state is of; nothing where there is none.
+
+    Raises:
+        UexError: it is damaged.
+    """
+    return _read(path)[0] if path.exists() else {}
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    hint = "Use --force to start afresh."
+    hint = "Use --force, without --resume, to start afresh."
     try:
         found, metadata = tensors.read(path)
         document = json.loads(metadata["uex.state"])
-        version, job, values = document["format"], document["job"], document["values"]
+        version, job, values = document["format"], dict(document["job"]), dict(document["values"])
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UexError(f"{path}: no state of a fit, or damaged ({error}).", hint=hint) from None
     if version != FORMAT:

@@ -23,27 +23,31 @@ class Interrupts:
         self._holding = False
         self._before: dict[int, Any] = {}
 
-    @property
-    def pending(self) -> bool:
-        """Whether the user wants to stop."""
-        return self._wanted is not None
+    def safe_point(self) -> bool:
+        """Say that this is a moment at which work can stop, and that others follow; says whether the user wants to.
 
-    def safe_point(self) -> None:
-        """Say that moments at which work can stop come again and again; held signals wait for `stop`."""
+        Where the user does, only a second signal cuts short what is done before `stop`.
+        """
         self._holding = True
+        if self._wanted is None:
+            return False
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return True
 
     def stop(self) -> None:
-        """Stop here, as the signal that was held back asked.
+        """Stop here, if a signal was held back; none is from here on.
 
         Raises:
             KeyboardInterrupt: it was Ctrl-C.
             Terminated: it was SIGTERM.
         """
+        self._holding = False
         if self._wanted is not None:
             raise KeyboardInterrupt if self._wanted == signal.SIGINT else Terminated
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:
-        again = self.pending
+        again = self._wanted is not None
         if number in (signal.SIGINT, signal.SIGTERM):
             self._wanted = number
         if again or not self._holding:

@@ -49,6 +49,7 @@ def pick_device(name: str) -> torch.device:
 def settle(device: torch.device) -> None:
     """Prepare this process for long work: the same seed gives the same bytes on one kind of device, and no waste."""
     if device.type == "cuda":
+        torch.cuda.set_device(device)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -96,7 +97,8 @@ def free_memory(device: torch.device) -> int | None:
     group = Path("/sys/fs/cgroup")
     limit, used = _number(group / "memory.max", "", 1), _number(group / "memory.current", "", 1)
     if limit is not None and used is not None:
-        found.append(limit - used)
+        cache = _number(group / "memory.stat", "inactive_file", 1) or 0  # of files that were read: given back at need
+        found.append(limit - used + cache)
     known = [number for number in found if number is not None]
     return min(known) if known else None
 

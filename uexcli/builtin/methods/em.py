@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Method, OnStep, Preset, Problem, Progress, State, Work, hookimpl, option
+from uexcli.api import Method, OnStep, Preset, Problem, Progress, State, UexError, Work, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+EARLY = (2, 0.5)  # steps, and their length as a share of eps
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Schedule:
     steps: int
     step: float
     batch: int
+    early: bool  # few long steps while the surrogate knows little: where the loss leads then is not where it ends
     usual_rounds: int  # what fits of 1,000 to 10,000 images took: for the estimate, not a bound
 
     def passes(self, images: float) -> float:
@@ -42,13 +45,14 @@ class ErrorMinimising(Method):
     aliases: ClassVar[tuple[str, ...]] = ("emin",)
     presets: ClassVar[tuple[str, ...]] = ("huang2021", "huang2021-cifar100", "huang2021-imagenet")
 
+    early: bool = option(True, "while most images are wrong, 2 long steps of the noise; auto steps, sample-wise only")
     rounds: int = option(30, "cap on the rounds of surrogate and noise")
     stop: float = option(0.01, "stop when the surrogate's error on the protected images is at most this")
     theta_steps: int | None = option(None, "SGD steps in a round; auto: over 3/4 of the images sample-wise, else 10")
     steps: int | None = option(None, "steps of the noise in a round; auto: 5 sample-wise, 1 where images share a noise")
     step: float | None = option(None, "length of a noise step, as a share of eps; auto: 0.2 sample-wise, else 0.1")
     batch: int | None = option(None, "images in a batch; auto: a 16th of all, within 32 to 256")
-    subset: float = option(1.0, "share of each class that moves noise which images share, and that the stop test sees")
+    subset: float = option(1.0, "share of the images of a shared noise that move it, and that the stop test sees")
     lr: float = option(0.1, "learning rate of the surrogate")
     augment: bool = option(False, "let surrogate and noise see random crops and flips")
     settled: bool = option(True, "stop once the error holds after the surrogate moved on; false: at once, as the paper")
@@ -80,6 +84,7 @@ class ErrorMinimising(Method):
             "lr": 0.1,
             "augment": False,
             "settled": False,
+            "early": False,
             "random_start": False,
         }
         return Preset(options, surrogate="resnet18", eps="16/255" if many else "8/255")
@@ -89,26 +94,35 @@ class ErrorMinimising(Method):
         run = Run(self, self._schedule(problem), problem, on_step)
         saved = problem.journal.load()
         if saved is not None:
-            run.load(saved)
+            try:
+                run.load(saved)
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise UexError(f"the state does not fit ({error}).", hint="Use --force, without --resume.") from None
+        del saved  # it keeps the file of an old state
         while not run.finished:
             run.go_on()
         return run.result()
+
+    def largest_batch(self, images: int) -> int:
+        """A 16th, so that a pass has some steps; and no more than a CPU has use for."""
+        return self.batch or min(256, max(32, images // 16))
 
     def work(self, problem: Problem) -> Work:
         """Passes of a round times rounds."""
         plan = self._schedule(problem)
         each = plan.passes(len(problem.images) * (1 if problem.own else self.subset))
-        return Work(min(self.rounds, plan.usual_rounds) * each, self.rounds * each)
+        return Work(min(self.rounds, plan.usual_rounds) * each, (self.rounds + 1) * each)
 
     def _schedule(self, problem: Problem) -> Schedule:
         """Fill in what was left to `auto`; measured on 10,000 CIFAR-10 images and on digits."""
         own, count = problem.own, len(problem.images)
-        batch = self.batch or min(256, max(32, count // 16))
+        batch = self.largest_batch(count)
         return Schedule(
             theta_steps=self.theta_steps or (max(8, round(0.75 * count / batch)) if own else 10),
             steps=self.steps or (5 if own else 1),
             step=self.step or (0.2 if own else 0.1),
             batch=batch,
+            early=self.early and own and self.steps is None and self.step is None,
             usual_rounds=7 if own else 10,
         )
 
@@ -119,6 +133,7 @@ class Run:
     def __init__(self, method: ErrorMinimising, plan: Schedule, problem: Problem, on_step: OnStep) -> None:
         self.round = 0
         self.least = math.inf
+        self._error = 1.0  # of the surrogate, when the noise was judged last
         self._learnt = 0  # steps of theta in this round
         self._judged = 0  # rounds after which the noise was judged
         self._moved = 0  # images of this round whose noise has moved
@@ -174,26 +189,25 @@ class Run:
 
     def _move(self) -> None:
         """Move the noise once over all images; where each has a noise of its own, their order does not matter."""
+        import torch
+
         problem, plan = self._problem, self._plan
+        steps, step = EARLY if plan.early and self._error > 0.5 else (plan.steps, plan.step)
         if problem.own:
-            batches = problem.batches(problem.chunk)
+            order = torch.arange(len(problem.images))
         else:
-            batches = problem.batches(plan.batch, problem.generator(f"round {self.round}"), self._only)
-        done, count = 0, len(problem.images if self._only is None else self._only)
-        for batch in batches:
-            done += len(batch)
-            if done <= self._moved:
-                continue
+            order = torch.cat(list(problem.batches(plan.batch, problem.generator(f"round {self.round}"), self._only)))
+        for batch in problem.batches(problem.chunk if problem.own else plan.batch, only=order[self._moved :]):
             model = self._trainer.model
-            problem.move(model, self._delta, batch, step=plan.step, steps=plan.steps, generator=self._view)
-            self._moved, self._best_is_now = done, False
+            problem.move(model, self._delta, batch, step=step, steps=steps, generator=self._view)
+            self._moved, self._best_is_now = self._moved + len(batch), False
             problem.journal.save(self.state)
-            self._tell(self._theta_share + (1 - self._theta_share) * done / count)
+            self._tell(self._theta_share + (1 - self._theta_share) * self._moved / len(order))
 
     def _judge(self) -> None:
         """Keep the best bank: the surrogate's error is not monotone."""
         error = self._problem.judge(self._trainer.model, self._delta, self._only).error
-        self._judged = self.round
+        self._judged, self._error = self.round, error
         if error < self.least:
             self._problem.copy(self._delta, into=self._best)
             self.least, self._best_is_now = error, True
@@ -210,6 +224,7 @@ class Run:
         return {
             "round": self.round,
             "judged": self._judged,
+            "error": self._error,
             "least": self.least if self.least < math.inf else None,
             "learnt": self._learnt,
             "moved": self._moved,
@@ -226,7 +241,7 @@ class Run:
         def under(prefix: str) -> State:
             return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
-        self.round, self._judged = state["round"], state["judged"]
+        self.round, self._judged, self._error = state["round"], state["judged"], state["error"]
         self._learnt, self._moved = state["learnt"], state["moved"]
         self.least = math.inf if state["least"] is None else state["least"]
         self._problem.copy(state["delta"], into=self._delta)
@@ -238,20 +253,20 @@ class Run:
             self._view.set_state(state["view"])
 
     def _tell(self, share: float) -> None:
-        likely = min(self._method.rounds, max(self._plan.usual_rounds, self.round + 1))
+        likely = max(self.round + 1, min(self._method.rounds, self._plan.usual_rounds))
         note = f"round {self.round + 1}, least surrogate error {min(self.least, 1):.1%}"
         self._on_step(Progress(self.round + share, likely, note))
 
 
 def _stratified(problem: Problem, share: float) -> Tensor:
-    """Draw the same share of every class, at least one image: sorted indices, int64."""
+    """Draw the same share of every row's images, at least one: sorted indices, int64."""
     import torch
 
-    labels = problem.labels.cpu()
-    order = torch.randperm(len(labels), generator=problem.generator("subset"))
+    rows = problem.rows.cpu()
+    order = torch.randperm(len(rows), generator=problem.generator("subset"))
     picked = []
-    for label in range(problem.num_classes):
-        mine = order[labels[order] == label]
+    for row in range(problem.num_rows):
+        mine = order[rows[order] == row]
         picked.append(mine[: max(1, round(share * len(mine)))])
     return torch.cat(picked).sort().values
 

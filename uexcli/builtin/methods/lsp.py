@@ -11,6 +11,8 @@ from uexcli.api import Method, OnStep, Problem, Progress, hookimpl, option
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
+AT_ONCE = 256  # rows written at once: the bank may be bigger than memory
+
 
 @dataclass(frozen=True)
 class Lsp(Method):
@@ -54,8 +56,12 @@ class Lsp(Method):
             drawn[mine] = centre * self.separation + points[mine] @ mixing
             on_step(Progress(label + 1, problem.num_classes))
         blocks = drawn.view(count, channels, *across)
-        noise = blocks.repeat_interleave(block, 2).repeat_interleave(block, 3)[:, :, :height, :width]
-        return problem.fill(noise.contiguous().to(problem.device))
+        delta = problem.bank()
+        for begin in range(0, count, AT_ONCE):
+            part = blocks[begin : begin + AT_ONCE].repeat_interleave(block, 2).repeat_interleave(block, 3)
+            delta[begin : begin + AT_ONCE] = part[:, :, :height, :width].to(delta.device)
+            problem.release()
+        return problem.fill(delta)
 
 
 def _majority(problem: Problem) -> Tensor:

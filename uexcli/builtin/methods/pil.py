@@ -48,12 +48,16 @@ class Pil(Method):
     def fit(self, problem: Problem, on_step: OnStep) -> Tensor:
         """Train the linear net, then move the noise."""
         saved = problem.journal.load() or {}
-        matrix = saved["matrix"].to(problem.device) if "matrix" in saved else self._train(problem, saved, on_step)
-        if self.augment and "matrix" not in saved:
-            matrix = _cropped(problem, matrix)
+        if "matrix" in saved:
+            matrix = saved["matrix"].clone().to(problem.device)
+        else:
+            matrix = self._train(problem, saved, on_step)
+            matrix = _cropped(problem, matrix) if self.augment else matrix
         delta = problem.copy(saved["delta"]) if "delta" in saved else problem.fill(problem.start(random=True))
+        done = int(saved.get("done", 0))
+        del saved  # it keeps the file of an old state
         if problem.own:
-            self._move_own(problem, delta, matrix, int(saved.get("done", 0)), on_step)
+            self._move_own(problem, delta, matrix, done, on_step)
         else:
             self._move_shared(problem, delta, matrix)
         on_step(Progress(3, 3, f"{self.steps} steps"))
@@ -117,10 +121,12 @@ class Pil(Method):
         felt, rows = _felt(problem, matrix), problem.rows.to(problem.device)
         clean = torch.cat([_flat(problem, batch) @ matrix.T for batch in problem.batches(BLOCK)])
         labels = problem.labels.to(problem.device)
+        noise = delta.to(problem.device)
         for _ in range(self.steps):
-            pull = self._pull(clean, (delta.flatten(1) @ felt.T)[rows], labels)
-            summed = pull.new_zeros(len(delta), pull.shape[1]).index_add_(0, rows, pull)
-            delta.copy_(self._step(problem, delta, summed @ felt, None))
+            pull = self._pull(clean, (noise.flatten(1) @ felt.T)[rows], labels)
+            summed = pull.new_zeros(len(noise), pull.shape[1]).index_add_(0, rows, pull)
+            noise = self._step(problem, noise, summed @ felt, None)
+        delta.copy_(noise)
 
     def _pull(self, clean: Tensor, noise: Tensor, labels: Tensor) -> Tensor:
         """Give the gradient of the loss in the logits of the published noise, `(N, K)`; noise -d has logits -f(d)."""

@@ -18,7 +18,7 @@ class Small(Surrogate):
     name: ClassVar[str] = "small"
     summary: ClassVar[str] = "four convolutions, any image size; the default without a GPU"
 
-    width: int = option(32, "channels of the first convolution")
+    width: int = option(16, "channels of the first convolution")
 
     def build(self, *, num_classes: int, channels: int, size: int) -> nn.Module:
         """Build the net."""
