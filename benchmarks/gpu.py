@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=9.5, help="after this, no further row is begun")
     parser.add_argument("--count", type=int, help="use so many images only, to try the script")
+    parser.add_argument("--surrogate", default="resnet18")
     parser.add_argument("--target", default="resnet18:60,512,0.2", help="who trains on the images")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
@@ -108,14 +109,14 @@ def main() -> None:
     print(json.dumps(found, indent=1), flush=True)
     (asked.out / "checks.json").write_text(json.dumps({**found, "machine": machine.describe()}, indent=1) + "\n")
     common: dict[str, Any] = {"data": asked.data, "device": asked.device, "count": asked.count}
-    resnet = {**common, "surrogate": "resnet18"}
+    net = {**common, "surrogate": asked.surrogate}
     judged = {"target": asked.target, "target_seeds": 1}
     cells = [
-        Cell("em-sample-paper", preset="huang2021", **resnet, **judged),
-        Cell("em-sample", **resnet, **judged),
+        Cell("em-sample-paper", preset="huang2021", **net, **judged),
+        Cell("em-sample", **net, **judged),
         Cell("clean", method="none", **common, **judged),
-        Cell("em-class", mode="classwise", **resnet),
-        Cell("em-sample-compiled", compiled=True, **resnet),
+        Cell("em-class", mode="classwise", **net),
+        Cell("em-sample-compiled", compiled=True, **net),
         Cell("pil", method="pil", **common),
         Cell("lsp", method="lsp", **common),
     ]

@@ -227,8 +227,19 @@ class Drawing(Moody):
         return self.norm(self.conv(images)).mean((2, 3)) + torch.randn(4)
 
 
-@pytest.mark.parametrize("model", [Moody(), Drawing()])
-def test_a_net_that_cannot_be_traced_is_used_as_it_is(model: nn.Module) -> None:
+class Constant(Moody):
+    """Has a tensor that is no buffer; a trace makes one of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = torch.full((3, 1, 1), 0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.norm(self.conv(images - self.mean - torch.tensor([0.1]))).mean((2, 3))
+
+
+@pytest.mark.parametrize("model", [Moody(), Drawing(), Constant()])
+def test_nets_that_are_hard_to_trace_give_what_they_give(model: nn.Module) -> None:
     images = torch.rand(4, 3, 8, 8)
     frozen = Frozen(model, images)
     torch.manual_seed(1)

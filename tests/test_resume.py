@@ -225,6 +225,9 @@ def test_a_state_on_another_device_is_written_while_that_goes_on(tmp_path: Path)
         def device(self) -> torch.device:  # type: ignore[override]
             return torch.device("cuda")
 
+        def cpu(self, *_: Any, **__: Any) -> torch.Tensor:
+            return self.as_subclass(torch.Tensor).clone()
+
     journal = state_file.StateFile(tmp_path / "state", {"seed": 1})
     values = torch.arange(4.0).as_subclass(Elsewhere)
     journal.save(lambda: {"delta": values, "round": 2}, milestone=True)
@@ -273,3 +276,63 @@ def test_a_held_signal_stops_the_work_when_no_safe_point_comes(monkeypatch: pyte
         with pytest.raises(Terminated):
             time.sleep(5)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)] == before
+
+
+def interrupt_at_the_first_save(uex: Uex, *words: object) -> Ran:
+    """Run a fit that is interrupted once its first state is written."""
+    real = state_file.StateFile.save
+
+    def stop(self: state_file.StateFile, state: Any, **_: Any) -> None:
+        real(self, state, milestone=True)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state_file.StateFile, "save", stop)
+        return uex(*words)
+
+
+def test_an_output_that_is_there_costs_no_other_fits_state(photos: Path, uex: Uex) -> None:
+    same = ("fit", photos, "-o", "noise", "-O", "rounds=2", "-O", "theta_steps=2")
+    assert uex(*same, "--seed", 1).code == 0
+    assert interrupt_at_the_first_save(uex, *same, "--seed", 2, "--force").code == 130
+    before = STATE.read_bytes()
+    ran = uex(*same)
+    assert ran.code == 0
+    assert "nothing to do" in ran.out and "left from another fit" in ran.err
+    assert STATE.read_bytes() == before
+    assert uex(*same, "--dry-run").code == 0
+    assert STATE.read_bytes() == before
+    assert uex(*same, "--resume").code == 0
+    assert noise_file.read(Path("noise")).header["seed"] == 2
+    assert not STATE.exists()
+
+
+def test_a_state_that_a_kill_left_beside_its_noise_goes(
+    photos: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = ("fit", photos, "-o", "noise", "--method", "random", "--seed", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(state_file.StateFile, "remove", lambda _self: None)
+        assert uex(*same).code == 0
+    assert STATE.exists()
+    assert uex(*same, "--dry-run").code == 0
+    assert STATE.exists()
+    assert "nothing to do" in uex(*same).out
+    assert not STATE.exists()
+
+
+def test_a_fit_that_fails_by_itself_leaves_no_state(photos: Path, uex: Uex) -> None:
+    ran = uex("fit", photos, "-o", "noise", "-O", "lr=1e30", "-O", "rounds=3")
+    assert ran.code == 3
+    assert "diverged" in ran.err
+    assert {path.name for path in Path.cwd().iterdir()} == {"photos"}
+
+
+def test_a_state_whose_parts_do_not_fit_is_told(photos: Path, uex: Uex) -> None:
+    same = ("fit", photos, "-o", "noise", "--seed", 1, "-O", "rounds=2", "-O", "theta_steps=2")
+    assert interrupt_at_the_first_save(uex, *same).code == 130
+    found, metadata = tensors.read(STATE)
+    tensors.write(STATE, {name: tensor.clone() for name, tensor in found.items() if name != "delta"}, metadata)
+    ran = uex(*same, "--resume")
+    assert ran.code == 3
+    assert "does not fit" in ran.err and "--force" in ran.err

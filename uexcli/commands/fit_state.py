@@ -72,8 +72,8 @@ def keeping(
         try:
             yield journal
         except BaseException as stop:
-            lost = isinstance(stop, UexError) and not isinstance(stop, WriteError)  # trying again would end there, too
-            if journal.is_empty or lost:
+            failed = isinstance(stop, UexError) and not isinstance(stop, WriteError)  # it would end there again
+            if journal.is_empty or (failed and journal.has_written):
                 journal.remove()
             elif isinstance(stop, (KeyboardInterrupt, Terminated)):
                 stop.add_note(RESUMABLE)

@@ -55,6 +55,7 @@ class StateFile(api.Journal):
         self._state: api.State | None = None
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
+        self._has_written = False
         self._empty = False  # nothing but the first state was written
         self._last = time.monotonic()
 
@@ -78,6 +79,11 @@ class StateFile(api.Journal):
         self._write({})
         self._empty = True
         return False
+
+    @property
+    def has_written(self) -> bool:
+        """Whether the state that lies there is this run's own."""
+        return self._has_written
 
     @property
     def is_empty(self) -> bool:
@@ -112,7 +118,7 @@ class StateFile(api.Journal):
         else:
             kept = {**elsewhere, **{name: tensor.clone() for name, tensor in here.items()}}
             self._writing = self._writer.submit(tensors.write, self.path, kept, metadata)
-        self._empty = False
+        self._empty, self._has_written = False, True
 
     def _finish(self) -> None:
         """Wait for a write under way."""
