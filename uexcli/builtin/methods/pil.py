@@ -75,7 +75,7 @@ class Pil(Method):
         first, second, *moves = (
             saved.get(f"linear.{n}", tensor).clone().to(problem.device) for n, tensor in enumerate(state)
         )
-        epochs = self.epochs or max(30, math.ceil(1000 * self.batch / len(problem.images)))
+        epochs = self.epochs or max(30, math.ceil(1000 / math.ceil(len(problem.images) / self.batch)))
         for epoch in range(int(saved.get("epoch", 0)), epochs):
             rate = self.lr * (1 + math.cos(math.pi * epoch / epochs)) / 2
             for batch in problem.batches(self.batch):
