@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +245,14 @@ def test_a_state_on_another_device_is_written_while_that_goes_on(tmp_path: Path)
     assert not (tmp_path / "state").exists()
 
 
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """Hear Ctrl-C also where the tests run as a background job, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def send(number: int) -> None:
     """Let this process hear a signal, and give the handler its turn."""
     os.kill(os.getpid(), number)
@@ -252,7 +260,9 @@ def send(number: int) -> None:
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
-def test_a_signal_waits_for_a_safe_point_and_a_second_does_not(number: int, error: type[BaseException]) -> None:
+def test_a_signal_waits_for_a_safe_point_and_a_second_does_not(
+    number: int, error: type[BaseException], listening: None
+) -> None:
     with Interrupts() as interrupts:
         interrupts.stop()
         with pytest.raises(error):
