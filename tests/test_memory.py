@@ -118,5 +118,5 @@ def test_the_stated_peak_holds(tmp_path: Path) -> None:
         document, _, peak = ran.stdout.rstrip().rpartition("\n")
         peaks[memory] = int(peak)
         assert int(peak) <= json.loads(document)["plan"]["memory"]
-    assert peaks["0"] < peaks["64GiB"] - 200 * 2**20
+    assert peaks["0"] < peaks["64GiB"] - 100 * 2**20
     assert Path("0").read_bytes() == Path("64GiB").read_bytes()

@@ -18,6 +18,7 @@ from uexcli.runtime import machine
 
 BANKS = 2  # the noise that moves, and the best there was
 COPIES = 8  # float32 copies of a chunk of images that brushing noise onto the 8-bit grid takes, at most
+HOLES = 1.75  # what libraries rearrange, and what a heap that keeps its memory has no use for
 SHARE = 0.7  # of the memory that is free, without --memory
 UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
@@ -88,7 +89,7 @@ def _work(setup: Setup, one: int) -> int:
     each = activations(model, images, setup.autocast)
     batch = setup.parts.method.largest_batch(len(setup.found.samples))
     weights = sum(parameter.numel() * 4 for parameter in model.parameters())
-    return chunks + int(2.5 * batch * (each + 4 * one)) + 5 * weights  # gradients, and what libraries rearrange
+    return int(HOLES * (chunks + 2 * batch * (each + 4 * one) + 5 * weights))
 
 
 def activations(model: nn.Module, images: Tensor, autocast: torch.dtype | None) -> int:
