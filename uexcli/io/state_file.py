@@ -17,7 +17,7 @@ from uexcli.errors import UexError, UsageError
 from uexcli.io import tensors
 from uexcli.io.atomic import WriteError
 
-FORMAT = 1  # of the file; a method that reads it checks what it needs
+FORMAT = 1
 SUFFIX = ".state"
 SMALL = 2**18  # values that are copied rather than waited for
 EVERY = 240.0  # seconds between states within a round

@@ -35,8 +35,9 @@ class ErrorMinimising(Method):
     """Noise that leaves a net nothing to learn: min over theta of min over delta of the cross-entropy.
 
     Rounds of: a few SGD steps of the surrogate on the protected images; then sign-like steps of the noise, down the
-    loss, over all images; then the error on what would be published. Stops when that is at most `stop`, or after
-    `rounds`, and returns the best bank seen, for the surrogate's error is not monotone.
+    loss, over all images; then the error on what would be published: at once, as in the paper, or where `settled`, once
+    the surrogate moved on. Stops when that is at most `stop`, or after `rounds`, and returns the best bank seen, for
+    the surrogate's error is not monotone.
     """
 
     name: ClassVar[str] = "em"
@@ -114,7 +115,7 @@ class ErrorMinimising(Method):
         return Work(min(self.rounds, plan.usual_rounds) * each, (self.rounds + 1) * each)
 
     def _schedule(self, problem: Problem) -> Schedule:
-        """Fill in what was left to `auto`; measured on 10,000 CIFAR-10 images and on digits."""
+        """Fill in what was left to `auto`; measured on 5,000 and 10,000 CIFAR-10 images and on digits."""
         own, count = problem.own, len(problem.images)
         batch = self.largest_batch(count)
         return Schedule(
