@@ -98,7 +98,7 @@ def test_activations_are_what_a_step_keeps() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read in the units that Linux gives it in")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read as Linux gives it")
 def test_the_stated_peak_holds(tmp_path: Path) -> None:
     """Measured from outside, in a process of its own: 4,000 photos of 64 px."""
     root = tmp_path / "photos"
