@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -29,11 +30,12 @@ from uexcli.errors import UexError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Generator, Tensor, device, nn
+    from torch import Generator, Tensor, device, dtype, nn
 
 __all__ = [
     "Countermeasure",
     "Dataset",
+    "Frozen",
     "Granularity",
     "Journal",
     "Method",
@@ -88,6 +90,10 @@ class Plugin:
     paper: ClassVar[str] = ""
     aliases: ClassVar[tuple[str, ...]] = ()
 
+    def lacks(self) -> UexError | None:
+        """Say what this needs and does not find here, such as weights or a package, and the way out; None: nothing."""
+        return None
+
 
 # --------------------------------------------------------------------------------------------- norms
 
@@ -100,6 +106,7 @@ class Norm(Plugin, ABC):
     """
 
     needs_images: ClassVar[bool] = False
+    bounded: ClassVar[bool] = True  # False: it measures, and forbids nothing
 
     def usual(self, channels: int, size: int) -> str:
         """Give the bound the field uses for images of `(channels, size, size)`, as one would type it."""
@@ -175,17 +182,29 @@ class Granularity(Plugin, ABC):
     needs_labels: ClassVar[bool] = False
 
     @abstractmethod
-    def rows(self, labels: Tensor, features: Callable[[], Tensor], generator: Generator) -> Tensor:
+    def rows(
+        self, labels: Tensor, features: Callable[[], Tensor], generator: Generator, *, keys: Sequence[str]
+    ) -> Tensor:
         """Give each image its row: int64 `(N,)`, dense from 0.
 
-        `labels` are int64 `(N,)`; `features()` computes float `(N, F)`, only when called.
+        `labels` are int64 `(N,)`; `features()` computes float `(N, F)`, only when called; `keys` are the names.
+
+        Raises:
+            UexError: these images cannot be given rows.
         """
 
     def memory(self, rows: Tensor, features: Callable[[], Tensor]) -> dict[str, Tensor]:
         """Give the tensors that `assign` will need later; they are kept in the noise file."""
         return {}
 
-    def assign(self, labels: Tensor, features: Callable[[], Tensor], memory: Mapping[str, Tensor]) -> Tensor:
+    def assign(
+        self,
+        labels: Tensor,
+        features: Callable[[], Tensor],
+        memory: Mapping[str, Tensor],
+        *,
+        keys: Sequence[str],
+    ) -> Tensor:
         """Give images that were not fitted their rows: int64 `(N,)`. Only called with `can_assign`."""
         raise UexError(f"'{self.name}' noise belongs to the images it was fitted on.", hint="Fit these images too.")
 
@@ -216,13 +235,22 @@ class Trainer(ABC):
     """A surrogate while it learns: SGD with momentum on protected images."""
 
     model: nn.Module
+    lr: float  # may be changed between steps
 
     @abstractmethod
-    def step(self, delta: Tensor | None, batch: Tensor) -> Tensor:
+    def step(
+        self, delta: Tensor | None, batch: Tensor, *, jitter: float = 0.0, copies: int = 1, seed: int = 0
+    ) -> Tensor:
         """Train on the images with indices `batch` (int64), each with its noise where `delta` is given.
 
-        Gives the mean cross-entropy of the batch before the step, a scalar on the device: reading it waits for it.
+        With `jitter`, the gradient is the mean over `copies` of the net, each with Gaussian noise of that standard
+        deviation, drawn from `seed`, on its weights. Gives the mean cross-entropy of the batch before the step, a
+        scalar on the device: reading it waits for it.
         """
+
+    @abstractmethod
+    def learn(self, inputs: Tensor, batch: Tensor) -> Tensor:
+        """Train on ready-made views, float `(B, C, S, S)` in [0, 1], of the images `batch`; gives what `step` does."""
 
     @abstractmethod
     def state(self) -> State:
@@ -231,6 +259,18 @@ class Trainer(ABC):
     @abstractmethod
     def load(self, state: State) -> None:
         """Go on from a state."""
+
+
+class Frozen(ABC):
+    """A fast copy of a net in eval mode whose weights have no gradient, but the images do."""
+
+    @abstractmethod
+    def __call__(self, images: Tensor) -> Tensor:
+        """Give what the net makes of float images `(B, C, S, S)` in [0, 1]: float32."""
+
+    @abstractmethod
+    def refresh(self) -> None:
+        """Take over the weights that the net has now."""
 
 
 class Stream(ABC):
@@ -279,12 +319,12 @@ class Problem(ABC):
     device: device
     journal: Journal
     survival: Tensor | None  # float (S, S): noise n reaches a net as A n A^T once photos are resized; None: as it is
+    autocast: dtype | None  # the lower precision nets run in, by torch.autocast; None: as they are
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, int, int, int]:
-        """The shape of the bank `(R, C, S, S)`."""
-        _, channels, height, width = self.images.shape
-        return (self.num_rows, channels, height, width)
+        """The shape of the bank: `(R, C, S, S)`, or with patches of P pixels `(R, C, P, P)`."""
 
     @abstractmethod
     def generator(self, purpose: str) -> Generator:
@@ -315,6 +355,14 @@ class Problem(ABC):
     @abstractmethod
     def inputs(self, batch: Tensor) -> Tensor:
         """Give the images with indices `batch` as nets see them: float `(B, C, S, S)` in [0, 1], on the device."""
+
+    @abstractmethod
+    def published(self, delta: Tensor, batch: Tensor) -> Tensor:
+        """Give the images `batch` with their noise, as nets will see them: float `(B, C, S, S)` in [0, 1]."""
+
+    @abstractmethod
+    def view(self, images: Tensor, generator: Generator) -> Tensor:
+        """Crop and flip each of a batch of float images at random, differentiably: `(B, C, S, S)`."""
 
     @abstractmethod
     def start(self, *, random: bool) -> Tensor:
@@ -349,18 +397,40 @@ class Problem(ABC):
         steps: int = 1,
         ascend: bool = False,
         generator: Generator | None = None,
+        labels: Tensor | None = None,
     ) -> None:
         """Take projected steps on the rows that the images `batch` use, in place.
 
         Each step adds up, per row, the gradient of the summed cross-entropy with respect to the published image,
         moves `step * norm.reach(eps)` along the norm's steepest direction (down, or up with `ascend`), projects, and
         keeps rows that serve one image inside that image's box. With a `generator`, the net sees the images through
-        random crops and flips.
+        random crops and flips. `labels`, int64 `(N,)`, of all images, stand in for their own.
         """
 
     @abstractmethod
-    def judge(self, model: nn.Module, delta: Tensor, only: Tensor | None = None) -> Verdict:
-        """Show `model` all images, or `only` some, as they would be published (8 bit).
+    def freeze(self, model: nn.Module, *, features: bool = False) -> Frozen:
+        """Give a fast copy of a net for input gradients: to its logits, or to its features.
+
+        For methods whose loss `move` does not know, with `published` before and `nudge` after it.
+        """
+
+    @abstractmethod
+    def shaken(self, model: nn.Module, std: float, generator: Generator) -> AbstractContextManager[None]:
+        """Put Gaussian noise of a standard deviation on all weights of a net, for as long as the context lasts."""
+
+    @abstractmethod
+    def nudge(self, delta: Tensor, batch: Tensor, grad: Tensor, *, step: float) -> None:
+        """Take one projected step on the rows that the images `batch` use, in place, against a given gradient.
+
+        `grad`, float `(B, C, S, S)`, is that of the summed loss with respect to the published images; the step is
+        `move`'s, and climbs where `step` is negative.
+        """
+
+    @abstractmethod
+    def judge(
+        self, model: nn.Module, delta: Tensor, only: Tensor | None = None, labels: Tensor | None = None
+    ) -> Verdict:
+        """Show `model` all images, or `only` some, as they would be published (8 bit), against `labels` or their own.
 
         Raises:
             UexError: what it makes of them is not finite.
@@ -391,10 +461,23 @@ class Method(Plugin, ABC):
     needs_surrogate: ClassVar[bool] = True
     default_norm: ClassVar[str] = "linf"
     default_eps: ClassVar[str | None] = None  # None: what is usual for the norm
+    modes: ClassVar[tuple[str, ...]] = ()  # the only granularities it makes noise for, the default first; (): any
+    norms: ClassVar[tuple[str, ...]] = ()  # the only norms it knows; (): any that is bounded
+    gives_network: ClassVar[bool] = False  # `fit` gives a network instead of a bank
+    takes_patches: ClassVar[bool] = True  # its bank may be smaller than the images
+    least: ClassVar[Mapping[str, Any]] = {}  # options with which a fit of a handful of images takes a second
 
     @abstractmethod
-    def fit(self, problem: Problem, on_step: OnStep) -> Tensor:
-        """Give the bank, float `(R, C, S, S)`. What comes back is projected and measured again by the caller."""
+    def fit(self, problem: Problem, on_step: OnStep) -> Tensor | nn.Module:
+        """Give the bank, of `problem.shape`; what comes back is projected and measured again by the caller.
+
+        With `gives_network`, give a network as `network` builds it: called with float images `(B, C, S, S)` in [0, 1]
+        and their rows, int64 `(B,)`, it gives their noise, float `(B, C, S, S)`.
+        """
+
+    def network(self, *, channels: int, size: int, num_rows: int) -> nn.Module:
+        """Build the network whose weights a noise file holds, for images `(channels, size, size)`, on the CPU."""
+        raise UexError(f"method '{self.name}' makes no network.")
 
     @classmethod
     def preset(cls, name: str, *, own: bool) -> Preset:
@@ -405,8 +488,8 @@ class Method(Plugin, ABC):
         """Say how many of so many images the surrogate learns from at once, for the estimate of memory."""
         return 256
 
-    def work(self, problem: Problem) -> Work:
-        """Say how many image passes through the surrogate the fit takes, for the estimate."""
+    def work(self, images: int, *, own: bool) -> Work:
+        """Say how many image passes through the surrogate a fit of so many images takes, for the estimate."""
         return Work(0, 0)
 
 

@@ -10,8 +10,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from torch import Tensor, nn
 
 from uexcli import api
 from uexcli.core.nets import SmallNet
-from uexcli.core.noise import check as check_bank
+from uexcli.core.noise import check as check_made
+from uexcli.core.noise import noise_of
 from uexcli.core.pixels import SLACK, measure, publish
 from uexcli.core.problem import BankProblem
 from uexcli.core.seeding import generator
@@ -42,7 +45,10 @@ def pictures(count: int = 12, channels: int = 3, side: int = SIDE, seed: int = 0
 
 def check(thing: type[api.Plugin] | api.Plugin) -> None:
     """Check a plugin class, or a configured instance of one, against the contract of its kind."""
-    instance = thing if isinstance(thing, api.Plugin) else thing()
+    if isinstance(thing, api.Plugin):
+        instance = thing
+    else:
+        instance = thing(**thing.least) if issubclass(thing, api.Method) else thing()
     _check_description(type(instance))
     for base, contract in CONTRACTS.items():
         if isinstance(instance, base):
@@ -62,14 +68,23 @@ def _check_description(cls: Any) -> None:
 
 
 def check_norm(norm: api.Norm) -> None:
-    """Norms project into the ball, are idempotent, leave small noise alone, and keep rows and images together."""
+    """Norms project into the ball, are idempotent, leave small noise alone, and keep rows and images together.
+
+    One that is not `bounded` leaves all noise alone.
+    """
+    if (lacking := norm.lacks()) is not None:
+        raise AssertionError(f"norm '{norm.name}' cannot be checked here: {lacking}")
     images = pictures(6).float() / 255
     eps = norm.parse(norm.usual(3, SIDE))
     delta = torch.randn(images.shape, generator=generator(1, "delta")) * torch.logspace(-3, 0, 6).view(-1, 1, 1, 1)
+    delta[0, :, 1:], delta[0, :, :, 1:] = 0, 0  # one faint pixel: a ball that counts pixels has no dense noise in it
     projected = norm.project(delta, eps, images)
     size = norm.size(projected, images)
     assert size.shape == (6,), f"size gives {tuple(size.shape)}, not one number a row"
-    assert bool((size <= eps * (1 + CLOSE)).all()), "project leaves the ball"
+    if norm.bounded:
+        assert bool((size <= eps * (1 + CLOSE)).all()), "project leaves the ball"
+    else:
+        assert torch.equal(projected, delta), "project changes noise although `bounded` is false"
     torch.testing.assert_close(norm.project(projected, eps, images), projected, msg="project is not idempotent")
     within = norm.size(delta, images) <= eps
     assert bool(within.any()), "the contract found no noise small enough to be left alone"
@@ -83,8 +98,9 @@ def check_norm(norm: api.Norm) -> None:
     assert bool(((steepest * delta).flatten(1).sum(1) > 0).all()), "steepest does not climb"
     assert bool(norm.steepest(delta * 0).isfinite().all()), "steepest of a zero gradient is not finite"
     filled = norm.size(norm.fill(delta, eps, images), images)
-    assert bool((filled <= eps * (1 + CLOSE)).all()), "fill leaves the ball"
-    assert bool((filled >= 0.9 * eps).all()), "fill does not bring rows to the bound"
+    if norm.bounded:
+        assert bool((filled <= eps * (1 + CLOSE)).all()), "fill leaves the ball"
+        assert bool((filled[1:] >= 0.9 * eps).all()), "fill does not bring dense rows to the bound"
     assert norm.reach(eps) > 0
     assert abs(norm.rescale(eps, (SIDE, SIDE), (SIDE, SIDE)) - eps) < 1e-9, "rescale changes the bound at one size"
     whole = pictures(6)
@@ -98,8 +114,10 @@ def check_granularity(granularity: api.Granularity) -> None:
     labels = torch.arange(24) % 3
     features = torch.rand(24, 12, generator=generator(2, "features")) + labels.unsqueeze(1)
 
+    keys = [f"{number}.png" for number in range(24)]
+
     def rows() -> Tensor:
-        return granularity.rows(labels, lambda: features, generator(3, "rows"))
+        return granularity.rows(labels, lambda: features, generator(3, "rows"), keys=keys)
 
     first = rows()
     assert first.shape == (24,) and first.dtype == torch.int64, "rows must be int64, one an image"
@@ -109,52 +127,125 @@ def check_granularity(granularity: api.Granularity) -> None:
     memory = granularity.memory(first, lambda: features)
     assert all(isinstance(tensor, Tensor) for tensor in memory.values()), "memory must be tensors"
     if granularity.can_assign:
-        assigned = granularity.assign(labels, lambda: features, memory)
+        assigned = granularity.assign(labels, lambda: features, memory, keys=keys)
         assert torch.equal(assigned, first), "assign gives fitted images other rows"
         return
     try:
-        granularity.assign(labels, lambda: features, memory)
+        granularity.assign(labels, lambda: features, memory, keys=keys)
     except UexError:
         return
     raise AssertionError("assign works although can_assign is false")
 
 
 def check_method(method: api.Method) -> None:
-    """Methods give a finite bank of the right shape, inside the bound on written pixels; same seed, same bytes."""
-    norm = load().find("norm", method.default_norm).cls()
-    assert isinstance(norm, api.Norm)
-    eps = norm.parse(method.default_eps or norm.usual(3, SIDE))
+    """Methods give finite noise inside the bound on written pixels; same seed, same bytes, also when put down between.
+
+    Tried with a noise of each image's own, one a class, and one for all, as far as the method makes such noise.
+    """
     images, labels = pictures(24), torch.arange(24) % 3
-    for rows in (torch.arange(24), labels, torch.zeros(24, dtype=torch.int64)):
-
-        def fit(seed: int, rows: Tensor = rows) -> Tensor:
-            problem = BankProblem(
-                images=images.clone(),
-                labels=labels.clone(),
-                rows=rows.clone(),
-                keys=[f"{number}.png" for number in range(24)],
-                num_rows=int(rows.max()) + 1,
-                num_classes=3,
-                norm=norm,
-                eps=eps,
-                seed=seed,
-                device=torch.device("cpu"),
-                make_surrogate=lambda: SmallNet(num_classes=3, channels=3, size=SIDE, width=4),
-            )
-            reports: list[api.Progress] = []
-            bank = method.fit(problem, reports.append)
-            assert reports and reports[-1].done <= reports[-1].total, "fit reports no progress"
-            assert torch.equal(problem.images, images), "fit changes the images"
-            work = method.work(problem)
-            assert 0 <= work.expected <= work.most, "the work expected is more than the most"
-            return check_bank(bank, problem, method.name)
-
-        bank = fit(1)
-        assert torch.equal(bank, fit(1)), "the same seed gives another bank"
-        assert not torch.equal(bank, fit(2)), "another seed gives the same bank"
-        written = publish(images, bank[rows], norm, eps)
+    sharing = {"samplewise": torch.arange(24), "classwise": labels, "universal": torch.zeros(24, dtype=torch.int64)}
+    known = {name: rows for name, rows in sharing.items() if name in (method.modes or sharing)}
+    assert known, f"'{method.name}' makes noise for none of the modes that come with uex"
+    for rows in known.values():
+        problem = _problem(method, images, labels, rows, seed=1)
+        norm, eps = problem.norm, problem.eps
+        count = _Count()
+        bank = _noise(method, problem, journal=count)
+        work = method.work(24, own=problem.own)
+        assert 0 <= work.expected <= work.most, "the work expected is more than the most"
+        again = _problem(method, images, labels, rows, seed=1)
+        assert torch.equal(bank, _noise(method, again, journal=api.Journal())), "the same seed gives other noise"
+        other = _problem(method, images, labels, rows, seed=2)
+        assert not torch.equal(bank, _noise(method, other, journal=api.Journal())), "another seed gives the same noise"
+        if count.saved > 1:
+            stopped = _Stop(1 + count.saved // 2)
+            with contextlib.suppress(_Stopped):
+                _noise(method, problem, journal=stopped)
+            resumed = _noise(method, problem, journal=_Load(stopped.kept))
+            assert torch.equal(bank, resumed), "going on from a state gives other noise"
+        written = publish(images, bank, norm, eps)
         assert bool((measure(images, written, norm) <= eps * (1 + SLACK)).all()), "the written pixels break the bound"
         assert not torch.equal(written, images), "nothing is written"
+
+
+def _problem(method: api.Method, images: Tensor, labels: Tensor, rows: Tensor, *, seed: int) -> BankProblem:
+    norm = load().find("norm", method.default_norm).cls()
+    assert isinstance(norm, api.Norm)
+    return BankProblem(
+        images=images.clone(),
+        labels=labels.clone(),
+        rows=rows.clone(),
+        keys=[f"{number}.png" for number in range(len(images))],
+        num_rows=int(rows.max()) + 1,
+        num_classes=int(labels.max()) + 1,
+        norm=norm,
+        eps=norm.parse(method.default_eps or norm.usual(3, SIDE)),
+        seed=seed,
+        device=torch.device("cpu"),
+        make_surrogate=lambda: SmallNet(num_classes=3, channels=3, size=SIDE, width=4),
+    )
+
+
+def _noise(method: api.Method, problem: BankProblem, *, journal: api.Journal) -> Tensor:
+    """Fit, and give each image's noise."""
+    problem = dataclasses.replace(problem, journal=journal)
+    images = problem.images.clone()
+    reports: list[api.Progress] = []
+    made = method.fit(problem, reports.append)
+    assert reports and all(report.done <= report.total for report in reports), "fit reports no progress"
+    assert torch.equal(problem.images, images), "fit changes the images"
+    every = torch.arange(len(images))
+    checked = check_made(made, problem, method)
+    noise = noise_of(checked, problem)(every)
+    if isinstance(checked, nn.Module):
+        rebuilt = method.network(channels=3, size=SIDE, num_rows=problem.num_rows)
+        rebuilt.load_state_dict(checked.state_dict())
+        again = noise_of(rebuilt.eval(), problem)(every)
+        assert torch.equal(noise, again), "`network` builds another network than `fit` gave"
+        single = noise_of(checked, problem)(every[:1])
+        torch.testing.assert_close(single, noise[:1], msg="the noise of an image depends on the others of its batch")
+    return noise
+
+
+class _Stopped(Exception):
+    """A fit was put down."""
+
+
+class _Count(api.Journal):
+    """Counts the moments at which a fit could be put down."""
+
+    def __init__(self) -> None:
+        self.saved = 0
+
+    def save(self, state: Callable[[], api.State], *, milestone: bool = False) -> None:
+        state()
+        self.saved += 1
+
+
+class _Stop(_Count):
+    """Keeps the state of one such moment, and puts the fit down."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.kept: dict[str, Any] = {}
+        self._at = at
+
+    def save(self, state: Callable[[], api.State], *, milestone: bool = False) -> None:
+        super().save(state)
+        if self.saved == self._at:
+            kept = {name: value.clone() if isinstance(value, Tensor) else value for name, value in state().items()}
+            self.kept = kept
+            raise _Stopped
+
+
+class _Load(api.Journal):
+    """Gives a state to go on from."""
+
+    def __init__(self, state: api.State) -> None:
+        self._state = state
+
+    def load(self) -> api.State | None:
+        return self._state
 
 
 def check_surrogate(surrogate: api.Surrogate) -> None:

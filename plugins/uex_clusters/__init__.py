@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -28,7 +28,9 @@ class Clusterwise(Granularity):
         if self.clusters < 1:
             raise ValueError("clusters must be at least 1")
 
-    def rows(self, labels: Tensor, features: Callable[[], Tensor], generator: Generator) -> Tensor:
+    def rows(
+        self, labels: Tensor, features: Callable[[], Tensor], generator: Generator, *, keys: Sequence[str]
+    ) -> Tensor:
         """K-means on the features, seeded; numbered so that no cluster is empty."""
         import torch
         from sklearn.cluster import KMeans
@@ -47,7 +49,14 @@ class Clusterwise(Granularity):
         sums = points.new_zeros(count, points.shape[1]).index_add_(0, rows, points)
         return {"centres": (sums / rows.bincount(minlength=count).unsqueeze(1)).float()}
 
-    def assign(self, labels: Tensor, features: Callable[[], Tensor], memory: Mapping[str, Tensor]) -> Tensor:
+    def assign(
+        self,
+        labels: Tensor,
+        features: Callable[[], Tensor],
+        memory: Mapping[str, Tensor],
+        *,
+        keys: Sequence[str],
+    ) -> Tensor:
         """The nearest centre, Euclidean."""
         import torch
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -22,7 +22,9 @@ class Brightness(Granularity):
 
     bands: int = option(3, "how many bands of brightness")
 
-    def rows(self, labels: Tensor, features: Callable[[], Tensor], generator: Generator) -> Tensor:
+    def rows(
+        self, labels: Tensor, features: Callable[[], Tensor], generator: Generator, *, keys: Sequence[str]
+    ) -> Tensor:
         """Equally many images in each band."""
         order = features().mean(1).argsort().argsort()
         return order * min(self.bands, len(order)) // len(order)
@@ -33,7 +35,14 @@ class Brightness(Granularity):
         tops = [values[rows == row].max() for row in range(int(rows.max()))]
         return {"tops": values.new_tensor(tops)}
 
-    def assign(self, labels: Tensor, features: Callable[[], Tensor], memory: Mapping[str, Tensor]) -> Tensor:
+    def assign(
+        self,
+        labels: Tensor,
+        features: Callable[[], Tensor],
+        memory: Mapping[str, Tensor],
+        *,
+        keys: Sequence[str],
+    ) -> Tensor:
         """The band whose limit is the first at or above the image's brightness."""
         return (features().mean(1).unsqueeze(1) > memory["tops"]).sum(1)
 

@@ -52,6 +52,14 @@ def fit(
     size: opt.Size = "auto",
     limit: Annotated[int | None, typer.Option(help="Fit this many images only.", show_default=False)] = None,
     labels: opt.Labels = None,
+    patch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE[:random]",
+            help="Noise only on a square of this side: at the centre, or at a place of each image's own.",
+            show_default=False,
+        ),
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(help="A paper's constants, such as huang2021; -O, --eps and --surrogate win.", show_default=False),
@@ -102,6 +110,7 @@ def fit(
         device=device,
         precision=precision,
         seed=seed,
+        patch=patch,
         preset=preset,
         options=opt.parse_pairs(option or []),
         on_error=on_error,

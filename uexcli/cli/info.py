@@ -21,10 +21,12 @@ def info(noise: opt.NoiseArg, json: opt.Json = False) -> None:
     header, recipe = result.header, result.header["recipe"]
     shown = Table(show_header=False, box=None)
     shown.add_row("file", f"{result.path} ({result.bytes:,} bytes), written by uexcli {header.get('uexcli')}")
-    shown.add_row(
-        "noise",
-        f"{result.shape[0]:,} x {result.shape[1]} channels x {result.shape[2]} px, for {result.images:,} images",
-    )
+    rows, channels, side = result.shape[:3]
+    if result.network:
+        shown.add_row("noise", f"a network of {result.network:,} weights, at {side} px with {channels} channels")
+    else:
+        patch = f", a patch of {recipe['size']} px" if "patch" in recipe else ""
+        shown.add_row("noise", f"{rows:,} x {channels} channels x {side} px{patch}, for {result.images:,} images")
     for kind in ("method", "norm", "granularity", "surrogate"):
         part = recipe.get(kind)
         if part:

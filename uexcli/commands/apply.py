@@ -11,6 +11,7 @@ from typing import Any
 import PIL
 
 from uexcli import __version__, api
+from uexcli.commands import noise_source
 from uexcli.commands.listener import Listener, visible
 from uexcli.commands.protect import Protector, Written, parts
 from uexcli.core.quality import leak_limit, psnr, usual_rms
@@ -70,7 +71,10 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     strict = granularity.needs_labels
     found = samples.list_samples(registry, request.photos, labels=request.labels, strict=strict)
     names = release.names(found.keys, suffix)
-    protector = Protector(noise, norm, granularity, suffix, request.png_level, lossy=request.format in images.LOSSY)
+    forward = noise_source.network(registry, noise) if noise.network else None
+    source = noise_source.make(noise, norm, forward)
+    lossy = request.format in images.LOSSY
+    protector = Protector(noise, norm, granularity, source, suffix, request.png_level, lossy=lossy)
     with atomic.told(request.output):
         _check_output(request, found)
     wanted = found

@@ -6,10 +6,12 @@ import dataclasses
 import math
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from uexcli import __version__, api
 from uexcli.commands import fit_memory, fit_state
@@ -41,6 +43,7 @@ class Plan:
     method: str
     mode: str
     rows: int
+    patch: str | None
     norm: str
     eps: str
     surrogate: str | None
@@ -49,6 +52,8 @@ class Plan:
     most_seconds: float | None
     memory: int  # bytes at the most
     in_files: int  # bytes
+    network: bool = False  # the noise is computed by a network
+    bounded: bool = True
 
 
 @dataclass(frozen=True)
@@ -119,20 +124,16 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     with fit_state.keeping(request, setup, job, memory.store, listener) as journal:
         problem = dataclasses.replace(problem, journal=journal)
         problem.engine.tally = Tally()  # without those of the estimate
-        delta = bank.check(setup.parts.method.fit(problem, on_step), problem, plan.method)
+        made = bank.check(setup.parts.method.fit(problem, on_step), problem, setup.parts.method)
         seconds = time.perf_counter() - began
         journal.end()
-        written = bank.on_grid(delta, problem)
-        measured = bank.measure(written, problem)
-        if measured["rms_levels"] == 0:
-            raise UexError(
-                f"method '{plan.method}' found no noise at all.", hint="Try other -O options, or a larger --eps."
-            )
-        if measured["at_bound"] == 0:
-            listener.warn("the noise of not one image reaches the bound")
-        dataset = {"uri": request.photos, "count": plan.images, "fingerprint": _fingerprint(loaded)}
+        if isinstance(made, Tensor):
+            made = bank.on_grid(made, problem)
+        measured = bank.measure(bank.noise_of(made, problem), problem)
+        _check(measured, problem, plan, listener)
         noise = noise_file.Noise(
-            delta=written.cpu(),
+            delta=made.cpu() if isinstance(made, Tensor) else None,
+            network={} if isinstance(made, Tensor) else {name: part.cpu() for name, part in made.state_dict().items()},
             rows=problem.rows.cpu(),
             keys=tuple(loaded.found.keys),
             digests=loaded.digests,
@@ -144,7 +145,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
                 "eps": setup.eps,
                 "eps_text": setup.eps_text,
                 "seed": seed,
-                "dataset": dataset,
+                "dataset": {"uri": request.photos, "count": plan.images, "fingerprint": _fingerprint(loaded)},
                 "measured": measured,
                 "torch": torch.__version__,
                 "device": setup.device.type,
@@ -163,6 +164,16 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         passes=problem.engine.tally,
         skipped=loaded.skipped,
     )
+
+
+def _check(measured: Mapping[str, float], problem: BankProblem, plan: Plan, listener: Listener) -> None:
+    """Refuse no noise at all; warn of less than was allowed."""
+    if measured["rms_levels"] == 0:
+        raise UexError(
+            f"method '{plan.method}' found no noise at all.", hint="Try other -O options, or a larger --eps."
+        )
+    if measured["at_bound"] == 0 and problem.norm.bounded:
+        listener.warn("the noise of not one image reaches the bound")
 
 
 def _read(setup: Setup, request: Request, memory: Memory, listener: Listener) -> samples.Loaded:
@@ -203,6 +214,7 @@ def _plan(
         method=setup.parts.method.name,
         mode=setup.parts.granularity.name,
         rows=problem.num_rows,
+        patch=setup.recipe.get("patch"),
         norm=setup.parts.norm.name,
         eps=setup.eps_text,
         surrogate=setup.parts.surrogate.name if setup.parts.surrogate else None,
@@ -211,6 +223,8 @@ def _plan(
         most_seconds=estimate[1] if estimate else None,
         memory=memory.most,
         in_files=memory.in_files,
+        network=setup.parts.method.gives_network,
+        bounded=setup.parts.norm.bounded,
     )
 
 
@@ -218,9 +232,10 @@ def _announce(plan: Plan, listener: Listener) -> None:
     surrogate = f" against {plan.surrogate}" if plan.surrogate else ""
     shape = f"{plan.size} x {plan.size} x {plan.channels}"
     listener.say(f"{plan.images:,} images at {shape}; labels: {plan.labels}")
-    listener.say(
-        f"{plan.method}{surrogate}, {plan.mode} ({plan.rows:,} noises), {plan.norm} <= {plan.eps}, on {plan.device}"
-    )
+    patch = f", patches of {plan.patch.replace(':random', ' px at random places')}" if plan.patch else ""
+    rows = "a network" if plan.network else f"{plan.rows:,} noises"
+    bound = f"{plan.norm} <= {plan.eps}" if plan.bounded else f"{plan.norm}: changes of any size"
+    listener.say(f"{plan.method}{surrogate}, {plan.mode} ({rows}){patch}, {bound}, on {plan.device}")
     files = f"; images and noise, {told(plan.in_files)}, lie in files beside the output" if plan.in_files else ""
     listener.say(f"memory: at most about {told(plan.memory)}{files}")
     if plan.seconds is not None and plan.most_seconds is not None:

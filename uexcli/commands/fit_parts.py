@@ -49,10 +49,9 @@ def pick(
     if preset is not None and preset not in method_class.presets:
         raise unknown(f"preset of method '{method_class.name}'", preset, method_class.presets)
     norm_class = cast(type[api.Norm], registry.find("norm", norm or method_class.default_norm).cls)
-    flat = FLAT_MODE if FLAT_MODE in registry.names("granularity") else "samplewise"
-    mode_entry = registry.find("granularity", mode or ("samplewise" if labelled else flat))
-    mode_class = cast(type[api.Granularity], mode_entry.cls)
-    if norm_class.needs_images and not mode_class.own:
+    mode_class = _mode(registry, method_class, mode, labelled=labelled)
+    _check_norm(method_class, norm_class)
+    if norm_class.needs_images and not mode_class.own and not method_class.gives_network:
         raise UsageError(
             f"norm '{norm_class.name}' needs the image each noise is added to; {mode_class.name} noise serves several.",
             hint="Use --mode samplewise.",
@@ -67,6 +66,10 @@ def pick(
         classes.append(registry.find("surrogate", usual if surrogate == "auto" else surrogate).cls)
     given = {key: str(value) for key, value in fixed.options.items()} if fixed is not None else {}
     made = configure(classes, {**given, **options})
+    for part in made:
+        missing = part.lacks()
+        if missing is not None:
+            raise missing
     return Parts(
         cast(api.Method, made[0]),
         cast(api.Norm, made[1]),
@@ -74,6 +77,37 @@ def pick(
         cast(api.Surrogate, made[3]) if method_class.needs_surrogate else None,
         (fixed and fixed.eps) or None,
     )
+
+
+def _mode(registry: Registry, method: type[api.Method], mode: str | None, *, labelled: bool) -> type[api.Granularity]:
+    """Find the granularity that was asked for, or the usual one; a method may know some only."""
+    known = [name for name in method.modes if name in registry.names("granularity")]
+    if mode is None:
+        flat = FLAT_MODE if FLAT_MODE in registry.names("granularity") else "samplewise"
+        mode = "samplewise" if labelled else flat
+        if known and mode not in known:
+            mode = known[0]
+    cls = cast(type[api.Granularity], registry.find("granularity", mode).cls)
+    if known and cls.name not in known:
+        why = "a network gives every image a noise of its own" if known == ["universal"] else "it needs several images"
+        raise UsageError(
+            f"method '{method.name}' makes no {cls.name} noise: {why}.", hint=f"Use --mode {' or '.join(known)}."
+        )
+    return cls
+
+
+def _check_norm(method: type[api.Method], norm: type[api.Norm]) -> None:
+    """Refuse norms that a method does not know, and none at all where a method fits within one."""
+    if method.norms and norm.name not in method.norms:
+        raise UsageError(
+            f"method '{method.name}' does not work under norm '{norm.name}'.",
+            hint=f"Use --norm {' or '.join(method.norms)}.",
+        )
+    if not norm.bounded and norm.name not in (method.default_norm, *method.norms):
+        raise UsageError(
+            f"norm '{norm.name}' sets no bound, and method '{method.name}' fits its noise within one.",
+            hint=f"Use --norm {method.default_norm}.",
+        )
 
 
 def usual_eps(parts: Parts, channels: int, size: int) -> str:

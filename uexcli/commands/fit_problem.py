@@ -11,6 +11,7 @@ from uexcli import api
 from uexcli.commands.fit_setup import Setup
 from uexcli.core import clusters, seeding
 from uexcli.core.engine import Engine
+from uexcli.core.patch import Patch
 from uexcli.core.pixels import survival
 from uexcli.core.problem import BankProblem
 from uexcli.core.store import Store
@@ -42,7 +43,8 @@ def make_problem(
     def features() -> Tensor:
         return clusters.pixel_features(images)
 
-    rows = parts.granularity.rows(labels, features, seeding.generator(seed, "rows"))
+    keys = loaded.found.keys
+    rows = parts.granularity.rows(labels, features, seeding.generator(seed, "rows"), keys=keys)
     num_rows = int(rows.max()) + 1
     if (
         rows.shape != labels.shape
@@ -62,7 +64,7 @@ def make_problem(
         images=images,
         labels=labels.to(images.device),
         rows=rows.to(images.device),
-        keys=loaded.found.keys,
+        keys=keys,
         num_rows=num_rows,
         num_classes=num_classes,
         norm=parts.norm,
@@ -73,6 +75,7 @@ def make_problem(
         autocast=setup.autocast,
         store=store,
         engine=Engine(compiled=setup.compiled),
+        patch=Patch.parse(setup.recipe["patch"]) if "patch" in setup.recipe else None,
         survival=survival(setup.size, stretched).to(device) if stretched > setup.size else None,
     )
     return problem, memory
@@ -80,7 +83,7 @@ def make_problem(
 
 def estimate(method: api.Method, problem: BankProblem) -> tuple[float, float] | None:
     """Time a few passes on this machine and multiply: expected and most seconds; None where no passes are needed."""
-    work = method.work(problem)
+    work = method.work(len(problem.images), own=problem.own)
     if not work.most:
         return None
     model, delta = problem.build(), problem.start(random=False)

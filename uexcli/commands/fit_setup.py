@@ -11,6 +11,7 @@ import torch
 
 from uexcli.commands import fit_parts
 from uexcli.commands.fit_parts import Parts
+from uexcli.core.patch import Patch
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, noise_file, samples
 from uexcli.registry import Registry, load
@@ -46,6 +47,7 @@ class Request:
     memory: str | None = None
     preset: str | None = None
     compiled: bool = False
+    patch: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,16 @@ def prepare(request: Request) -> Setup:
     )
     if request.compiled and parts.surrogate is None:
         raise UsageError(f"method '{request.method}' uses no surrogate to compile.", hint="Leave --compile out.")
+    patch = None if request.patch is None else check_patch(request.patch, parts)
     if request.eps is not None:
         parts.norm.parse(request.eps)  # a wrong bound is told before anything is read
     seen = samples.survey(found, on_error=request.on_error)
     small = seen.common if seen.common is not None and seen.common <= SMALL_SIDE else None
     size = request.size or small or SIZE[device.type]
+    if patch is not None and patch.size >= size:
+        raise UsageError(
+            f"--patch {patch}: as big as the image, which is fitted at {size} px.", hint="Use a smaller one."
+        )
     eps_text = request.eps or fit_parts.usual_eps(parts, seen.channels, size)
     eps = parts.norm.parse(eps_text)
     recipe = {
@@ -103,6 +110,7 @@ def prepare(request: Request) -> Setup:
         "size": size,
         "channels": seen.channels,
         "photo_side": min(seen.side, MOST_STRETCH * size),
+        **({} if patch is None else {"patch": str(patch)}),
         "limit": request.limit,
         "labels": "csv" if request.labels else "folders" if found.labels else "k-means",
         "compiled": request.compiled,
@@ -126,6 +134,15 @@ def prepare(request: Request) -> Setup:
         ignored=ignored,
         compiled=request.compiled,
     )
+
+
+def check_patch(text: str, parts: Parts) -> Patch:
+    """Read `--patch`; not every method and norm works on a part of the image."""
+    if not parts.method.takes_patches:
+        raise UsageError(f"method '{parts.method.name}' makes no patches.", hint="Leave --patch out.")
+    if parts.norm.needs_images:
+        raise UsageError(f"norm '{parts.norm.name}' judges whole images, not patches.", hint="Use --norm linf or l2.")
+    return Patch.parse(text)
 
 
 def find_photos(registry: Registry, request: Request) -> samples.Labelled:

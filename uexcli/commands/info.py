@@ -15,7 +15,8 @@ class Result:
 
     path: Path
     bytes: int
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # of the bank, or where there is none, of what the network gives for each of its rows
+    network: int  # weights of a network that makes the noise; 0: the noise is a bank
     images: int
     classes: tuple[str, ...]
     header: dict[str, Any]
@@ -25,4 +26,13 @@ def run(path: Path) -> Result:
     """Read and check a noise file."""
     noise = noise_file.read(path)
     header = {key: value for key, value in noise.header.items() if key != "classes"}
-    return Result(path, path.stat().st_size, tuple(noise.delta.shape), len(noise.keys), noise.classes, header)
+    whole = (noise.num_rows, noise.channels, noise.size, noise.size)
+    return Result(
+        path=path,
+        bytes=path.stat().st_size,
+        shape=whole if noise.delta is None else tuple(noise.delta.shape),
+        network=sum(tensor.numel() for tensor in noise.network.values()),
+        images=len(noise.keys),
+        classes=noise.classes,
+        header=header,
+    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uexcli import api
-from uexcli.commands import protect
+from uexcli.commands import noise_source, protect
 from uexcli.core.quality import psnr, ssim
 from uexcli.errors import UsageError
 from uexcli.io import images, noise_file, sheet
@@ -50,11 +50,14 @@ def run(request: Request) -> Result:
     if request.output.exists() and not request.force:
         raise UsageError(f"{request.output} exists.", hint="Use -o for another name, or --force to replace it.")
     noise = noise_file.read(request.noise)
-    norm, granularity = protect.parts(load(), noise)
-    protector = protect.Protector(noise, norm, granularity, ".png", 1, lossy=False)
+    registry = load()
+    norm, granularity = protect.parts(registry, noise)
+    forward = noise_source.network(registry, noise) if noise.network else None
+    source = noise_source.make(noise, norm, forward)
+    protector = protect.Protector(noise, norm, granularity, source, ".png", 1, lossy=False)
     sample = _sample(request.photo, noise)
     photo = images.open_photo(sample)
-    protected = protector.protect(photo, protector.row(sample, photo))
+    protected = protector.protect(photo, sample.key, protector.row(sample, photo))
     factor = sheet.amplification(photo.pixels, protected)
     images.write_png(request.output, sheet.side_by_side(photo.pixels, protected, factor))
     before, after = protect.planes(photo.pixels), protect.planes(protected)

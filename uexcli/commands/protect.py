@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from uexcli import api
+from uexcli.commands import noise_source
 from uexcli.core import clusters
 from uexcli.core.pixels import SLACK, match_channels, measure, publish, stretch
 from uexcli.errors import UexError
@@ -62,6 +63,7 @@ class Protector:
     noise: noise_file.Noise
     norm: api.Norm
     granularity: api.Granularity
+    source: noise_source.Source
     suffix: str
     png_level: int
     lossy: bool
@@ -103,27 +105,27 @@ class Protector:
             labels[0] = self.label_rows[sample.label]
 
         def features() -> Tensor:
-            _, channels, size, _ = self.noise.delta.shape
-            return clusters.pixel_features(torch.from_numpy(images.squash(photo, size, channels))[None])
+            small = images.squash(photo, self.noise.size, self.noise.channels)
+            return clusters.pixel_features(torch.from_numpy(small)[None])
 
         try:
-            row = int(self.granularity.assign(labels, features, self.noise.memory)[0])
+            row = int(self.granularity.assign(labels, features, self.noise.memory, keys=[sample.key])[0])
         except (KeyError, RuntimeError) as error:
             raise UexError(
                 f"the noise file lacks what '{self.granularity.name}' needs for new images ({error})."
             ) from None
-        if not 0 <= row < len(self.noise.delta):
+        if not 0 <= row < self.noise.num_rows:
             raise UexError(f"granularity '{self.granularity.name}' gave row {row}, outside the bank.")
         return row
 
-    def protect(self, photo: images.Photo, row: int) -> np.ndarray:
-        """Add a row to a photo on the 8-bit grid: uint8 (H, W, C).
+    def protect(self, photo: images.Photo, key: str, row: int) -> np.ndarray:
+        """Add its noise to a photo on the 8-bit grid: uint8 (H, W, C).
 
         On a photo smaller than the fit's size the noise is averaged, so it is brought up to the bound again.
         """
         height, width = photo.size
         source, allowed = planes(photo.pixels), self.allowed(photo)
-        delta = stretch(match_channels(self.noise.delta[row : row + 1], source.shape[1]), height, width)
+        delta = stretch(match_channels(self.source(photo, key, row), source.shape[1]), height, width)
         if min(photo.size) < self.noise.size:
             delta = self.norm.fill(delta, allowed, source.float() / 255)
         changed = publish(source, delta, self.norm, allowed)
@@ -136,7 +138,7 @@ class Protector:
     def write(self, sample: api.Sample, root: Path, name: str) -> Written:
         """Protect one image and write it, unless it lies there already; decode what lies there, and measure it."""
         photo = images.open_photo(sample)
-        wanted = self.protect(photo, self.row(sample, photo))
+        wanted = self.protect(photo, sample.key, self.row(sample, photo))
         target = root / name
         found = None if self.lossy else _decoded(target)
         kept = found is not None and _same(found, photo, wanted)

@@ -57,7 +57,7 @@ class Engine:
         """Take the steps on one batch; on a CUDA device as one graph, where it can be captured."""
         if bank.device.type != "cuda" or len(parts) > 1:
             return move(frozen, bank, parts, step)
-        key = (bank.shape, parts[0].images.shape, parts[0].cuts is None, step)
+        key = (bank.shape, parts[0].images.shape, parts[0].cuts is None, parts[0].places is None, step)
         if key not in self._captured:
             if len(self._captured) == GRAPHS:
                 return move(frozen, bank, parts, step)

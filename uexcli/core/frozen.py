@@ -8,10 +8,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, fx, nn
 
+from uexcli import api
+
 Folds = dict[str, str]  # a convolution's name, and that of the batch norm folded into it
 
 
-class Frozen:
+class Frozen(api.Frozen):
     """A copy of a net in eval mode for input gradients: float images `(B, C, S, S)` in [0, 1] to float32 logits.
 
     Folding and freezing save a third of a step and a fifth of the rest (ResNet-18 at 32 px, 2 CPU cores). The copy's
@@ -38,7 +40,7 @@ class Frozen:
         self.refresh()
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Give the logits of float images; differentiable in them."""
+        """Give the logits (or what else the net makes) of float images, float32; differentiable in the images."""
         with torch.autocast(images.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             logits: Tensor = self._run(images.contiguous(memory_format=torch.channels_last))
         return logits.float()
@@ -65,6 +67,19 @@ class Frozen:
                 for key, tensor in _own(module):
                     if key in own:  # what is a constant in the code of the net became a buffer when it was traced
                         tensor.copy_(own[key])
+
+
+class Features(nn.Module):
+    """A net up to its last layer: float images `(B, C, S, S)` to features `(B, F)`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The features."""
+        features: Tensor = self.model.features(images)  # type: ignore[operator]
+        return features
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:

@@ -47,4 +47,4 @@ class Captured:
 
 
 def _tensors(part: Part) -> tuple[Tensor | None, ...]:
-    return part.images, part.labels, part.index, part.cuts
+    return part.images, part.labels, part.index, part.cuts, part.places

@@ -1,23 +1,70 @@
-"""What becomes of a bank after its method: checked, brought to the 8-bit grid, measured."""
+"""What becomes of what a method gives: checked, brought to the 8-bit grid, measured."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from uexcli.api import Method, Norm
+from uexcli.core.patch import lift
 from uexcli.core.pixels import publish
 from uexcli.core.problem import BankProblem, chunk_of
 from uexcli.errors import UexError
 
+NoiseOf = Callable[[Tensor], Tensor]  # indices of images to their noise as it is published, float (B, C, S, S)
+Forward = Callable[[Tensor, Tensor], Tensor]  # images and rows to noise
 
-def check(delta: Tensor, problem: BankProblem, method: str) -> Tensor:
-    """Trust no plugin: the bank's shape and finiteness are checked, and it is projected again."""
-    if tuple(delta.shape) != problem.shape:
-        raise UexError(f"method '{method}' gave a bank of shape {tuple(delta.shape)}, not {problem.shape}.")
-    if not all(bool(part.isfinite().all()) for part in delta.split(chunk_of(delta[0].numel()))):
-        raise UexError(f"method '{method}' gave noise that is not finite.", hint="Try a smaller -O lr or -O step.")
-    return problem.project(delta.float())
+
+def check(made: object, problem: BankProblem, method: Method) -> Tensor | nn.Module:
+    """Trust no plugin: what it gave must be a finite bank, which is projected again, or a network of finite noise."""
+    if method.gives_network:
+        return _check_network(made, problem, method.name)
+    if not isinstance(made, Tensor) or tuple(made.shape) != problem.shape:
+        shape = f"a bank of shape {tuple(made.shape)}" if isinstance(made, Tensor) else f"a {type(made).__name__}"
+        raise UexError(f"method '{method.name}' gave {shape}, not {problem.shape}.")
+    if not all(bool(part.isfinite().all()) for part in made.split(chunk_of(made[0].numel()))):
+        raise _not_finite(method.name)
+    return problem.project(made.float())
+
+
+def _check_network(network: object, problem: BankProblem, method: str) -> nn.Module:
+    if not isinstance(network, nn.Module):
+        raise UexError(f"method '{method}' gave a {type(network).__name__}, not a network.")
+    network.eval().to(problem.device)
+    for batch in problem.batches(problem.chunk):
+        images = problem.inputs(batch)
+        with torch.inference_mode():
+            noise = network(images, problem.rows[batch].to(problem.device))
+        if not isinstance(noise, Tensor) or noise.shape != images.shape:
+            raise UexError(f"method '{method}': its network does not give noise of the images' shape.")
+        if not bool(noise.isfinite().all()):
+            raise _not_finite(method)
+    return network
+
+
+def _not_finite(method: str) -> UexError:
+    return UexError(f"method '{method}' gave noise that is not finite.", hint="Try a smaller -O lr or -O step.")
+
+
+def computed(forward: Forward, images: Tensor, rows: Tensor, norm: Norm, eps: float) -> Tensor:
+    """Give the noise that a network makes of float images `(B, C, S, S)` in [0, 1], inside the bound."""
+    with torch.inference_mode():
+        return norm.project(forward(images, rows).float(), eps, images)
+
+
+def noise_of(made: Tensor | nn.Module, problem: BankProblem) -> NoiseOf:
+    """Give what tells the noise of images, from a bank or from a network."""
+    if isinstance(made, Tensor):
+        return lambda batch: problem.spread(made, batch)
+
+    def noise(batch: Tensor) -> Tensor:
+        rows = problem.rows[batch].to(problem.device)
+        return computed(made, problem.inputs(batch), rows, problem.norm, problem.eps)
+
+    return noise
 
 
 def on_grid(delta: Tensor, problem: BankProblem) -> Tensor:
@@ -25,21 +72,23 @@ def on_grid(delta: Tensor, problem: BankProblem) -> Tensor:
     if problem.own:
         for batch in problem.batches(chunk_of(delta[0].numel())):
             images, rows = problem.images[batch].to(problem.device), problem.rows[batch].to(delta.device)
-            written = publish(images, delta[rows].to(problem.device), problem.norm, problem.eps).float()
-            delta[rows] = ((written - images.float()) / 255).to(delta.device)
+            written = publish(images, problem.spread(delta, batch), problem.norm, problem.eps).float()
+            change = (written - images.float()) / 255
+            if problem.places is not None:
+                change = lift(change, problem.places[batch.to(problem.device)], problem.shape[2])
+            delta[rows] = change.to(delta.device)
             problem.store.release()
         return delta
     limit = problem.norm.levels(problem.eps)
     return delta if limit is None else (255 * delta).round().clamp(-limit, limit) / 255
 
 
-def measure(bank: Tensor, problem: BankProblem) -> dict[str, float]:
+def measure(noise: NoiseOf, problem: BankProblem) -> dict[str, float]:
     """Measure what will be published: the largest size, the share of images near the bound, and the RMS change."""
     largest, reached, squares = 0.0, 0, 0.0
-    for batch in problem.batches(chunk_of(bank[0].numel())):
-        images, rows = problem.images[batch].to(problem.device), problem.rows[batch].to(bank.device)
-        noise = bank[rows].to(problem.device)
-        change = publish(images, noise, problem.norm, problem.eps).float() - images.float()
+    for batch in problem.batches(chunk_of(problem.images[0].numel())):
+        images = problem.images[batch].to(problem.device)
+        change = publish(images, noise(batch), problem.norm, problem.eps).float() - images.float()
         problem.store.release()
         sizes = problem.norm.size(change / 255, images.float() / 255)
         largest = max(largest, float(sizes.max()))

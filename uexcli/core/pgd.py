@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from uexcli.api import Norm
 from uexcli.core.augment import cut
+from uexcli.core.patch import lift, paste
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -35,13 +36,15 @@ class Step:
 class Part:
     """A micro-batch: images `(B, C, S, S)` in [0, 1], labels `(B,)`, the bank's row of each image `(B,)`.
 
-    With `cuts`, int64 `(T, B, 3)`, the net sees the images of each of the T steps cut there (`augment.cut`).
+    With `cuts`, int64 `(T, B, 3)`, the net sees the images of each of the T steps cut there (`augment.cut`). With
+    `places`, int64 `(B, 2)`, rows are patches that lie there (`patch.paste`).
     """
 
     images: Tensor
     labels: Tensor
     index: Tensor
     cuts: Tensor | None = None
+    places: Tensor | None = None
 
 
 def move(forward: Forward, bank: Tensor, parts: Sequence[Part], step: Step) -> Tensor:
@@ -50,21 +53,35 @@ def move(forward: Forward, bank: Tensor, parts: Sequence[Part], step: Step) -> T
     Gradients of all micro-batches are added up before a step, so how a batch is cut does not matter. Where rows serve
     one image there is one part, and row i is image i's.
     """
-    images = parts[0].images if step.own else None
     for number in range(step.count):
-        arriving = through(bank, step.survival)
-        grad = None if images is not None else torch.zeros_like(bank)
+        grads = []
         for part in parts:
-            shown = part.images + (arriving if images is not None else arriving[part.index])
+            noise = arriving(bank if step.own else bank[part.index], step.survival, part.places, part.images.shape[2])
             cuts = None if part.cuts is None else part.cuts[number]
-            each = input_gradient(forward, shown, part.labels, cuts)
-            grad = each if grad is None else grad.index_add_(0, part.index, each)
-        assert grad is not None
-        grad = through(grad, None if step.survival is None else step.survival.T)
-        bank = step.norm.project(bank - step.length * step.norm.steepest(grad), step.eps, images)
-        if images is not None:
-            bank = bank.add_(images).clamp_(0, 1).sub_(images)
+            grads.append(input_gradient(forward, part.images + noise, part.labels, cuts))
+        bank = take(bank, parts, grads, step)
     return bank
+
+
+def take(bank: Tensor, parts: Sequence[Part], grads: Sequence[Tensor], step: Step) -> Tensor:
+    """Take one step on the rows of one batch along the gradients, `(B, C, S, S)`, at each part's published images."""
+    grad = None if step.own else torch.zeros_like(bank)
+    for part, each in zip(parts, grads, strict=True):
+        pulled = through(each, None if step.survival is None else step.survival.T)
+        if part.places is not None:
+            pulled = lift(pulled, part.places, bank.shape[2])
+        grad = pulled if grad is None else grad.index_add_(0, part.index, pulled)
+    assert grad is not None
+    images = parts[0].images if step.own else None
+    if images is not None and parts[0].places is not None:
+        images = lift(images, parts[0].places, bank.shape[2])
+    bank = step.norm.project(bank - step.length * step.norm.steepest(grad), step.eps, images)
+    return bank if images is None else bank.add_(images).clamp_(0, 1).sub_(images)
+
+
+def arriving(noise: Tensor, survival: Tensor | None, places: Tensor | None, side: int) -> Tensor:
+    """Give the noise of a batch, one row an image, as it reaches a net: `(B, C, side, side)`."""
+    return through(noise if places is None else paste(noise, places, side), survival)
 
 
 def through(noise: Tensor, matrix: Tensor | None) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +17,14 @@ from uexcli import api
 from uexcli.core import pgd, seeding
 from uexcli.core.augment import crop_and_flip, draw
 from uexcli.core.engine import Engine
-from uexcli.core.frozen import Frozen
+from uexcli.core.frozen import Features, Frozen
 from uexcli.core.nets import as_input
+from uexcli.core.patch import Patch, lift
 from uexcli.core.pixels import publish
 from uexcli.core.sgd import Sgd
 from uexcli.core.store import Store
 from uexcli.core.stream import ShuffledBatches
-from uexcli.core.train import learn
+from uexcli.core.train import Jitter, learn, shaken
 from uexcli.errors import UexError
 
 
@@ -47,9 +50,25 @@ class BankProblem(api.Problem):
     make_surrogate: Callable[[], nn.Module]
     autocast: torch.dtype | None = None
     survival: Tensor | None = None  # see `core.pixels.survival`; None where photos have the fit's size
+    patch: Patch | None = None  # rows are patches of this size
     journal: api.Journal = field(default_factory=api.Journal)
     store: Store = field(default_factory=Store)
     engine: Engine = field(default_factory=Engine)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The shape of the bank."""
+        _, channels, height, width = self.images.shape
+        if self.patch is not None:
+            height = width = self.patch.size
+        return (self.num_rows, channels, height, width)
+
+    @functools.cached_property
+    def places(self) -> Tensor | None:
+        """Where the patch of each image lies, int64 `(N, 2)`, on the device; None where noise is as big as images."""
+        if self.patch is None:
+            return None
+        return self.patch.places(self.keys, int(self.images.shape[2]), self.seed).to(self.device)
 
     @property
     def own(self) -> bool:
@@ -139,8 +158,19 @@ class BankProblem(api.Problem):
 
     def arriving(self, delta: Tensor, batch: Tensor) -> Tensor:
         """The noise of each image as it reaches a net: `(B, C, S, S)`."""
-        rows = self.rows[batch].to(delta.device)
-        return pgd.through(delta[rows].to(self.device), self.survival)
+        return pgd.through(self.spread(delta, batch), self.survival)
+
+    def spread(self, delta: Tensor, batch: Tensor) -> Tensor:
+        """The noise of each image as it is published: `(B, C, S, S)`."""
+        noise = delta[self.rows[batch].to(delta.device)].to(self.device)
+        return pgd.arriving(noise, None, self._places(batch), int(self.images.shape[2]))
+
+    def _places(self, batch: Tensor) -> Tensor | None:
+        return None if self.places is None else self.places[batch.to(self.device)]
+
+    def view(self, images: Tensor, generator: Generator) -> Tensor:
+        """Crop and flip each image."""
+        return crop_and_flip(images, generator)
 
     def move(
         self,
@@ -152,52 +182,64 @@ class BankProblem(api.Problem):
         steps: int = 1,
         ascend: bool = False,
         generator: Generator | None = None,
+        labels: Tensor | None = None,
     ) -> None:
         """Take projected steps on the rows of a batch, in place; the net is left untouched."""
         frozen = self._freeze(model)
         self.engine.tally.moved += steps * len(batch)
-        length = step * self.norm.reach(self.eps) * (-1 if ascend else 1)
-        plan = pgd.Step(self.norm, self.eps, length, steps, self.own, self.survival)
+        plan = self._plan(-step if ascend else step, steps)
+        labels = self.labels if labels is None else labels
         cuts = None
         if generator is not None:
             drawn = [draw(len(batch), self.images.shape[2], generator) for _ in range(steps)]
             cuts = torch.stack(drawn).to(self.device)
         if not self.own:
-            self._move_shared(frozen, delta, batch, cuts, plan)
+            self._move_shared(frozen, delta, batch, cuts, plan, labels)
             return
         done = 0
         while done < len(batch):
             size = min(self._micro(), len(batch) - done)
-            if self._move_own(frozen, delta, batch, cuts, plan, slice(done, done + size)):
+            if self._move_own(frozen, delta, batch, cuts, plan, labels, slice(done, done + size)):
                 done += size
                 self.store.release()
 
     def _move_own(
-        self, frozen: Frozen, delta: Tensor, batch: Tensor, cuts: Tensor | None, plan: pgd.Step, where: slice
+        self,
+        frozen: Frozen,
+        delta: Tensor,
+        batch: Tensor,
+        cuts: Tensor | None,
+        plan: pgd.Step,
+        labels: Tensor,
+        where: slice,
     ) -> bool:
         """Move the rows of one micro-batch; False where memory ran out, and nothing was changed."""
         rows = self.rows[batch[where]].to(delta.device)
         moved = self.engine.attempt(
             lambda: self.engine.steps(
-                frozen, delta[rows].to(self.device), [self._part(batch, cuts, where, delta.dtype)], plan
+                frozen, delta[rows].to(self.device), [self._part(batch, cuts, where, delta.dtype, labels)], plan
             )
         )
         if moved is not None:
             delta[rows] = moved.to(delta.device)
         return moved is not None
 
-    def _move_shared(self, frozen: Frozen, delta: Tensor, batch: Tensor, cuts: Tensor | None, plan: pgd.Step) -> None:
+    def _move_shared(
+        self,
+        frozen: Frozen,
+        delta: Tensor,
+        batch: Tensor,
+        cuts: Tensor | None,
+        plan: pgd.Step,
+        labels: Tensor,
+    ) -> None:
         """Move the rows that a batch's images share, by the sum of their gradients."""
-        rows = self.rows[batch]
-        every = self.num_rows <= len(batch)  # the same shapes for every batch; rows without a gradient stay
-        touched = torch.arange(self.num_rows, device=rows.device) if every else rows.unique()
-        index = (rows if every else torch.searchsorted(touched, rows)).to(self.device)
-        touched = touched.to(delta.device)
+        touched, index = self._touched(batch, delta)
 
         def work() -> Tensor:
             size = self._micro()
             cutting = [slice(begin, begin + size) for begin in range(0, len(batch), size)]
-            parts = [self._part(batch, cuts, where, delta.dtype, index) for where in cutting]
+            parts = [self._part(batch, cuts, where, delta.dtype, labels, index) for where in cutting]
             return self.engine.steps(frozen, delta[touched].to(self.device), parts, plan)
 
         moved = None
@@ -205,24 +247,67 @@ class BankProblem(api.Problem):
             moved = self.engine.attempt(work)
         delta[touched] = moved.to(delta.device)
 
+    def nudge(self, delta: Tensor, batch: Tensor, grad: Tensor, *, step: float) -> None:
+        """Take one projected step on the rows of a batch, in place, against a gradient."""
+        every, plan = slice(0, len(batch)), self._plan(step, 1)
+        if self.own:
+            touched, index = self.rows[batch].to(delta.device), None
+        else:
+            touched, index = self._touched(batch, delta)
+        part = self._part(batch, None, every, delta.dtype, self.labels, index)
+        delta[touched] = pgd.take(delta[touched].to(self.device), [part], [grad.to(delta.dtype)], plan).to(delta.device)
+        self.store.release()
+
+    def _plan(self, step: float, steps: int) -> pgd.Step:
+        return pgd.Step(self.norm, self.eps, step * self.norm.reach(self.eps), steps, self.own, self.survival)
+
+    def _touched(self, batch: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the rows of the bank that a batch shares, and for each of its images which of these it uses."""
+        rows = self.rows[batch]
+        every = self.num_rows <= len(batch)  # the same shapes for every batch; rows without a gradient stay
+        touched = torch.arange(self.num_rows, device=rows.device) if every else rows.unique()
+        index = rows if every else torch.searchsorted(touched, rows)
+        return touched.to(delta.device), index.to(self.device)
+
     def _part(
-        self, batch: Tensor, cuts: Tensor | None, where: slice, dtype: torch.dtype, index: Tensor | None = None
+        self,
+        batch: Tensor,
+        cuts: Tensor | None,
+        where: slice,
+        dtype: torch.dtype,
+        labels: Tensor,
+        index: Tensor | None = None,
     ) -> pgd.Part:
         picked = batch[where]
         return pgd.Part(
             self.inputs(picked).to(dtype),
-            self.labels[picked].to(self.device),
+            labels[picked.to(labels.device)].to(self.device),
             torch.arange(len(picked), device=self.device) if index is None else index[where],
             None if cuts is None else cuts[:, where],
+            self._places(picked),
         )
 
-    def _freeze(self, model: nn.Module) -> Frozen:
-        example = self.inputs(torch.arange(min(2, len(self.images)), device=self.images.device))
-        return self.engine.freeze(model, example.to(next(model.parameters()).dtype), self.autocast)
+    def shaken(self, model: nn.Module, std: float, generator: Generator) -> contextlib.AbstractContextManager[None]:
+        """Put Gaussian noise on a net's weights for a while."""
+        return shaken(model, std, generator)
 
-    def judge(self, model: nn.Module, delta: Tensor, only: Tensor | None = None) -> api.Verdict:
+    def freeze(self, model: nn.Module, *, features: bool = False) -> api.Frozen:
+        """Give a fast copy of a net for input gradients."""
+        return Frozen(Features(model) if features else model, self._example(model), self.autocast)
+
+    def _example(self, model: nn.Module) -> Tensor:
+        few = torch.arange(min(2, len(self.images)), device=self.images.device)
+        return self.inputs(few).to(next(model.parameters()).dtype)
+
+    def _freeze(self, model: nn.Module) -> Frozen:
+        return self.engine.freeze(model, self._example(model), self.autocast)
+
+    def judge(
+        self, model: nn.Module, delta: Tensor, only: Tensor | None = None, labels: Tensor | None = None
+    ) -> api.Verdict:
         """Show a net images as they would be published."""
         frozen = self._freeze(model)
+        wanted = self.labels if labels is None else labels
         losses = []
         wrong = torch.zeros((), dtype=torch.int64, device=self.device)
         finite = torch.ones((), dtype=torch.bool, device=self.device)
@@ -231,10 +316,10 @@ class BankProblem(api.Problem):
             written = publish(pixels, self.arriving(delta, batch), self.norm, self.eps)
             with torch.inference_mode():
                 logits = torch.cat([frozen(as_input(part)) for part in written.split(256)])
-            labels = self.labels[batch].to(self.device)
-            losses.append(functional.cross_entropy(logits, labels, reduction="none"))
+            here = wanted[batch.to(wanted.device)].to(self.device)
+            losses.append(functional.cross_entropy(logits, here, reduction="none"))
             self.engine.tally.seen += len(batch)
-            wrong += (logits.argmax(1) != labels).sum()
+            wrong += (logits.argmax(1) != here).sum()
             finite &= logits.isfinite().all()
             self.store.release()
         each = torch.cat(losses)
@@ -263,6 +348,8 @@ class BankProblem(api.Problem):
             image_of[self.rows] = torch.arange(len(self.rows), device=self.rows.device)
         for part in _slices(delta):
             images = self.inputs(image_of[part]) if self.own else None
+            if images is not None and self.places is not None:
+                images = lift(images, self.places[image_of[part].to(self.device)], self.shape[2])
             delta[part] = change(delta[part].to(self.device, torch.float32), images).to(delta.device)
             self.store.release()
         return delta
@@ -283,18 +370,39 @@ class SgdTrainer(api.Trainer):
     clip: float
     view: Generator | None
 
-    def step(self, delta: Tensor | None, batch: Tensor) -> Tensor:
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        return self.optimiser.lr
+
+    @lr.setter
+    def lr(self, rate: float) -> None:
+        self.optimiser.lr = rate
+
+    def step(
+        self, delta: Tensor | None, batch: Tensor, *, jitter: float = 0.0, copies: int = 1, seed: int = 0
+    ) -> Tensor:
         """Train on one batch; gives its loss before the step, which is not waited for."""
-        self.model.train()
         problem = self.problem
-        problem.engine.tally.trained += len(batch)
         inputs = problem.inputs(batch) if delta is None else problem.published(delta, batch)
         if self.view is not None:
             inputs = crop_and_flip(inputs, self.view)
+        return self._learn(inputs, batch, Jitter(jitter, copies, Generator().manual_seed(seed)) if jitter else None)
+
+    def learn(self, inputs: Tensor, batch: Tensor) -> Tensor:
+        """Train on ready-made views of a batch."""
+        return self._learn(inputs, batch, None)
+
+    def _learn(self, inputs: Tensor, batch: Tensor, jitter: Jitter | None) -> Tensor:
+        self.model.train()
+        problem = self.problem
+        problem.engine.tally.trained += len(batch) * (jitter.copies if jitter else 1)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         labels = problem.labels[batch].to(problem.device)
         problem.store.release()
-        return learn(self.model, self.optimiser, inputs, labels, clip=self.clip, autocast=problem.autocast)
+        return learn(
+            self.model, self.optimiser, inputs, labels, clip=self.clip, autocast=problem.autocast, jitter=jitter
+        )
 
     def state(self) -> api.State:
         """Everything a trainer of the same net needs to go on."""

@@ -17,7 +17,7 @@ class Sgd:
     def __init__(self, weights: Iterable[Tensor], *, lr: float, momentum: float, decay: float) -> None:
         self.weights = [weight for weight in weights if weight.requires_grad]
         self.speeds = [torch.zeros_like(weight) for weight in self.weights]
-        self._lr = lr
+        self.lr = lr
         self._momentum = momentum
         self._decay = decay
 
@@ -35,4 +35,4 @@ class Sgd:
         torch._foreach_mul_(speeds, self._momentum)
         torch._foreach_add_(speeds, [weight.grad for weight in weights if weight.grad is not None])
         torch._foreach_add_(speeds, weights, alpha=self._decay)
-        torch._foreach_add_(weights, speeds, alpha=-self._lr)
+        torch._foreach_add_(weights, speeds, alpha=-self.lr)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
@@ -13,6 +15,31 @@ from uexcli.api import OnStep, Outcome, Progress
 from uexcli.core.augment import crop_and_flip
 from uexcli.core.nets import as_input, predict
 from uexcli.core.sgd import Sgd
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Gaussian noise of a standard deviation on a net's weights, drawn afresh for each of some copies of it."""
+
+    std: float
+    copies: int
+    generator: Generator
+
+
+@contextlib.contextmanager
+def shaken(model: nn.Module, std: float, generator: Generator) -> Iterator[None]:
+    """Put Gaussian noise of a standard deviation on all weights; take it off again, to the bit."""
+    weights = list(model.parameters())
+    saved = [weight.detach().clone() for weight in weights]
+    with torch.no_grad():
+        for weight in weights:
+            weight.add_(torch.randn(weight.shape, generator=generator).to(weight), alpha=std)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, before in zip(weights, saved, strict=True):
+                weight.copy_(before)
 
 
 def supervised(
@@ -71,15 +98,24 @@ def learn(
     *,
     clip: float | None = None,
     autocast: torch.dtype | None = None,
+    jitter: Jitter | None = None,
 ) -> Tensor:
-    """Take one optimiser step on the mean cross-entropy of a batch; returns the loss before it, detached."""
-    loss = functional.cross_entropy(forward(model, inputs, autocast).float(), labels)
+    """Take one optimiser step on the mean cross-entropy of a batch; returns the loss before it, detached.
+
+    With `jitter` loss and gradient are means over nets with noise on their weights.
+    """
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    total = torch.zeros((), device=inputs.device)
+    for _ in range(jitter.copies if jitter else 1):
+        with shaken(model, jitter.std, jitter.generator) if jitter else contextlib.nullcontext():
+            loss = functional.cross_entropy(forward(model, inputs, autocast).float(), labels)
+            loss = loss / jitter.copies if jitter else loss
+            loss.backward()
+        total = total + loss.detach()
     if clip is not None:
         nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimiser.step()
-    return loss.detach()
+    return total
 
 
 def forward(model: Callable[[Tensor], Tensor], inputs: Tensor, autocast: torch.dtype | None) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,29 +23,42 @@ FORMAT = 1
 ROWS = 1024  # of the bank, at once
 SUFFIX = ".noise.safetensors"
 MEMORY = "memory."  # prefix of a granularity's own tensors
+NETWORK = "network."  # prefix of the weights of a network that makes the noise
 
 
 @dataclass(frozen=True)
 class Noise:
-    """A fitted bank and what it was fitted on.
+    """A fitted bank, or network, and what it was fitted on.
 
-    `delta` is float32 `(R, C, S, S)` in units of the [0, 1] range; `rows` int64 `(N,)`; `keys` and `digests` (SHA-256,
-    hex) have one entry an image; `classes` are the names behind the labels (empty without); `memory` is what the
-    granularity needs for new images; `header` is the rest: recipe, eps, seed, measurements, versions.
+    `delta` is float32 `(R, C, S, S)` in units of the [0, 1] range (patches are smaller), or None where `network`, the
+    weights of one, makes the noise; `rows` int64 `(N,)`; `keys` and `digests` (SHA-256, hex) have one entry an image;
+    `classes` are the names behind the labels (empty without); `memory` is what the granularity needs for new images;
+    `header` is the rest: recipe, eps, seed, measurements, versions.
     """
 
-    delta: Tensor
+    delta: Tensor | None
     rows: Tensor
     keys: tuple[str, ...]
     digests: tuple[str, ...]
     classes: tuple[str, ...]
     header: dict[str, Any]
     memory: dict[str, Tensor] = field(default_factory=dict)
+    network: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
         """The side the noise was fitted at."""
-        return int(self.delta.shape[2])
+        return int(self.recipe["size"])
+
+    @property
+    def channels(self) -> int:
+        """The number of its colour channels."""
+        return int(self.recipe["channels"])
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows images are shared out to."""
+        return int(self.rows.max()) + 1 if self.delta is None else len(self.delta)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -72,19 +85,9 @@ def write(path: Path, noise: Noise, release: Callable[[], None] = lambda: None) 
 
     `release` is called after every part of `delta`, which may lie in a file.
     """
-
-    def parts() -> Iterator[Tensor]:
-        for part in noise.delta.split(ROWS):
-            yield part
-            release()
-
-    def pieces() -> Iterator[Tensor]:
-        return ((255 * part).to(torch.int8) if whole else part.to(torch.float16) for part in parts())
-
-    whole = all(_on_grid(part) for part in parts())
-
     tensors: dict[str, Tensor | Made] = {
-        "delta": Made(tuple(noise.delta.shape), torch.int8 if whole else torch.float16, pieces),
+        **({} if noise.delta is None else {"delta": _written(noise.delta, release)}),
+        **{NETWORK + name: tensor for name, tensor in noise.network.items()},
         "rows": noise.rows.to(torch.int32),
         "keys": _pack("\0".join(noise.keys).encode("utf-8", "surrogateescape")),
         "digests": _pack(bytes.fromhex("".join(noise.digests))),
@@ -92,6 +95,19 @@ def write(path: Path, noise: Noise, release: Callable[[], None] = lambda: None) 
     }
     header = {"format": FORMAT, "classes": noise.classes, **noise.header}
     write_tensors(path, tensors, {"uex": json.dumps(header)}, release)
+
+
+def _written(delta: Tensor, release: Callable[[], None]) -> Made:
+    def parts() -> Iterator[Tensor]:
+        for part in delta.split(ROWS):
+            yield part
+            release()
+
+    def pieces() -> Iterator[Tensor]:
+        return ((255 * part).to(torch.int8) if whole else part.to(torch.float16) for part in parts())
+
+    whole = all(_on_grid(part) for part in parts())
+    return Made(tuple(delta.shape), torch.int8 if whole else torch.float16, pieces)
 
 
 def _on_grid(delta: Tensor) -> bool:
@@ -115,17 +131,17 @@ def read(path: Path) -> Noise:
     header = read_header(path)
     try:
         tensors = safetensors.torch.load_file(path)
-        delta = _delta(tensors["delta"])
         keys = tuple(tensors["keys"].numpy().tobytes().decode("utf-8", "surrogateescape").split("\0"))
         digests = tensors["digests"].numpy().tobytes().hex()
         noise = Noise(
-            delta=delta,
+            delta=_delta(tensors["delta"]) if "delta" in tensors else None,
             rows=tensors["rows"].long(),
             keys=keys,
             digests=tuple(digests[i : i + 64] for i in range(0, len(digests), 64)),
             classes=tuple(header["classes"]),
             header=header,
-            memory={name.removeprefix(MEMORY): t for name, t in tensors.items() if name.startswith(MEMORY)},
+            memory=_under(MEMORY, tensors),
+            network=_under(NETWORK, tensors),
         )
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, UnicodeDecodeError, OSError) as error:
         raise UexError(f"{path}: damaged noise file ({error}).", hint="Fit again, or take it from a backup.") from None
@@ -135,6 +151,10 @@ def read(path: Path) -> Noise:
     return noise
 
 
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
 def _delta(stored: Tensor) -> Tensor:
     return stored.float() / 255 if stored.dtype == torch.int8 else stored.float()
 
@@ -142,19 +162,8 @@ def _delta(stored: Tensor) -> Tensor:
 def _inconsistent(noise: Noise) -> str:
     """Say what does not fit together, or nothing."""
     count = len(noise.keys)
-    if (
-        noise.delta.dim() != 4
-        or 0 in noise.delta.shape
-        or noise.delta.shape[1] not in (1, 3)
-        or noise.delta.shape[2] != noise.delta.shape[3]
-    ):
-        return f"delta has the shape {tuple(noise.delta.shape)}"
     if noise.rows.shape != (count,) or len(noise.digests) != count or len(set(noise.keys)) != count:
         return f"{count} keys, {len(noise.rows)} rows and {len(noise.digests)} digests"
-    if not bool(noise.delta.isfinite().all()):
-        return "the noise is not finite"
-    if int(noise.rows.min()) < 0 or int(noise.rows.max()) >= len(noise.delta):
-        return "rows point outside the bank"
     wanted: dict[str, type | tuple[type, ...]] = {
         "eps": (int, float),
         "eps_text": str,
@@ -169,7 +178,32 @@ def _inconsistent(noise: Noise) -> str:
     for part in ("method", "norm", "granularity"):
         if not isinstance(noise.recipe.get(part), dict) or not isinstance(noise.recipe[part].get("name"), str):
             return f"the recipe lacks the {part}"
-    return "" if 0 < noise.eps < float("inf") else "the bound is no positive number"
+    for side in ("size", "channels"):
+        if not isinstance(noise.recipe.get(side), int):
+            return f"the recipe lacks the {side}"
+    if not 0 < noise.eps < float("inf"):
+        return "the bound is no positive number"
+    return _wrong_noise(noise)
+
+
+def _wrong_noise(noise: Noise) -> str:
+    if not all(
+        bool(tensor.isfinite().all()) for tensor in (noise.delta, *noise.network.values()) if tensor is not None
+    ):
+        return "the noise is not finite"
+    if int(noise.rows.min()) < 0:
+        return "rows point outside the bank"
+    delta = noise.delta
+    if delta is None:
+        return "" if noise.network else "there is neither a bank nor a network"
+    if delta.dim() != 4 or 0 in delta.shape or delta.shape[1] not in (1, 3) or delta.shape[2] != delta.shape[3]:
+        return f"delta has the shape {tuple(delta.shape)}"
+    if delta.shape[1] != noise.channels or delta.shape[2] > noise.size:
+        return f"delta has the shape {tuple(delta.shape)}, the recipe another"
+    patch = noise.recipe.get("patch")
+    if (delta.shape[2] != noise.size) != isinstance(patch, str):
+        return "delta and the recipe's patch do not fit together"
+    return "rows point outside the bank" if int(noise.rows.max()) >= len(delta) else ""
 
 
 def read_header(path: Path) -> dict[str, Any]:

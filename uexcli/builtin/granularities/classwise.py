@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,11 +21,20 @@ class Classwise(Granularity):
     can_assign: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = True
 
-    def rows(self, labels: Tensor, features: Callable[[], Tensor], generator: Generator) -> Tensor:
+    def rows(
+        self, labels: Tensor, features: Callable[[], Tensor], generator: Generator, *, keys: Sequence[str]
+    ) -> Tensor:
         """The labels."""
         return labels
 
-    def assign(self, labels: Tensor, features: Callable[[], Tensor], memory: Mapping[str, Tensor]) -> Tensor:
+    def assign(
+        self,
+        labels: Tensor,
+        features: Callable[[], Tensor],
+        memory: Mapping[str, Tensor],
+        *,
+        keys: Sequence[str],
+    ) -> Tensor:
         """The labels again."""
         return labels
 

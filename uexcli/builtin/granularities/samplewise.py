@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,7 +20,9 @@ class Samplewise(Granularity):
     summary: ClassVar[str] = "every image has a noise of its own; protects only the images it was fitted on"
     own: ClassVar[bool] = True
 
-    def rows(self, labels: Tensor, features: Callable[[], Tensor], generator: Generator) -> Tensor:
+    def rows(
+        self, labels: Tensor, features: Callable[[], Tensor], generator: Generator, *, keys: Sequence[str]
+    ) -> Tensor:
         """0 to N - 1."""
         return labels.new_ones(len(labels)).cumsum(0) - 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,11 +20,20 @@ class Universal(Granularity):
     summary: ClassVar[str] = "one noise for all images; a control rather than a protection"
     can_assign: ClassVar[bool] = True
 
-    def rows(self, labels: Tensor, features: Callable[[], Tensor], generator: Generator) -> Tensor:
+    def rows(
+        self, labels: Tensor, features: Callable[[], Tensor], generator: Generator, *, keys: Sequence[str]
+    ) -> Tensor:
         """Zeros."""
         return labels * 0
 
-    def assign(self, labels: Tensor, features: Callable[[], Tensor], memory: Mapping[str, Tensor]) -> Tensor:
+    def assign(
+        self,
+        labels: Tensor,
+        features: Callable[[], Tensor],
+        memory: Mapping[str, Tensor],
+        *,
+        keys: Sequence[str],
+    ) -> Tensor:
         """Zeros again."""
         return labels * 0
 

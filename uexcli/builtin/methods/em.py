@@ -92,7 +92,7 @@ class ErrorMinimising(Method):
 
     def fit(self, problem: Problem, on_step: OnStep) -> Tensor:
         """Run the rounds: all of them, or those an interrupted fit has left."""
-        run = Run(self, self._schedule(problem), problem, on_step)
+        run = Run(self, self._schedule(len(problem.images), own=problem.own), problem, on_step)
         saved = problem.journal.load()
         if saved is not None:
             try:
@@ -108,15 +108,14 @@ class ErrorMinimising(Method):
         """A 16th, so that a pass has some steps; and no more than a CPU has use for."""
         return self.batch or min(256, max(32, images // 16))
 
-    def work(self, problem: Problem) -> Work:
+    def work(self, images: int, *, own: bool) -> Work:
         """Passes of a round times rounds."""
-        plan = self._schedule(problem)
-        each = plan.passes(len(problem.images) * (1 if problem.own else self.subset))
+        plan = self._schedule(images, own=own)
+        each = plan.passes(images * (1 if own else self.subset))
         return Work(min(self.rounds, plan.usual_rounds) * each, (self.rounds + 1) * each)
 
-    def _schedule(self, problem: Problem) -> Schedule:
+    def _schedule(self, count: int, *, own: bool) -> Schedule:
         """Fill in what was left to `auto`; measured on 5,000 and 10,000 CIFAR-10 images and on digits."""
-        own, count = problem.own, len(problem.images)
         batch = self.largest_batch(count)
         return Schedule(
             theta_steps=self.theta_steps or (max(8, round(0.75 * count / batch)) if own else 10),

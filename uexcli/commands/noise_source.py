@@ -1,0 +1,71 @@
+"""Where the noise of a photo comes from: a row of a bank, a patch, or a network that sees the photo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from uexcli import api
+from uexcli.core.noise import Forward, computed
+from uexcli.core.patch import Patch, paste
+from uexcli.errors import UexError
+from uexcli.io import images, noise_file
+from uexcli.registry import Registry
+
+Source = Callable[[images.Photo, str, int], Tensor]  # a photo, its key and its row to noise, float (1, C, S, S)
+
+
+def make(noise: noise_file.Noise, norm: api.Norm, forward: Forward | None) -> Source:
+    """Give the source of a noise file's noise; `forward` runs its network, where it holds one."""
+    if noise.delta is None:
+        assert forward is not None
+        return _computed(noise, norm, forward)
+    delta, text = noise.delta, noise.recipe.get("patch")
+    if text is None:
+        return lambda _photo, _key, row: delta[row : row + 1]
+    patch, seed = Patch.parse(text), int(noise.header["seed"])
+    return lambda _photo, key, row: paste(delta[row : row + 1], patch.places([key], noise.size, seed), noise.size)
+
+
+def _computed(noise: noise_file.Noise, norm: api.Norm, forward: Forward) -> Source:
+    def source(photo: images.Photo, _key: str, row: int) -> Tensor:
+        small = torch.from_numpy(images.squash(photo, noise.size, noise.channels))[None].float() / 255
+        delta = computed(forward, small, torch.tensor([row]), norm, noise.eps)
+        if not bool(delta.isfinite().all()):
+            raise UexError("the network of the noise file gives noise that is not finite.", hint="Fit again.")
+        return delta
+
+    return source
+
+
+def network(registry: Registry, noise: noise_file.Noise) -> nn.Module:
+    """Build the network of a noise file, in eval mode on the CPU.
+
+    Raises:
+        UexError: its method is not installed, or builds another network.
+    """
+    described = noise.recipe["method"]
+    try:
+        method = cast(api.Method, registry.find("method", described["name"]).cls(**described.get("options", {})))
+    except UexError as error:
+        raise UexError(
+            f"the noise file needs the method '{described['name']}', which is not installed.",
+            hint=f"It came from {described.get('from')}.",
+        ) from error
+    except (TypeError, ValueError):
+        raise UexError(
+            f"the method '{described['name']}' here does not take the noise file's options.",
+            hint=f"Use {described.get('from')}.",
+        ) from None
+    try:
+        made = method.network(channels=noise.channels, size=noise.size, num_rows=noise.num_rows)
+        made.load_state_dict(noise.network)
+    except (RuntimeError, UexError) as error:
+        raise UexError(
+            f"the weights in the noise file do not fit the method '{method.name}' here ({error}).",
+            hint=f"Use {described.get('from')}.",
+        ) from None
+    return made.eval().requires_grad_(False)
