@@ -11,6 +11,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,15 @@ def main() -> None:
             if asked.only in cell.name and (asked.again or not path.exists()):
                 print(f"{cell.name} ...", file=sys.stderr, flush=True)
                 run(cell, path)
-    print(table([json.loads(path.read_text()) for path in sorted(asked.out.glob("*.json"))]))
+    print(
+        table(
+            [
+                json.loads(path.read_text())
+                for path in sorted(asked.out.glob("*.json"))
+                if not path.name.startswith("methods-")
+            ]
+        )
+    )
 
 
 def run(cell: Cell, path: Path) -> dict[str, Any]:
@@ -88,14 +97,15 @@ def run(cell: Cell, path: Path) -> dict[str, Any]:
     return row
 
 
-COLUMNS = (
+Columns = Sequence[tuple[str, Callable[[dict[str, Any]], str]]]
+COLUMNS: Columns = (
     ("cell", lambda row: row["cell"]["name"]),
     ("images", lambda row: f"{row['images']:,}"),
     ("net", lambda row: f"{row.get('surrogate') or '-'} {row.get('precision', '')}"),
     ("seconds", lambda row: f"{row['fit_seconds']:.1f}"),
     ("image-steps/s", lambda row: f"{row['steps_per_second']:,.0f}"),
     ("FLOP share", lambda row: f"{row['utilisation']:.0%}"),
-    ("peak memory", lambda row: f"{row.get('peak_gpu_bytes', row['peak_bytes']) / 2**30:.2f} GiB"),
+    ("peak memory", lambda row: f"{(row.get('peak_gpu_bytes') or row['peak_bytes']) / 2**30:.2f} GiB"),
     ("target last", lambda row: f"{100 * row['target']['last'][0]:.1f} ± {100 * row['target']['last'][1]:.1f}"),
     ("target peak", lambda row: f"{100 * row['target']['peak'][0]:.1f} ± {100 * row['target']['peak'][1]:.1f}"),
     ("outcome", lambda row: row["outcome"]),
@@ -104,17 +114,22 @@ COLUMNS = (
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Give the rows as a Markdown table; what a row lacks is left empty."""
+    return table_of(COLUMNS, rows)
+
+
+def table_of(columns: Columns, rows: list[dict[str, Any]]) -> str:
+    """Give the columns of rows as a Markdown table; what a row lacks is left empty."""
 
     def shown(row: dict[str, Any]) -> list[str]:
         texts = []
-        for _, text in COLUMNS:
+        for _, text in columns:
             try:
                 texts.append(text(row))
             except (KeyError, TypeError):
                 texts.append("")
         return texts
 
-    lines = [[name for name, _ in COLUMNS], ["---"] * len(COLUMNS), *map(shown, rows)]
+    lines = [[name for name, _ in columns], ["---"] * len(columns), *map(shown, rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -108,7 +108,7 @@ def test_the_readme_knows_every_command_built_in_and_exit_code() -> None:
             assert f"`{name}" in readme, f"the README does not know the {kind} {name}"
     for code in Exit:
         assert re.search(rf"\|\s*`?{int(code)}`?\s*\|", readme), f"the README does not list exit code {int(code)}"
-    for command in ("fit", "apply", "eval", "verify", "preview", "info", "plugins", "doctor", "demo"):
+    for command in ("fit", "apply", "eval", "verify", "preview", "export", "info", "plugins", "doctor", "demo"):
         assert f"uex {command}" in readme
 
 

@@ -365,8 +365,8 @@ class Problem(ABC):
         """Crop and flip each of a batch of float images at random, differentiably: `(B, C, S, S)`."""
 
     @abstractmethod
-    def start(self, *, random: bool) -> Tensor:
-        """Make a float32 bank: zeros, or uniform in [-1, 1] keyed by (seed, row's key), never by order."""
+    def start(self, *, random: bool, draw: int = 0) -> Tensor:
+        """Make a float32 bank: zeros, or uniform in [-1, 1] keyed by (seed, row's key, draw), never by order."""
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -465,6 +465,7 @@ class Method(Plugin, ABC):
     norms: ClassVar[tuple[str, ...]] = ()  # the only norms it knows; (): any that is bounded
     gives_network: ClassVar[bool] = False  # `fit` gives a network instead of a bank
     takes_patches: ClassVar[bool] = True  # its bank may be smaller than the images
+    seeded: ClassVar[bool] = True  # another seed gives other noise
     least: ClassVar[Mapping[str, Any]] = {}  # options with which a fit of a handful of images takes a second
 
     @abstractmethod
@@ -474,6 +475,10 @@ class Method(Plugin, ABC):
         With `gives_network`, give a network as `network` builds it: called with float images `(B, C, S, S)` in [0, 1]
         and their rows, int64 `(B,)`, it gives their noise, float `(B, C, S, S)`.
         """
+
+    def usual_eps(self, channels: int, size: int) -> str | None:
+        """Give the published bound under `default_norm` for images of `(channels, size, size)`; None: the norm's."""
+        return self.default_eps
 
     def network(self, *, channels: int, size: int, num_rows: int) -> nn.Module:
         """Build the network whose weights a noise file holds, for images `(channels, size, size)`, on the CPU."""

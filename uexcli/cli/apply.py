@@ -24,6 +24,12 @@ def apply(
     png_level: Annotated[int, typer.Option(help="PNG compression, 0 (fast) to 9 (small).")] = 1,
     labels: opt.Labels = None,
     limit: Annotated[int | None, typer.Option(help="Protect this many images only.", show_default=False)] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="ENGINE", help="What runs a network that makes the noise: torch, onnx or onnx:MODEL.onnx."
+        ),
+    ] = "torch",
     jobs: opt.Jobs = None,
     on_error: opt.OnError = "fail",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted release.")] = False,
@@ -49,6 +55,7 @@ def apply(
         force=force,
         resume=resume,
         dry_run=dry_run,
+        engine=engine,
     )
     with Screen(quiet=quiet, as_json=json) as screen:
         result = job.run(request, screen)
@@ -67,6 +74,8 @@ def _words(result: object, photos: str, *, dry_run: bool, lossy: bool) -> str:
     lines = [f"{result.output}: {result.written:,} protected images{kept}, PSNR {result.psnr:.1f} dB."]
     if result.norm == "linf":
         largest = f"largest change {round(255 * result.largest)} levels of {255 * result.eps:.3g} allowed"
+    elif not result.bounded:
+        largest = f"largest change {round(255 * result.largest)} levels; no bound is promised"
     else:
         largest = f"largest {result.norm} {result.largest:.4g}, {result.eps:.4g} allowed at the fitted size"
     lines.append(

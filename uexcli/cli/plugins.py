@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from uexcli.cli import options as opt
 from uexcli.cli.screen import Screen, command
 from uexcli.errors import Exit, unknown
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from uexcli.api import Method, Plugin
+
+IMAGES = 50_000
 
 
 @command
@@ -18,8 +26,8 @@ def plugins(
     ] = None,
     json: opt.Json = False,
 ) -> None:
-    """List everything that is registered, with its options and where it came from."""
-    from uexcli.registry import KINDS, PLURALS, load, options_of
+    """List everything that is registered, with its options and where it came from; methods side by side."""
+    from uexcli.registry import KINDS, load, options_of
 
     if kind is not None and kind not in KINDS:
         raise unknown("kind", kind, KINDS)
@@ -34,6 +42,7 @@ def plugins(
             "paper": entry.cls.paper,
             "plugin": entry.plugin,
             "version": entry.version,
+            **_traits(entry.cls),
             "options": [
                 {"name": key, "type": str(item.type), "default": item.default, "help": item.metadata.get("help", "")}
                 for key, item in options_of(entry.cls).items()
@@ -47,19 +56,82 @@ def plugins(
     if json:
         screen.result("uex.plugins/1", {"plugins": listed, "broken": broken})
     else:
-        from rich.table import Table
-
-        shown = Table(box=None, pad_edge=False, show_header=False, collapse_padding=True)
-        shown.add_column(no_wrap=True)
-        shown.add_column(ratio=1)
-        shown.add_column(no_wrap=True, style="dim")
-        for each in kinds:
-            shown.add_row(f"[bold]{PLURALS[each]}[/bold]")
-            for row in (row for row in listed if row["kind"] == each):
-                shown.add_row(f"  {row['name']}", _words(row), f"{row['plugin']} {row['version']}")
+        shown = _methods(listed) if kind == "method" else _everything(kinds, listed)
         screen.result("uex.plugins/1", {}, shown)
     if broken:
         raise typer.Exit(Exit.FAILED)
+
+
+def _everything(kinds: Sequence[str], listed: Sequence[dict[str, Any]]) -> Table:
+    """All plugins, with summary, options and where they came from."""
+    from rich.table import Table
+
+    from uexcli.registry import PLURALS
+
+    shown = Table(box=None, pad_edge=False, show_header=False, collapse_padding=True)
+    shown.add_column(no_wrap=True)
+    shown.add_column(ratio=1)
+    shown.add_column(no_wrap=True, style="dim")
+    for each in kinds:
+        shown.add_row(f"[bold]{PLURALS[each]}[/bold]")
+        for row in (row for row in listed if row["kind"] == each):
+            shown.add_row(f"  {row['name']}", _words(row), f"{row['plugin']} {row['version']}")
+    return shown
+
+
+def _methods(listed: Sequence[dict[str, Any]]) -> Table:
+    """The methods side by side."""
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False)
+    shown.add_column("method", no_wrap=True)
+    shown.add_column("norm", no_wrap=True)
+    shown.add_column("surrogate", no_wrap=True)
+    shown.add_column("new images", no_wrap=True)
+    shown.add_column("cost", no_wrap=True, justify="right")
+    shown.add_column("what, and by whom", ratio=1)
+    for row in listed:
+        names = "\n".join([row["name"], *(f"[dim]{alias}[/dim]" for alias in row["aliases"])])
+        surrogate = "yes" if row["needs_surrogate"] else "no"
+        words = "\n".join([row["summary"], f"[dim]{row['paper']}[/dim]"])
+        shown.add_row(names, row["norm"], surrogate, row["new_images"], _cost(row["cost"]), words)
+    shown.caption = (
+        "new images: yes, or if images share a noise (--mode classwise, clusterwise). "
+        "cost: passes through the surrogate for 50,000 images, those of em = 1; no surrogate: seconds.\n"
+        "Options: uex plugins --json, or the error of an unknown -O key."
+    )
+    shown.caption_justify = "left"
+    return shown
+
+
+def _cost(cost: float | None) -> str:
+    return "seconds" if cost is None else f"{cost:.2g}" if cost < 10 else f"{cost:,.0f}"
+
+
+def _traits(cls: type[Plugin]) -> dict[str, Any]:
+    """What else there is to say of a method."""
+    from uexcli.api import Method
+
+    if not issubclass(cls, Method):
+        return {}
+    always = cls.gives_network and cls.modes == ("universal",)
+    return {
+        "norm": cls.default_norm,
+        "needs_surrogate": cls.needs_surrogate,
+        "new_images": "yes" if always else "if shared",
+        "presets": list(cls.presets),
+        "cost": _relative_cost(cls) if cls.needs_surrogate else None,
+    }
+
+
+def _relative_cost(cls: type[Method]) -> float:
+    """Passes of a fit of 50,000 images, sample-wise where it can be, over those of em."""
+    from uexcli.registry import load
+
+    em = load().find("method", "em").cls()
+    own = not cls.modes or "samplewise" in cls.modes
+    work = [method.work(IMAGES, own=own_rows).expected for method, own_rows in ((cls(), own), (em, True))]  # type: ignore[attr-defined]
+    return float(work[0] / work[1])
 
 
 def _words(row: dict[str, Any]) -> str:

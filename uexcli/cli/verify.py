@@ -78,9 +78,10 @@ def render(result: Result) -> list[Table | str]:
         if len(result.findings) > SHOWN:
             shown.append(f"... and {len(result.findings) - SHOWN} more; --json lists all.")
     lines = [f"{name}: {text}" for name, text in sorted(result.checks.items())]
+    bound = f"{result.norm} <= {result.eps}" if result.bounded else "no bound is promised"
     if result.most_levels is not None and result.psnr and result.ssim:
         lines.append(
-            f"change: at most {result.most_levels} levels ({result.norm} <= {result.eps}); "
+            f"change: at most {result.most_levels} levels ({bound}); "
             f"PSNR {result.psnr['min']:.1f} dB at least, {result.psnr['median']:.1f} median; "
             f"SSIM {result.ssim['min']:.3f} at least, {result.ssim['median']:.3f} median"
         )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import PIL
+from torch import nn
 
 from uexcli import __version__, api
-from uexcli.commands import noise_source
+from uexcli.commands import noise_engine, noise_source
 from uexcli.commands.listener import Listener, visible
 from uexcli.commands.protect import Protector, Written, parts
 from uexcli.core.quality import leak_limit, psnr, usual_rms
@@ -37,6 +39,7 @@ class Request:
     force: bool = False
     resume: bool = False
     dry_run: bool = False
+    engine: str = noise_engine.TORCH  # no part of the job: pixels are the same within one level
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,13 @@ class Result:
     largest: float = 0.0
     eps: float = 0.0
     norm: str = ""
+    bounded: bool = True  # False: the norm promises nothing
     psnr: float = 0.0
     new: int = 0  # images that were not fitted, and were assigned a noise
     skipped: tuple[samples.Skipped, ...] = ()
     mode_changes: tuple[tuple[str, str], ...] = ()
     receipt: Path | None = None
+    engine: str | None = None  # what made the noise; None where nothing was to be made
 
 
 def run(request: Request, listener: Listener | None = None) -> Result:
@@ -67,12 +72,13 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     registry = load()
     suffix = _suffix(request)
     noise = noise_file.read(request.noise)
+    noise_engine.check(request.engine, noise)
     norm, granularity = parts(registry, noise)
     strict = granularity.needs_labels
     found = samples.list_samples(registry, request.photos, labels=request.labels, strict=strict)
     names = release.names(found.keys, suffix)
-    forward = noise_source.network(registry, noise) if noise.network else None
-    source = noise_source.make(noise, norm, forward)
+    network = noise_source.network(registry, noise) if noise.network else None
+    source = noise_source.make(noise, norm, network)
     lossy = request.format in images.LOSSY
     protector = Protector(noise, norm, granularity, source, suffix, request.png_level, lossy=lossy)
     with atomic.told(request.output):
@@ -107,10 +113,11 @@ def run(request: Request, listener: Listener | None = None) -> Result:
             f"{request.noise}: fitted on {len(noise.keys):,} other images; none of {request.photos} is among them.",
             hint="Give the photos it was fitted on, or fit these.",
         )
+    engine = _start(protector, network, request, listener, len(chosen))
     if request.dry_run:
         for sample in chosen:
             listener.say(visible(f"{sample.key} -> {request.output / names[sample.key]}"))
-        return Result(request.output, written=0, eps=noise.eps, norm=norm.name)
+        return Result(request.output, written=0, eps=noise.eps, norm=norm.name, engine=engine)
 
     atomic.check_room(beside, 0)
     with partial.growing(request.output, job, resume=request.resume, force=request.force) as folder:
@@ -134,11 +141,13 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         largest=max(item.size for item in done),
         eps=noise.eps,
         norm=norm.name,
+        bounded=norm.bounded,
         psnr=psnr(facts["rms_levels"]),
         new=sum(item.key not in protector.fitted for item in done),
         skipped=tuple(skipped),
         mode_changes=tuple((item.key, change) for item in done for change in item.changes),
         receipt=beside,
+        engine=engine,
     )
 
 
@@ -193,6 +202,16 @@ def _chosen(wanted: samples.Labelled, protector: Protector, listener: Listener) 
 def _left_out(found: samples.Labelled, chosen: Sequence[api.Sample]) -> list[samples.Skipped]:
     keys = {sample.key for sample in chosen}
     return [samples.Skipped(key, f"{key}: outside --limit.") for key in found.keys if key not in keys]
+
+
+def _start(protector: Protector, network: nn.Module | None, request: Request, listener: Listener, count: int) -> str:
+    """Let the engine asked for make the noise of `count` images, where a network does; give the engine's name."""
+    if network is None:
+        return noise_engine.TORCH
+    jobs = min(count, request.jobs or os.cpu_count() or 1)
+    forward, name = noise_engine.start(request.engine, network, protector.noise, listener, jobs)
+    protector.source = noise_source.make(protector.noise, protector.norm, forward)
+    return name
 
 
 def _write_all(

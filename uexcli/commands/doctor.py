@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from uexcli import __version__
+from uexcli.io import onnx
 from uexcli.registry import PLURALS, load
 from uexcli.runtime import machine
 
@@ -51,7 +52,7 @@ def run(folder: Path) -> Result:
         checks.append(Check("GPU", "ok", ", ".join(found["cuda"])))
     else:
         checks.append(Check("GPU", "warn", "no CUDA device visible: --device auto takes the CPU"))
-    checks.append(_onnxruntime())
+    checks += [_onnxruntime(), _export()]
     registry = load()
     names = {plural: len(registry.names(kind)) for kind, plural in PLURALS.items()}
     checks.append(Check("plugins", "ok", ", ".join(f"{count} {plural}" for plural, count in names.items())))
@@ -70,3 +71,14 @@ def _onnxruntime() -> Check:
         return Check("onnxruntime", "warn", f"not usable ({error})")
     providers = ", ".join(name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers())
     return Check("onnxruntime", "ok", f"{onnxruntime.__version__}, built for {providers}; a session may take fewer")
+
+
+def _export() -> Check:
+    """Whether networks can be written as ONNX; the packages are optional."""
+    found = []
+    for package in onnx.NEEDED:
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            return Check("uex export", "warn", f"{package} is not installed; to export networks, run: {onnx.INSTALL}")
+    return Check("uex export", "ok", ", ".join(found))

@@ -114,5 +114,5 @@ def usual_eps(parts: Parts, channels: int, size: int) -> str:
     """The method's published bound under its own norm, else what is usual for the norm."""
     if parts.preset_eps is not None and parts.norm.name == parts.method.default_norm:
         return parts.preset_eps
-    own = parts.method.default_eps if parts.norm.name == parts.method.default_norm else None
+    own = parts.method.usual_eps(channels, size) if parts.norm.name == parts.method.default_norm else None
     return own or parts.norm.usual(channels, size)

@@ -46,6 +46,7 @@ class Result:
     decoded: int
     norm: str | None
     eps: str | None
+    bounded: bool | None  # False: the norm promises nothing
     largest_share: float | None  # of the bound
     most_levels: int | None
     psnr: dict[str, float] | None
@@ -226,7 +227,9 @@ def _result(
     levels = [item.levels for item in checked if item.levels is not None]
     noise = [psnr(item.rms) for item in checked if item.rms]
     similar = [item.ssim for item in checked if item.ssim is not None and item.ssim == item.ssim]
-    if shares:
+    if shares and bound is not None and not bound.norm.bounded:
+        checks["bound"] = f"none is promised: norm '{bound.norm.name}' allows any change"
+    elif shares:
         checks["bound"] = f"{sum(share <= 1 + SLACK for share in shares):,} of {len(shares):,} images are within it"
     once = {(finding.code, finding.path): finding for finding in findings}  # checksums and coverage both miss a file
     return Result(
@@ -237,6 +240,7 @@ def _result(
         decoded=len(checked),
         norm=bound.norm.name if bound else None,
         eps=bound.text if bound else None,
+        bounded=bound.norm.bounded if bound else None,
         largest_share=max(shares) if shares else None,
         most_levels=max(levels) if levels else None,
         psnr={"min": min(noise), "median": median(noise)} if noise else None,

@@ -1,7 +1,8 @@
 """The pixel promise: the one place where noise meets the 8-bit grid.
 
 What is published is round-half-even(255 * clip01(x + delta)), the change clamped to the whole levels the bound allows,
-signs kept; where a norm is not a limit per value, the change is scaled down until the written pixels keep the bound.
+signs kept; where a norm is not a limit per value, the change is projected, and scaled down until the written pixels
+keep the bound.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ def publish(images: Tensor, delta: Tensor, norm: Norm, eps: float) -> Tensor:
     base = images.float()
     published = _round(base, delta, norm, eps)
     size = measure(images, published, norm)
+    over = size > eps * (1 + SLACK)
+    if bool(over.any()):  # scaling alone does not lower every size: l0 counts faint changes too
+        delta = delta.clone()
+        delta[over] = norm.project(delta[over], eps, base[over] / 255)
+        published[over] = _round(base[over], delta[over], norm, eps)
+        size[over] = measure(images[over], published[over], norm)
     share = torch.ones_like(size)
     for _ in range(200):
         over = size > eps * (1 + SLACK)

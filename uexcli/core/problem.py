@@ -104,12 +104,13 @@ class BankProblem(api.Problem):
             self.store.release()
         return into
 
-    def start(self, *, random: bool) -> Tensor:
+    def start(self, *, random: bool, draw: int = 0) -> Tensor:
         """Make a bank of zeros, or one uniform in [-1, 1) keyed by the row's name."""
         delta = self.bank()
         names = self._row_keys() if random else []
+        seed = seeding.derive(self.seed, f"draw {draw}") if draw else self.seed
         for part in _slices(delta):
-            delta[part] = seeding.keyed_uniform(names[part], self.shape[1:], self.seed) if random else 0
+            delta[part] = seeding.keyed_uniform(names[part], self.shape[1:], seed) if random else 0
             self.store.release()
         return delta
 

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Method, OnStep, Preset, Problem, Progress, State, UexError, Work, hookimpl, option
+from uexcli.api import Method, OnStep, Preset, Problem, Progress, State, Work, hookimpl, option
+from uexcli.builtin.methods._run import Run, take_up, under, within
+from uexcli.builtin.methods._weight_noise import levels, step_behind_noise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,13 +59,17 @@ class ErrorMinimising(Method):
     lr: float = option(0.1, "learning rate of the surrogate")
     augment: bool = option(False, "let surrogate and noise see random crops and flips")
     settled: bool = option(True, "stop once the error holds after the surrogate moved on; false: at once, as the paper")
+    weight_noise: float = option(0.0, "PUE: once most images are right, jitter the weights, up to this deviation")
+    copies: int = option(10, "jittered nets whose gradients are averaged, with weight_noise")
     random_start: bool = option(False, "start from noise at the bound instead of from none")
 
     def __post_init__(self) -> None:
         """Refuse what cannot run."""
-        counts = (self.rounds, self.theta_steps, self.steps, self.batch)
+        counts = (self.rounds, self.theta_steps, self.steps, self.batch, self.copies)
         if any(count is not None and count < 1 for count in counts):
-            raise ValueError("rounds, theta_steps, steps and batch must be at least 1")
+            raise ValueError("rounds, theta_steps, steps, batch and copies must be at least 1")
+        if self.weight_noise < 0:
+            raise ValueError("weight_noise must not be below 0")
         if not 0 < self.subset <= 1:
             raise ValueError("subset must be above 0, and at most 1")
         if (self.step is not None and self.step <= 0) or self.lr <= 0 or not 0 <= self.stop < 1:
@@ -92,14 +98,8 @@ class ErrorMinimising(Method):
 
     def fit(self, problem: Problem, on_step: OnStep) -> Tensor:
         """Run the rounds: all of them, or those an interrupted fit has left."""
-        run = Run(self, self._schedule(len(problem.images), own=problem.own), problem, on_step)
-        saved = problem.journal.load()
-        if saved is not None:
-            try:
-                run.load(saved)
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                raise UexError(f"the state does not fit ({error}).", hint="Use --force, without --resume.") from None
-        del saved  # it keeps the file of an old state
+        run = EmRun(self, self._schedule(len(problem.images), own=problem.own), problem, on_step)
+        take_up(run, problem)
         while not run.finished:
             run.go_on()
         return run.result()
@@ -112,6 +112,8 @@ class ErrorMinimising(Method):
         """Passes of a round times rounds."""
         plan = self._schedule(images, own=own)
         each = plan.passes(images * (1 if own else self.subset))
+        if self.weight_noise:  # in the rounds after the first few
+            each *= len(levels(self.weight_noise)) * self.copies
         return Work(min(self.rounds, plan.usual_rounds) * each, (self.rounds + 1) * each)
 
     def _schedule(self, count: int, *, own: bool) -> Schedule:
@@ -127,7 +129,7 @@ class ErrorMinimising(Method):
         )
 
 
-class Run:
+class EmRun(Run):
     """A fit under way: all that changes, so that it can be put down at any step and taken up again."""
 
     def __init__(self, method: ErrorMinimising, plan: Schedule, problem: Problem, on_step: OnStep) -> None:
@@ -146,6 +148,7 @@ class Run:
         )
         self._stream = problem.stream(plan.batch, "theta")
         self._view = problem.generator("view") if method.augment else None
+        self._shaking = problem.generator("weights") if method.weight_noise else None
         self._only = None if problem.own or method.subset == 1 else _stratified(problem, method.subset)
         start = problem.start(random=method.random_start)
         self._delta = problem.fill(start) if method.random_start else start
@@ -180,9 +183,21 @@ class Run:
                 self._judge()
             self._problem.journal.save(self.state, milestone=True)
 
+    @property
+    def _jittered(self) -> bool:
+        """Whether weights are jittered: once the surrogate is right more often than not."""
+        return self._shaking is not None and self._error < 0.5
+
     def _learn(self) -> None:
+        method = self._method
         while self._learnt < self._plan.theta_steps:
-            self._trainer.step(self._delta, next(self._stream))
+            batch = next(self._stream)
+            if self._jittered:
+                for number, std in enumerate(levels(method.weight_noise)):
+                    seed = (self.round * self._plan.theta_steps + self._learnt) * len(levels(1)) + number
+                    self._trainer.step(self._delta, batch, jitter=std, copies=method.copies, seed=seed)
+            else:
+                self._trainer.step(self._delta, batch)
             self._learnt += 1
             self._problem.journal.save(self.state)
             self._tell(self._theta_share * self._learnt / self._plan.theta_steps)
@@ -199,7 +214,11 @@ class Run:
             order = torch.cat(list(problem.batches(plan.batch, problem.generator(f"round {self.round}"), self._only)))
         for batch in problem.batches(problem.chunk if problem.own else plan.batch, only=order[self._moved :]):
             model = self._trainer.model
-            problem.move(model, self._delta, batch, step=step, steps=steps, generator=self._view)
+            if self._jittered:
+                assert self._shaking is not None
+                step_behind_noise(problem, model, self._delta, batch, step, self._method, self._shaking)
+            else:
+                problem.move(model, self._delta, batch, step=step, steps=steps, generator=self._view)
             self._moved, self._best_is_now = self._moved + len(batch), False
             problem.journal.save(self.state)
             self._tell(self._theta_share + (1 - self._theta_share) * self._moved / len(order))
@@ -231,24 +250,23 @@ class Run:
             "delta": self._delta,
             **({} if self._best_is_now else {"best": self._best}),
             **({} if self._view is None else {"view": self._view.get_state()}),
-            **{f"trainer.{name}": value for name, value in self._trainer.state().items()},
-            **{f"stream.{name}": value for name, value in self._stream.state().items()},
+            **({} if self._shaking is None else {"shaking": self._shaking.get_state()}),
+            **within("trainer.", self._trainer.state()),
+            **within("stream.", self._stream.state()),
         }
 
     def load(self, state: State) -> None:
         """Go on from a state."""
-
-        def under(prefix: str) -> State:
-            return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
         self.round, self._judged, self._error = state["round"], state["judged"], state["error"]
         self._learnt, self._moved = state["learnt"], state["moved"]
         self.least = math.inf if state["least"] is None else state["least"]
         self._problem.copy(state["delta"], into=self._delta)
         self._best_is_now = "best" not in state
         self._problem.copy(state.get("best", state["delta"]), into=self._best)
-        self._trainer.load(under("trainer."))
-        self._stream.load(under("stream."))
+        self._trainer.load(under("trainer.", state))
+        self._stream.load(under("stream.", state))
+        if self._shaking is not None:
+            self._shaking.set_state(state["shaking"])
         if self._view is not None:
             self._view.set_state(state["view"])
 

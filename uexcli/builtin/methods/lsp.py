@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from uexcli.api import Method, OnStep, Problem, Progress, hookimpl, option
+from uexcli.builtin.methods._run import majority
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -47,7 +48,7 @@ class Lsp(Method):
         across = (math.ceil(height / block), math.ceil(width / block))
         size = channels * math.prod(across)
         generator = problem.generator("lsp")
-        row_class = _majority(problem)
+        row_class = majority(problem)
         points = torch.randn(count, size, generator=generator)
         drawn = torch.empty_like(points)
         for label, centre in enumerate(_corners(problem.num_classes, size, generator)):
@@ -62,13 +63,6 @@ class Lsp(Method):
             delta[begin : begin + AT_ONCE] = part[:, :, :height, :width].to(delta.device)
             problem.release()
         return problem.fill(delta)
-
-
-def _majority(problem: Problem) -> Tensor:
-    """The class that most images of each row have, int64 `(R,)`, on the CPU."""
-    pairs = (problem.rows * problem.num_classes + problem.labels).cpu()
-    counts = pairs.bincount(minlength=problem.num_rows * problem.num_classes)
-    return counts.view(problem.num_rows, problem.num_classes).argmax(1)
 
 
 def _corners(count: int, size: int, generator: Generator) -> Tensor:
