@@ -40,6 +40,22 @@ def test_one_step_agrees_with_the_cpu(mode: str, photos: Path, uex: Callable[...
     assert float((cpu == cuda).float().mean()) > 0.98
 
 
+@pytest.mark.parametrize("name", registry.load().names("method"))
+def test_every_method_goes_all_the_way_and_repeats_itself(name: str, photos: Path, uex: Callable[..., Ran]) -> None:
+    least: dict[str, Any] = registry.load().find("method", name).cls.least  # type: ignore[attr-defined]
+    options = [word for key, value in least.items() for word in ("-O", f"{key}={value}")]
+    words = ("--method", name, "--seed", 1, "--device", "cuda", "-q", *options)
+    for output in ("one", "two"):
+        ran = uex("fit", photos, *words, "-o", output)
+        assert ran.code == 0, ran.err
+    one, two = (noise_file.read(Path(output)) for output in ("one", "two"))
+    assert torch.equal(one.rows, two.rows)
+    if one.delta is not None and two.delta is not None:
+        assert float((one.delta == two.delta).float().mean()) > 0.98
+    assert uex("apply", "one", photos, "-o", "release", "-q").code == 0
+    assert uex("verify", "release", "--source", photos).code == 0
+
+
 def test_surrogates_give_the_same_features_on_both() -> None:
     torch.manual_seed(0)
     for name in registry.load().names("surrogate"):

@@ -91,7 +91,7 @@ def test_a_file_gives_its_memory_back_and_keeps_what_was_written(tmp_path: Path)
 
 def test_activations_are_what_a_step_keeps() -> None:
     model = SmallNet(num_classes=10, channels=3, size=32)
-    few, many = (fit_memory.activations(model, torch.rand(count, 3, 32, 32), None) for count in (2, 8))
+    few, many = (fit_memory.activations(model.train(), model, torch.rand(count, 3, 32, 32), None) for count in (2, 8))
     assert abs(few - many) < 0.1 * few  # per image
     outputs = 4 * (32 * 32 * 32 + 64 * 16 * 16 + 128 * 8 * 8 + 128 * 4 * 4)  # of the convolutions, float32
     assert 2 * outputs < few < 6 * outputs

@@ -107,6 +107,7 @@ class Norm(Plugin, ABC):
 
     needs_images: ClassVar[bool] = False
     bounded: ClassVar[bool] = True  # False: it measures, and forbids nothing
+    judges: ClassVar[bool] = False  # its size tells a clean image from a changed one better than the mean square does
 
     def usual(self, channels: int, size: int) -> str:
         """Give the bound the field uses for images of `(channels, size, size)`, as one would type it."""

@@ -128,10 +128,12 @@ def fit(
     elif not result.written:
         shown = f"dry run: {plan.output} not written."
     else:
+        made = "a network" if plan.network else f"{plan.rows:,} noises"
+        reached = f"{result.at_bound:.0%} of the images reach the bound" if plan.bounded else "no bound is promised"
         shown = (
-            f"{plan.output}: {plan.rows:,} noises for {plan.images:,} images in {duration(result.seconds)}"
+            f"{plan.output}: {made} for {plan.images:,} images in {duration(result.seconds)}"
             f"{f' ({result.outcome})' if result.outcome else ''}; "
-            f"{result.at_bound:.0%} of the images reach the bound, PSNR {result.psnr:.1f} dB.\n"
+            f"{reached}, PSNR {result.psnr:.1f} dB.\n"
             "Keep this file secret: with it the protection can be undone.\n"
             f"Next: uex apply {plan.output} {photos} -o RELEASE"
         )

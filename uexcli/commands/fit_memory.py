@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -86,14 +87,21 @@ def _work(setup: Setup, one: int) -> int:
     classes = max(2, len(setup.found.classes))
     model = surrogate.build(num_classes=classes, channels=setup.channels, size=setup.size)
     images = torch.zeros(2, setup.channels, setup.size, setup.size)
-    each = activations(model, images, setup.autocast)
+    each = activations(model.train(), model, images, setup.autocast)
     batch = setup.parts.method.largest_batch(len(setup.found.samples))
     weights = sum(parameter.numel() * 4 for parameter in model.parameters())
+    if setup.parts.method.gives_network:  # learns beside the surrogate, through which its gradients go twice
+        network = setup.parts.method.network(channels=setup.channels, size=setup.size, num_rows=1)
+        rows = torch.zeros(len(images), dtype=torch.int64)
+        each = 2 * each + activations(lambda shown: network.train()(shown, rows), network, images, setup.autocast)
+        weights += sum(parameter.numel() * 4 for parameter in network.parameters())
     return int(HOLES * (chunks + 2 * batch * (each + 4 * one) + 5 * weights))
 
 
-def activations(model: nn.Module, images: Tensor, autocast: torch.dtype | None) -> int:
-    """Measure the bytes that one image of a training step keeps for the way back."""
+def activations(
+    forward: Callable[[Tensor], Tensor], model: nn.Module, images: Tensor, autocast: torch.dtype | None
+) -> int:
+    """Measure the bytes that one image of a training step of a model keeps for the way back."""
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -106,7 +114,7 @@ def activations(model: nn.Module, images: Tensor, autocast: torch.dtype | None) 
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", dtype=autocast, enabled=autocast is not None),
     ):
-        logits = model.train()(images)
+        logits = forward(images)
     total = sum(size for pointer, size in kept.items() if pointer not in weights)
     del logits
     return math.ceil(total / len(images))

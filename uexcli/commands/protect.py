@@ -53,7 +53,7 @@ class Written:
     rms: float
     changes: tuple[str, ...] = ()
     kept: bool = False
-    visible: bool = False  # by a perceptual norm, whatever its RMS
+    visible: bool = False  # by a norm that judges, whatever its RMS
 
 
 @dataclass
@@ -164,7 +164,7 @@ class Protector:
         rms = float((published.float() - source.float()).square().mean().sqrt())
         digest = hashlib.sha256(data).hexdigest()
         changes = (*photo.changes, *([images.FLATTENED] if photo.alpha is not None and decoded.alpha is None else []))
-        visible = self.norm.needs_images and size > allowed / 4
+        visible = self.norm.judges and size > allowed / 4
         return Written(sample.key, name, photo.digest, digest, size, allowed, rms, changes, kept, visible)
 
 

@@ -39,7 +39,7 @@ class Checked:
     levels: int | None = None  # the largest change of any value
     rms: float | None = None
     ssim: float | None = None
-    visible: bool = False  # by a perceptual norm, whatever its RMS
+    visible: bool = False  # by a norm that judges, whatever its RMS
     suspicious: bool = False  # may be a clean copy of some other source
 
 
@@ -89,7 +89,7 @@ def check_pair(root: Path, sample: api.Sample, name: str, bound: Bound, flattene
         actual = f"{levels} levels ({int((change.abs() > limit).sum())} over)" if limit is not None else f"{size:.4g}"
         found.append(Finding("over-bound", name, expected, actual))
     rms = float(change.float().square().mean().sqrt())
-    visible = bound.norm.needs_images and size > allowed / 4
+    visible = bound.norm.judges and size > allowed / 4
     similar = float(ssim(_centre(before).float() / 255, _centre(after).float() / 255)[0])
     return Checked(name, tuple(found), size, allowed, levels, rms, similar, visible, suspicious=over)
 

@@ -61,6 +61,7 @@ class Autoregressive(Method):
             delta[mine] = grown(start, kernels[row_class[mine]])[..., MARGIN:, MARGIN:].to(delta.device)
             problem.release()
             on_step(Progress(1 + mine.stop / count, 2, "growing the noise"))
+        on_step(Progress(2, 2))
         return problem.fill(delta)
 
     def _draw(self, classes: int, channels: int, side: int, generator: Generator, on_step: OnStep) -> Tensor:

@@ -73,7 +73,7 @@ class OnePixel(Method):
                 network.colours[row, pixel] = corners[corner]
                 open_here[place] = False  # a row's pixels lie at different places
                 free[place, corner] = False
-            on_step(Progress(row + 1, problem.num_rows, "searching"))
+            on_step(Progress(row + 1, problem.num_rows))
         return network
 
 

@@ -20,6 +20,8 @@ class L0(Norm):
     summary: ClassVar[str] = "at most eps pixels of an image change, by however much"
     paper: ClassVar[str] = "Croce and Hein, Sparse and imperceivable adversarial attacks, ICCV 2019"
 
+    judges: ClassVar[bool] = True  # a pixel is all there is, and hardly moves the mean
+
     def usual(self, channels: int, size: int) -> str:
         """One pixel in a hundred: 10 for images of 32 px."""
         return str(max(1, round(0.01 * size * size)))
