@@ -107,7 +107,7 @@ class Norm(Plugin, ABC):
 
     needs_images: ClassVar[bool] = False
     bounded: ClassVar[bool] = True  # False: it measures, and forbids nothing
-    judges: ClassVar[bool] = False  # its size tells a clean image from a changed one better than the mean square does
+    sparse: ClassVar[bool] = False  # few values change, and strongly: their mean square says little
 
     def usual(self, channels: int, size: int) -> str:
         """Give the bound the field uses for images of `(channels, size, size)`, as one would type it."""
@@ -240,13 +240,13 @@ class Trainer(ABC):
 
     @abstractmethod
     def step(
-        self, delta: Tensor | None, batch: Tensor, *, jitter: float = 0.0, copies: int = 1, seed: int = 0
+        self, delta: Tensor | None, batch: Tensor, *, jitter: tuple[float, int, Generator] | None = None
     ) -> Tensor:
         """Train on the images with indices `batch` (int64), each with its noise where `delta` is given.
 
-        With `jitter`, the gradient is the mean over `copies` of the net, each with Gaussian noise of that standard
-        deviation, drawn from `seed`, on its weights. Gives the mean cross-entropy of the batch before the step, a
-        scalar on the device: reading it waits for it.
+        With `jitter`, the gradient is the mean over so many copies of the net, each with Gaussian noise of that
+        standard deviation, drawn from the generator, on its weights. Gives the mean cross-entropy of the batch before
+        the step, a scalar on the device: reading it waits for it.
         """
 
     @abstractmethod
@@ -370,8 +370,8 @@ class Problem(ABC):
         """Make a float32 bank: zeros, or uniform in [-1, 1] keyed by (seed, row's key, draw), never by order."""
 
     @abstractmethod
-    def build(self) -> nn.Module:
-        """Build the surrogate, freshly initialised from the seed, on the device."""
+    def build(self, *, draw: int = 0) -> nn.Module:
+        """Build the surrogate, freshly initialised from the seed and the draw, on the device."""
 
     @abstractmethod
     def trainer(
@@ -448,7 +448,7 @@ class Problem(ABC):
 
 @dataclass(frozen=True)
 class Preset:
-    """The constants of a paper's experiment: options of the method, and what else it fixed."""
+    """The constants of a paper's experiment, or a quick schedule: options of the method, and what else it fixes."""
 
     options: Mapping[str, Any]
     surrogate: str | None = None

@@ -25,6 +25,7 @@ from uexcli import api
 from uexcli.core.nets import SmallNet
 from uexcli.core.noise import check as check_made
 from uexcli.core.noise import noise_of
+from uexcli.core.patch import Patch, paste
 from uexcli.core.pixels import SLACK, measure, publish
 from uexcli.core.problem import BankProblem
 from uexcli.core.seeding import generator
@@ -167,6 +168,11 @@ def check_method(method: api.Method) -> None:
         written = publish(images, bank, norm, eps)
         assert bool((measure(images, written, norm) <= eps * (1 + SLACK)).all()), "the written pixels break the bound"
         assert not torch.equal(written, images), "nothing is written"
+        if method.takes_patches:
+            patched = dataclasses.replace(problem, patch=Patch(SIDE // 2, random=True), journal=api.Journal())
+            assert patched.places is not None
+            outside = paste(torch.ones(24, 1, SIDE // 2, SIDE // 2), patched.places, SIDE) == 0
+            assert not bool((_noise(method, patched, journal=api.Journal()) * outside).any()), "a patch has no edge"
 
 
 def _problem(method: api.Method, images: Tensor, labels: Tensor, rows: Tensor, *, seed: int) -> BankProblem:

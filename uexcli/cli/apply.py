@@ -82,7 +82,7 @@ def _words(result: object, photos: str, *, dry_run: bool, lossy: bool) -> str:
         f"Every file was decoded again: {largest}." + (" Lossy output does not keep the bound." if lossy else "")
     )
     if result.new:
-        lines.append(f"Not fitted, and given the noise of their class or cluster: {result.new:,}.")
+        lines.append(f"Not fitted, and given noise all the same: {result.new:,}.")
     for key, change in result.mode_changes[:5]:
         lines.append(f"Note: {visible(key)}: {change}.")
     if len(result.mode_changes) > 5:

@@ -25,14 +25,15 @@ def info(noise: opt.NoiseArg, json: opt.Json = False) -> None:
     if result.network:
         shown.add_row("noise", f"a network of {result.network:,} weights, at {side} px with {channels} channels")
     else:
-        patch = f", a patch of {recipe['size']} px" if "patch" in recipe else ""
+        patch = f", on a patch of images of {recipe['size']} px" if "patch" in recipe else ""
         shown.add_row("noise", f"{rows:,} x {channels} channels x {side} px{patch}, for {result.images:,} images")
     for kind in ("method", "norm", "granularity", "surrogate"):
         part = recipe.get(kind)
         if part:
             values = ", ".join(f"{key}={value}" for key, value in part.get("options", {}).items())
             shown.add_row(kind, f"{part['name']} ({part.get('from')}){': ' + values if values else ''}")
-    shown.add_row("bound", f"{header['eps_text']}; {header['measured'].get('at_bound', 0):.0%} of the images reach it")
+    reached = f"{header['eps_text']}; {header['measured'].get('at_bound', 0):.0%} of the images reach it"
+    shown.add_row("bound", reached if result.bounded else "none is promised")
     shown.add_row(
         "photos", f"{header['dataset'].get('uri')}, fingerprint {header['dataset'].get('fingerprint', '')[:16]}"
     )

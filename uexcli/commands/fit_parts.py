@@ -85,13 +85,12 @@ def _mode(registry: Registry, method: type[api.Method], mode: str | None, *, lab
     if mode is None:
         flat = FLAT_MODE if FLAT_MODE in registry.names("granularity") else "samplewise"
         mode = "samplewise" if labelled else flat
-        if known and mode not in known:
-            mode = known[0]
+        if method.modes and mode not in known:
+            mode = (known or method.modes)[0]
     cls = cast(type[api.Granularity], registry.find("granularity", mode).cls)
-    if known and cls.name not in known:
-        why = "a network gives every image a noise of its own" if known == ["universal"] else "it needs several images"
+    if method.modes and cls.name not in method.modes:
         raise UsageError(
-            f"method '{method.name}' makes no {cls.name} noise: {why}.", hint=f"Use --mode {' or '.join(known)}."
+            f"method '{method.name}' makes no {cls.name} noise.", hint=f"Use --mode {' or '.join(method.modes)}."
         )
     return cls
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import torch
@@ -17,6 +18,7 @@ from uexcli.core.problem import BankProblem
 from uexcli.core.store import Store
 from uexcli.errors import UexError
 from uexcli.io import samples
+from uexcli.registry import load
 
 PSEUDO_CLASSES = 10
 
@@ -86,6 +88,8 @@ def estimate(method: api.Method, problem: BankProblem) -> tuple[float, float] | 
     work = method.work(len(problem.images), own=problem.own)
     if not work.most:
         return None
+    if problem.norm.needs_images and not problem.own:  # a network's noise: only the surrogate's passes are timed
+        problem = dataclasses.replace(problem, norm=load().make(api.Norm, "norm", "linf"), eps=8 / 255)  # type: ignore[type-abstract]
     model, delta = problem.build(), problem.start(random=False)
     batch = torch.arange(min(problem.chunk, len(problem.images)), device=problem.images.device)
     problem.move(model, delta, batch, step=0.0)

@@ -17,6 +17,7 @@ from uexcli.io import atomic, noise_file, samples
 from uexcli.registry import Registry, load
 from uexcli.runtime import machine
 
+SMALLEST = 8  # px, which nets can halve three times
 SMALL_SIDE = 96  # images up to this side are fitted as they are
 MOST_STRETCH = 8  # beyond this, more stretching loses nothing more
 SIZE = {"cpu": 64, "cuda": 224, "mps": 224}
@@ -75,8 +76,8 @@ def prepare(request: Request) -> Setup:
     device = machine.pick_device(request.device)
     autocast = machine.pick_precision(request.precision, device)
     machine.settle(device)
-    if request.size is not None and request.size < 8:
-        raise UsageError(f"--size {request.size}: too small.", hint="Use 8 or more.")
+    if request.size is not None and request.size < SMALLEST:
+        raise UsageError(f"--size {request.size}: too small.", hint=f"Use {SMALLEST} or more.")
     if request.limit is not None and request.limit < 2:
         raise UsageError(f"--limit {request.limit}: at least 2 images are needed.")
     found = find_photos(registry, request)
@@ -93,12 +94,14 @@ def prepare(request: Request) -> Setup:
     )
     if request.compiled and parts.surrogate is None:
         raise UsageError(f"method '{request.method}' uses no surrogate to compile.", hint="Leave --compile out.")
+    if request.compiled and parts.method.gives_network:
+        raise UsageError(f"the nets of method '{request.method}' cannot be compiled.", hint="Leave --compile out.")
     patch = None if request.patch is None else check_patch(request.patch, parts)
     if request.eps is not None:
         parts.norm.parse(request.eps)  # a wrong bound is told before anything is read
     seen = samples.survey(found, on_error=request.on_error)
     small = seen.common if seen.common is not None and seen.common <= SMALL_SIDE else None
-    size = request.size or small or SIZE[device.type]
+    size = request.size or (small and max(small, SMALLEST)) or SIZE[device.type]
     if patch is not None and patch.size >= size:
         raise UsageError(
             f"--patch {patch}: as big as the image, which is fitted at {size} px.", hint="Use a smaller one."

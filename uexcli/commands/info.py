@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from uexcli import api
 from uexcli.io import noise_file
+from uexcli.registry import load
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class Result:
     bytes: int
     shape: tuple[int, ...]  # of the bank, or where there is none, of what the network gives for each of its rows
     network: int  # weights of a network that makes the noise; 0: the noise is a bank
+    bounded: bool  # False: the norm promises nothing
     images: int
     classes: tuple[str, ...]
     header: dict[str, Any]
@@ -32,7 +35,14 @@ def run(path: Path) -> Result:
         bytes=path.stat().st_size,
         shape=whole if noise.delta is None else tuple(noise.delta.shape),
         network=sum(tensor.numel() for tensor in noise.network.values()),
+        bounded=_bounded(noise),
         images=len(noise.keys),
         classes=noise.classes,
         header=header,
     )
+
+
+def _bounded(noise: noise_file.Noise) -> bool:
+    """Whether the norm is one that promises something; one that is not installed did, as far as is known."""
+    entry = load().entries["norm"].get(noise.recipe["norm"]["name"])
+    return entry is None or cast(type[api.Norm], entry.cls).bounded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from uexcli.commands import export
@@ -45,9 +46,10 @@ def start(
         UexError: the network cannot be exported, or the model is not of it, or does not compute what it does.
     """
     kind, _, path = engine.partition(":")
-    if kind == TORCH:
-        return network, TORCH
     threads = max(1, (os.cpu_count() or 1) // jobs)
+    if kind == TORCH:
+        torch.set_num_threads(threads)  # of each job
+        return network, TORCH
     shape = {"channels": noise.channels, "size": noise.size}
     if path:
         session = onnx.read(Path(path), network, threads=threads)

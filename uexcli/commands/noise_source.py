@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from uexcli import api
 from uexcli.core.noise import Forward, computed
-from uexcli.core.patch import Patch, paste
+from uexcli.core.patch import paste
 from uexcli.errors import UexError
 from uexcli.io import images, noise_file
 from uexcli.registry import Registry
@@ -23,10 +23,9 @@ def make(noise: noise_file.Noise, norm: api.Norm, forward: Forward | None) -> So
     if noise.delta is None:
         assert forward is not None
         return _computed(noise, norm, forward)
-    delta, text = noise.delta, noise.recipe.get("patch")
-    if text is None:
+    delta, patch, seed = noise.delta, noise.patch, int(noise.header["seed"])
+    if patch is None:
         return lambda _photo, _key, row: delta[row : row + 1]
-    patch, seed = Patch.parse(text), int(noise.header["seed"])
     return lambda _photo, key, row: paste(delta[row : row + 1], patch.places([key], noise.size, seed), noise.size)
 
 
@@ -63,7 +62,7 @@ def network(registry: Registry, noise: noise_file.Noise) -> nn.Module:
     try:
         made = method.network(channels=noise.channels, size=noise.size, num_rows=noise.num_rows)
         made.load_state_dict(noise.network)
-    except (RuntimeError, UexError) as error:
+    except (RuntimeError, TypeError, ValueError, UexError) as error:
         raise UexError(
             f"the weights in the noise file do not fit the method '{method.name}' here ({error}).",
             hint=f"Use {described.get('from')}.",

@@ -15,6 +15,7 @@ from uexcli import api
 from uexcli.commands import noise_source
 from uexcli.core import clusters
 from uexcli.core.pixels import SLACK, match_channels, measure, publish, stretch
+from uexcli.core.quality import evident
 from uexcli.errors import UexError
 from uexcli.io import atomic, images, noise_file
 from uexcli.registry import Registry
@@ -164,7 +165,8 @@ class Protector:
         rms = float((published.float() - source.float()).square().mean().sqrt())
         digest = hashlib.sha256(data).hexdigest()
         changes = (*photo.changes, *([images.FLATTENED] if photo.alpha is not None and decoded.alpha is None else []))
-        visible = self.norm.judges and size > allowed / 4
+        levels = int((published.short() - source.short()).abs().max())
+        visible = evident(self.norm, size, allowed, levels)
         return Written(sample.key, name, photo.digest, digest, size, allowed, rms, changes, kept, visible)
 
 

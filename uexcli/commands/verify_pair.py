@@ -11,7 +11,7 @@ from torch import Tensor
 from uexcli import api
 from uexcli.commands.protect import planes
 from uexcli.core.pixels import SLACK, measure
-from uexcli.core.quality import ssim
+from uexcli.core.quality import evident, ssim
 from uexcli.errors import UexError
 from uexcli.io import images
 
@@ -89,7 +89,7 @@ def check_pair(root: Path, sample: api.Sample, name: str, bound: Bound, flattene
         actual = f"{levels} levels ({int((change.abs() > limit).sum())} over)" if limit is not None else f"{size:.4g}"
         found.append(Finding("over-bound", name, expected, actual))
     rms = float(change.float().square().mean().sqrt())
-    visible = bound.norm.judges and size > allowed / 4
+    visible = evident(bound.norm, size, allowed, levels)
     similar = float(ssim(_centre(before).float() / 255, _centre(after).float() / 255)[0])
     return Checked(name, tuple(found), size, allowed, levels, rms, similar, visible, suspicious=over)
 

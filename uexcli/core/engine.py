@@ -34,7 +34,7 @@ class Engine:
     def __init__(self, micro: int | None = None, *, compiled: bool = False) -> None:
         self.micro = micro
         self.tally = Tally()
-        self._compiled = compiled
+        self.compiled = compiled
         self._frozen: Frozen | None = None
         self._captured: dict[object, Captured | None] = {}
 
@@ -48,7 +48,7 @@ class Engine:
     def freeze(self, model: nn.Module, example: Tensor, dtype: torch.dtype | None) -> Frozen:
         """Give the frozen copy of a net, with the weights it has now."""
         if self._frozen is None or not self._frozen.copies(model):
-            self._frozen = Frozen(model, example, dtype, compiled=self._compiled)
+            self._frozen = Frozen(model, example, dtype, compiled=self.compiled)
             self._captured.clear()
         self._frozen.refresh()
         return self._frozen

@@ -61,8 +61,10 @@ def noise_of(made: Tensor | nn.Module, problem: BankProblem) -> NoiseOf:
         return lambda batch: problem.spread(made, batch)
 
     def noise(batch: Tensor) -> Tensor:
-        rows = problem.rows[batch].to(problem.device)
-        return computed(made, problem.inputs(batch), rows, problem.norm, problem.eps)
+        parts = batch.split(problem.chunk)  # a network takes more memory than noise does
+        rows = [problem.rows[part].to(problem.device) for part in parts]
+        each = zip(parts, rows, strict=True)
+        return torch.cat([computed(made, problem.inputs(part), row, problem.norm, problem.eps) for part, row in each])
 
     return noise
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,9 +28,9 @@ class Patch:
             UsageError: it is neither.
         """
         size, colon, where = text.partition(":")
-        if not size.isascii() or not size.isdigit() or int(size) < 1 or (colon and where not in {"random", "centre"}):
+        if re.fullmatch(r"[1-9]\d{0,4}", size, re.ASCII) is None or (colon and where != "random"):
             raise UsageError(f"--patch {text}: not a patch.", hint="Write its side in pixels: 16, or 16:random.")
-        return cls(int(size), where == "random")
+        return cls(int(size), bool(colon))
 
     def __str__(self) -> str:
         return f"{self.size}{':random' if self.random else ''}"

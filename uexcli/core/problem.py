@@ -24,7 +24,7 @@ from uexcli.core.pixels import publish
 from uexcli.core.sgd import Sgd
 from uexcli.core.store import Store
 from uexcli.core.stream import ShuffledBatches
-from uexcli.core.train import Jitter, learn, shaken
+from uexcli.core.train import learn, shaken
 from uexcli.errors import UexError
 
 
@@ -122,9 +122,9 @@ class BankProblem(api.Problem):
             names[row] = key
         return names
 
-    def build(self) -> nn.Module:
+    def build(self, *, draw: int = 0) -> nn.Module:
         """Build the surrogate from the seed."""
-        with seeding.global_seed(self.seed, "surrogate"):
+        with seeding.global_seed(self.seed, f"surrogate {draw}" if draw else "surrogate"):
             model = self.make_surrogate()
         model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._freeze(model)  # what can be folded is found on a fresh net, so that a resumed fit folds the same
@@ -294,7 +294,8 @@ class BankProblem(api.Problem):
 
     def freeze(self, model: nn.Module, *, features: bool = False) -> api.Frozen:
         """Give a fast copy of a net for input gradients."""
-        return Frozen(Features(model) if features else model, self._example(model), self.autocast)
+        net = Features(model) if features else model
+        return Frozen(net, self._example(model), self.autocast, compiled=self.engine.compiled)
 
     def _example(self, model: nn.Module) -> Tensor:
         few = torch.arange(min(2, len(self.images)), device=self.images.device)
@@ -381,23 +382,23 @@ class SgdTrainer(api.Trainer):
         self.optimiser.lr = rate
 
     def step(
-        self, delta: Tensor | None, batch: Tensor, *, jitter: float = 0.0, copies: int = 1, seed: int = 0
+        self, delta: Tensor | None, batch: Tensor, *, jitter: tuple[float, int, Generator] | None = None
     ) -> Tensor:
         """Train on one batch; gives its loss before the step, which is not waited for."""
         problem = self.problem
         inputs = problem.inputs(batch) if delta is None else problem.published(delta, batch)
         if self.view is not None:
             inputs = crop_and_flip(inputs, self.view)
-        return self._learn(inputs, batch, Jitter(jitter, copies, Generator().manual_seed(seed)) if jitter else None)
+        return self._learn(inputs, batch, jitter)
 
     def learn(self, inputs: Tensor, batch: Tensor) -> Tensor:
         """Train on ready-made views of a batch."""
         return self._learn(inputs, batch, None)
 
-    def _learn(self, inputs: Tensor, batch: Tensor, jitter: Jitter | None) -> Tensor:
+    def _learn(self, inputs: Tensor, batch: Tensor, jitter: tuple[float, int, Generator] | None) -> Tensor:
         self.model.train()
         problem = self.problem
-        problem.engine.tally.trained += len(batch) * (jitter.copies if jitter else 1)
+        problem.engine.tally.trained += len(batch) * (jitter[1] if jitter else 1)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         labels = problem.labels[batch].to(problem.device)
         problem.store.release()

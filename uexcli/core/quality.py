@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from uexcli.api import Norm
+
 RMS_AT_50_DB = 0.806  # levels
+FAR = 16  # levels, twice what is usual where every value may change
 
 
 def psnr(rms: float) -> float:
@@ -31,6 +34,14 @@ def leak_limit(usual: float) -> float:
     A quarter of that, or a PSNR of 50 dB where the noise is clearly stronger than that.
     """
     return max(usual / 4, min(RMS_AT_50_DB, usual / 2))
+
+
+def evident(norm: Norm, size: float, allowed: float, levels: int) -> bool:
+    """Whether a change counts as one whatever its mean square, so that the image is no clean copy.
+
+    It does where a norm that looks at the images says so, and where few values may change and one does by far.
+    """
+    return size > allowed / 4 and (norm.needs_images or (norm.sparse and levels >= FAR))
 
 
 def ssim(first: Tensor, second: Tensor) -> Tensor:

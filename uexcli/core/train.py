@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
@@ -15,15 +14,6 @@ from uexcli.api import OnStep, Outcome, Progress
 from uexcli.core.augment import crop_and_flip
 from uexcli.core.nets import as_input, predict
 from uexcli.core.sgd import Sgd
-
-
-@dataclass(frozen=True)
-class Jitter:
-    """Gaussian noise of a standard deviation on a net's weights, drawn afresh for each of some copies of it."""
-
-    std: float
-    copies: int
-    generator: Generator
 
 
 @contextlib.contextmanager
@@ -98,18 +88,18 @@ def learn(
     *,
     clip: float | None = None,
     autocast: torch.dtype | None = None,
-    jitter: Jitter | None = None,
+    jitter: tuple[float, int, Generator] | None = None,
 ) -> Tensor:
     """Take one optimiser step on the mean cross-entropy of a batch; returns the loss before it, detached.
 
-    With `jitter` loss and gradient are means over nets with noise on their weights.
+    With `jitter` loss and gradient are means over so many nets with noise of that deviation on their weights.
     """
     optimiser.zero_grad(set_to_none=True)
     total = torch.zeros((), device=inputs.device)
-    for _ in range(jitter.copies if jitter else 1):
-        with shaken(model, jitter.std, jitter.generator) if jitter else contextlib.nullcontext():
-            loss = functional.cross_entropy(forward(model, inputs, autocast).float(), labels)
-            loss = loss / jitter.copies if jitter else loss
+    copies = jitter[1] if jitter else 1
+    for _ in range(copies):
+        with shaken(model, jitter[0], jitter[2]) if jitter else contextlib.nullcontext():
+            loss = functional.cross_entropy(forward(model, inputs, autocast).float(), labels) / copies
             loss.backward()
         total = total + loss.detach()
     if clip is not None:

@@ -15,11 +15,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from uexcli.core.patch import Patch
 from uexcli.errors import UexError, UsageError
 from uexcli.io.tensors import Made
 from uexcli.io.tensors import write as write_tensors
 
 FORMAT = 1
+LARGEST = 8192  # px; the side of a noise
 ROWS = 1024  # of the bank, at once
 SUFFIX = ".noise.safetensors"
 MEMORY = "memory."  # prefix of a granularity's own tensors
@@ -54,6 +56,12 @@ class Noise:
     def channels(self) -> int:
         """The number of its colour channels."""
         return int(self.recipe["channels"])
+
+    @property
+    def patch(self) -> Patch | None:
+        """Where on an image the noise lies, if not everywhere."""
+        text = self.recipe.get("patch")
+        return None if text is None else Patch.parse(text)
 
     @property
     def num_rows(self) -> int:
@@ -178,11 +186,15 @@ def _inconsistent(noise: Noise) -> str:
     for part in ("method", "norm", "granularity"):
         if not isinstance(noise.recipe.get(part), dict) or not isinstance(noise.recipe[part].get("name"), str):
             return f"the recipe lacks the {part}"
-    for side in ("size", "channels"):
-        if not isinstance(noise.recipe.get(side), int):
-            return f"the recipe lacks the {side}"
+    size, channels = noise.recipe.get("size"), noise.recipe.get("channels")
+    if type(size) is not int or not 0 < size <= LARGEST or type(channels) is not int or channels not in (1, 3):
+        return f"the recipe says {size} px and {channels} channels"
     if not 0 < noise.eps < float("inf"):
         return "the bound is no positive number"
+    try:
+        assert noise.patch is None or noise.patch.size < size
+    except (UexError, ValueError, AttributeError, AssertionError):
+        return "the recipe's patch is none"
     return _wrong_noise(noise)
 
 
@@ -198,11 +210,9 @@ def _wrong_noise(noise: Noise) -> str:
         return "" if noise.network else "there is neither a bank nor a network"
     if delta.dim() != 4 or 0 in delta.shape or delta.shape[1] not in (1, 3) or delta.shape[2] != delta.shape[3]:
         return f"delta has the shape {tuple(delta.shape)}"
-    if delta.shape[1] != noise.channels or delta.shape[2] > noise.size:
+    side = noise.size if noise.patch is None else noise.patch.size
+    if delta.shape[1] != noise.channels or delta.shape[2] != side or side > noise.size:
         return f"delta has the shape {tuple(delta.shape)}, the recipe another"
-    patch = noise.recipe.get("patch")
-    if (delta.shape[2] != noise.size) != isinstance(patch, str):
-        return "delta and the recipe's patch do not fit together"
     return "rows point outside the bank" if int(noise.rows.max()) >= len(delta) else ""
 
 

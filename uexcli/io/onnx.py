@@ -39,7 +39,7 @@ def digest(network: nn.Module) -> str:
 
 
 def export(
-    network: nn.Module, *, channels: int, size: int, path: Path, metadata: Mapping[str, Any], num_rows: int = 1
+    network: nn.Module, *, channels: int, size: int, path: Path, metadata: Mapping[str, Any], num_rows: int
 ) -> float:
     """Write a network as an ONNX model, whole or not at all; give `check`'s largest difference.
 
@@ -212,7 +212,7 @@ def read(path: Path, network: nn.Module, *, threads: int = 1) -> Session:
     return session
 
 
-def check(session: Session, network: nn.Module, *, channels: int, size: int, num_rows: int = 1) -> float:
+def check(session: Session, network: nn.Module, *, channels: int, size: int, num_rows: int) -> float:
     """Run a model beside its network on random images and rows; give the largest difference, in 8-bit levels.
 
     Raises:

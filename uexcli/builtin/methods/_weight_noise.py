@@ -5,26 +5,14 @@ Wang et al., Provably Unlearnable Data Examples, NDSS 2025, arXiv 2405.03316.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from uexcli.api import Problem
+from uexcli.api import Frozen, Problem
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
 LEVELS = 20
-
-
-class Smoothing(Protocol):
-    """The options that say how far and how often."""
-
-    @property
-    def weight_noise(self) -> float:
-        """The largest standard deviation."""
-
-    @property
-    def copies(self) -> int:
-        """How many nets at each."""
 
 
 def levels(most: float) -> list[float]:
@@ -34,25 +22,34 @@ def levels(most: float) -> list[float]:
 
 def step_behind_noise(
     problem: Problem,
+    frozen: Frozen,
     model: nn.Module,
     delta: Tensor,
     batch: Tensor,
+    *,
     step: float,
-    smoothing: Smoothing,
+    most: float,
+    copies: int,
     generator: Generator,
+    view: Generator | None,
 ) -> None:
-    """Take one step of a batch's noise at each level, along the mean gradient over jittered copies of the net."""
+    """Take one step of a batch's noise at each level, along the mean gradient over jittered copies of the net.
+
+    `frozen` is that of `model`, with its own weights before and after; `view` draws crops and flips.
+    """
     import torch
     from torch.nn import functional
 
-    frozen, labels = problem.freeze(model), problem.labels[batch].to(problem.device)
-    for std in levels(smoothing.weight_noise):
+    labels = problem.labels[batch].to(problem.device)
+    for std in levels(most):
         shown = problem.published(delta, batch)
         grad = torch.zeros_like(shown)
-        for _ in range(smoothing.copies if std else 1):
+        for _ in range(copies if std else 1):
             with problem.shaken(model, std, generator):
                 frozen.refresh()
             leaf = shown.detach().requires_grad_(True)
-            loss = functional.cross_entropy(frozen(leaf), labels, reduction="sum")
+            seen = leaf if view is None else problem.view(leaf, view)
+            loss = functional.cross_entropy(frozen(seen), labels, reduction="sum")
             grad += torch.autograd.grad(loss, leaf)[0]
         problem.nudge(delta, batch, grad, step=step)
+    frozen.refresh()

@@ -12,7 +12,7 @@ from uexcli.builtin.methods._run import Crafting, Run, Teaching, take_up, under,
 if TYPE_CHECKING:
     from torch import Tensor
 
-BLOCK = 25  # steps between two moments at which the fit can be put down
+BLOCK = 25  # steps on a batch at once, where the others do not matter
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,12 @@ class _Run(Run):
     def __init__(self, method: AdvPoison, problem: Problem, on_step: OnStep) -> None:
         self._method, self._problem, self._on_step = method, problem, on_step
         self._teaching = Teaching(problem, epochs=method.epochs, batch=method.batch, lr=method.lr)
+        self._block = BLOCK if problem.own else 1
         self._labels = (problem.labels + (method.shift % problem.num_classes or 1)) % problem.num_classes
         self._crafting = Crafting(
             problem,
             self._start(0),
-            steps=BLOCK,
+            steps=self._block,
             step=method.step,
             batch=method.batch,
             labels=self._labels,
@@ -91,8 +92,8 @@ class _Run(Run):
         self._teaching.go_on(self._save, lambda share: self._tell(share / self._total(), "training the surrogate"))
         model = self._teaching.model
         while self._restart < method.restarts:
-            while crafting.passed * BLOCK < method.steps:
-                steps = min(BLOCK, method.steps - crafting.passed * BLOCK)
+            while crafting.passed * self._block < method.steps:
+                steps = min(self._block, method.steps - crafting.passed * self._block)
                 crafting.go_on(model, self._save, self._tell_craft, steps)
             loss = float(problem.judge(model, crafting.delta, labels=self._labels).losses.mean())
             if loss < self._least:
@@ -115,7 +116,7 @@ class _Run(Run):
 
     def _tell_craft(self, share: float) -> None:
         method = self._method
-        done = self._restart + min(1, (self._crafting.passed + share) * BLOCK / method.steps)
+        done = self._restart + min(1, (self._crafting.passed + share) * self._block / method.steps)
         share = (1 + (self._total() - 1) * done / method.restarts) / self._total()
         self._tell(share, f"run {self._restart + 1} of {method.restarts}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Method, OnStep, Problem, Progress, hookimpl, option
+from uexcli.api import Method, OnStep, Problem, Progress, UexError, hookimpl, option
 from uexcli.builtin.methods._run import majority
 
 if TYPE_CHECKING:
@@ -15,7 +15,8 @@ SIDE = 32  # the published constants are for noise of this side
 MARGIN = 4  # lines and columns that still show where the noise started, and are dropped
 TRIED = 3  # fields of a new kernel that are looked at
 AT_A_TIME = 128  # kernels drawn at once
-AT_ONCE = 1024  # fields written at once
+PATIENCE = 100  # such draws in vain
+AT_ONCE = 1024 * SIDE**2  # pixels written at once
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,9 @@ class Autoregressive(Method):
         kernels = self._draw(problem.num_classes, channels, side, generator, on_step)
         row_class = majority(problem)
         delta = problem.bank()
-        for begin in range(0, count, AT_ONCE):
-            mine = slice(begin, min(begin + AT_ONCE, count))
+        size = max(1, AT_ONCE // side**2)
+        for begin in range(0, count, size):
+            mine = slice(begin, min(begin + size, count))
             start = torch.randn(mine.stop - begin, channels, side + MARGIN, side + MARGIN, generator=generator)
             delta[mine] = grown(start, kernels[row_class[mine]])[..., MARGIN:, MARGIN:].to(delta.device)
             problem.release()
@@ -70,7 +72,8 @@ class Autoregressive(Method):
 
         wanted = self.response if self.response is not None else (10.0 if classes <= 10 else 3.0)
         found: list[Tensor] = []
-        while True:
+        vain = 0
+        while vain < PATIENCE:
             kernels = torch.randn(AT_A_TIME, channels, 3, 3, generator=generator)
             kernels[:, :, 2, 2] = 0
             kernels /= kernels.sum((2, 3), keepdim=True)
@@ -86,8 +89,13 @@ class Autoregressive(Method):
                     on_step(Progress(len(found) / classes, 2, "drawing kernels"))
                 if len(found) == classes:
                     return torch.stack(found)
-            if len(found) == before:  # many classes crowd the kernels; better a weaker answer than none
+            vain = vain + 1 if len(found) == before else 0
+            if vain and self.response is None:  # many classes crowd the kernels; better a weaker answer than none
                 wanted *= 0.9
+        raise UexError(
+            f"method 'ar' found kernels for {len(found)} of {classes} classes only.",
+            hint="Use a larger -O largest, or a smaller -O response.",
+        )
 
 
 def _fields(kernels: Tensor, side: int, generator: Generator) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from uexcli.api import Method, OnStep, Problem, Progress, hookimpl, option
 
@@ -49,15 +49,13 @@ class Filters(Method):
 
     def fit(self, problem: Problem, on_step: OnStep) -> nn.Module:
         """Draw one filter per row."""
-        from uexcli.builtin.methods._row_networks import Filtered
-
         _, channels, side, _ = problem.shape
-        network = self.network(channels=channels, size=side, num_rows=problem.num_rows)
-        assert isinstance(network, Filtered)
+        network: Any = self.network(channels=channels, size=side, num_rows=problem.num_rows)
         for row in range(problem.num_rows):
             network.filters[row] = self._draw(problem, row, network.filters.shape[-1], side)
             on_step(Progress(row + 1, problem.num_rows))
-        return network
+        made: nn.Module = network
+        return made
 
     def _draw(self, problem: Problem, row: int, kernel: int, side: int) -> Tensor:
         import torch

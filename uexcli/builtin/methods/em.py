@@ -59,7 +59,7 @@ class ErrorMinimising(Method):
     lr: float = option(0.1, "learning rate of the surrogate")
     augment: bool = option(False, "let surrogate and noise see random crops and flips")
     settled: bool = option(True, "stop once the error holds after the surrogate moved on; false: at once, as the paper")
-    weight_noise: float = option(0.0, "PUE: once most images are right, jitter the weights, up to this deviation")
+    weight_noise: float = option(0.0, "PUE: once most images are right, 21 steps a batch, weights jittered up to this")
     copies: int = option(10, "jittered nets whose gradients are averaged, with weight_noise")
     random_start: bool = option(False, "start from noise at the bound instead of from none")
 
@@ -149,6 +149,7 @@ class EmRun(Run):
         self._stream = problem.stream(plan.batch, "theta")
         self._view = problem.generator("view") if method.augment else None
         self._shaking = problem.generator("weights") if method.weight_noise else None
+        self._frozen = problem.freeze(self._trainer.model) if method.weight_noise else None
         self._only = None if problem.own or method.subset == 1 else _stratified(problem, method.subset)
         start = problem.start(random=method.random_start)
         self._delta = problem.fill(start) if method.random_start else start
@@ -193,9 +194,9 @@ class EmRun(Run):
         while self._learnt < self._plan.theta_steps:
             batch = next(self._stream)
             if self._jittered:
-                for number, std in enumerate(levels(method.weight_noise)):
-                    seed = (self.round * self._plan.theta_steps + self._learnt) * len(levels(1)) + number
-                    self._trainer.step(self._delta, batch, jitter=std, copies=method.copies, seed=seed)
+                assert self._shaking is not None
+                for std in levels(method.weight_noise):
+                    self._trainer.step(self._delta, batch, jitter=(std, method.copies, self._shaking))
             else:
                 self._trainer.step(self._delta, batch)
             self._learnt += 1
@@ -215,8 +216,19 @@ class EmRun(Run):
         for batch in problem.batches(problem.chunk if problem.own else plan.batch, only=order[self._moved :]):
             model = self._trainer.model
             if self._jittered:
-                assert self._shaking is not None
-                step_behind_noise(problem, model, self._delta, batch, step, self._method, self._shaking)
+                assert self._shaking is not None and self._frozen is not None
+                step_behind_noise(
+                    problem,
+                    self._frozen,
+                    model,
+                    self._delta,
+                    batch,
+                    step=plan.step,
+                    most=self._method.weight_noise,
+                    copies=self._method.copies,
+                    generator=self._shaking,
+                    view=self._view,
+                )
             else:
                 problem.move(model, self._delta, batch, step=step, steps=steps, generator=self._view)
             self._moved, self._best_is_now = self._moved + len(batch), False

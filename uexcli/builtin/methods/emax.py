@@ -38,9 +38,10 @@ class ErrorMaximising(Method):
 
     def __post_init__(self) -> None:
         """Refuse what cannot run."""
-        if min(self.epochs, self.rounds, self.batch, self.steps or 1) < 1:
+        steps, stop = 1 if self.steps is None else self.steps, 1 if self.stop is None else self.stop
+        if min(self.epochs, self.rounds, self.batch, steps) < 1:
             raise ValueError("epochs, rounds, steps and batch must be at least 1")
-        if min(self.step, self.lr) <= 0 or not 0 < (self.stop or 1) <= 1:
+        if min(self.step, self.lr) <= 0 or not 0 < stop <= 1:
             raise ValueError("step and lr must be above 0, and stop in (0, 1]")
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from uexcli.api import Method, OnStep, Problem, Progress, hookimpl, option
 
@@ -28,7 +28,7 @@ class OnePixel(Method):
     needs_surrogate: ClassVar[bool] = False
     default_norm: ClassVar[str] = "l0"
     modes: ClassVar[tuple[str, ...]] = ("classwise", "clusterwise")
-    norms: ClassVar[tuple[str, ...]] = ("l0", "l1", "l2", "unbounded")
+    norms: ClassVar[tuple[str, ...]] = ("l0",)
     gives_network: ClassVar[bool] = True
     takes_patches: ClassVar[bool] = False
     seeded: ClassVar[bool] = False
@@ -54,12 +54,10 @@ class OnePixel(Method):
         """Search, row by row, on sums and squares taken once."""
         import torch
 
-        from uexcli.builtin.methods._row_networks import Pixels
-
         _, channels, side, _ = problem.shape
         sums, squares, counts = _moments(problem)
         corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * channels).view(-1, channels)
-        network = Pixels(problem.num_rows, self.pixels, channels)
+        network: Any = self.network(channels=channels, size=side, num_rows=problem.num_rows)
         free = torch.ones(side * side, len(corners), dtype=torch.bool)
         for row in range(problem.num_rows):
             scores = torch.stack([_score(sums[row], squares[row], counts[row], corner) for corner in corners], 1)
@@ -74,7 +72,8 @@ class OnePixel(Method):
                 open_here[place] = False  # a row's pixels lie at different places
                 free[place, corner] = False
             on_step(Progress(row + 1, problem.num_rows))
-        return network
+        made: nn.Module = network
+        return made
 
 
 def _moments(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:

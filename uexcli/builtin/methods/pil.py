@@ -30,6 +30,7 @@ class Pil(Method):
     summary: ClassVar[str] = "noise that a linear net reads, in closed form; no surrogate, the fast one"
     paper: ClassVar[str] = "Liu, Chen, Zhang, PIL, ICLR 2026, arXiv 2601.19967"
     needs_surrogate: ClassVar[bool] = False
+    takes_patches: ClassVar[bool] = False  # the linear net reads whole images
 
     epochs: int | None = option(None, "passes over the clean images to train the linear net; auto: 30, or 1000 steps")
     steps: int = option(30, "steps of the noise")

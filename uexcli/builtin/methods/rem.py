@@ -37,21 +37,22 @@ class RobustErrorMinimising(Method):
     step: float = option(0.2, "length of a noise step, as a share of eps")
     draws: int = option(5, "crops and flips that a noise step averages over")
     radius: float = option(4.0, "the adversary's radius: no value changes by more, in 8-bit levels")
-    attack_steps: int = option(10, "steps of the adversary, each a fifth of its radius")
+    attack_steps: int = option(10, "steps of the adversary")
+    attack_step: float = option(0.2, "length of a step of the adversary, as a share of its radius")
     lr: float = option(0.1, "learning rate of the surrogate; a tenth of it after each 2/5 of the training")
 
     def __post_init__(self) -> None:
         """Refuse what cannot run."""
         if min(self.train_steps, self.batch, self.steps, self.draws, self.attack_steps) < 1:
             raise ValueError("train_steps, batch, steps, draws and attack_steps must be at least 1")
-        if min(self.step, self.lr) <= 0 or self.radius < 0:
-            raise ValueError("step and lr must be above 0, and radius not below")
+        if min(self.step, self.attack_step, self.lr) <= 0 or self.radius < 0:
+            raise ValueError("step, attack_step and lr must be above 0, and radius not below")
 
     @classmethod
     def preset(cls, name: str, *, own: bool) -> Preset:
         """The paper's constants for ImageNet; or a short training with few draws and a weak adversary."""
         if name == "fu2022-imagenet":
-            fixed = {"train_steps": 3000, "steps": 7, "step": 0.25, "draws": 4, "attack_steps": 7}
+            fixed = {"train_steps": 3000, "steps": 7, "step": 0.25, "draws": 4, "attack_steps": 7, "attack_step": 0.25}
             return Preset(fixed, surrogate="resnet18", eps="8/255")
         return Preset({"train_steps": 300, "batch": 128, "steps": 5, "step": 0.4, "draws": 1, "attack_steps": 3})
 
@@ -159,7 +160,7 @@ class _Run(Run):
             shown.requires_grad_(True)
             loss = functional.cross_entropy(self._frozen(shown), labels, reduction="sum")
             (grad,) = torch.autograd.grad(loss, shown)
-            moved = shown.detach() + self._radius / 5 * grad.sign()
+            moved = shown.detach() + self._method.attack_step * self._radius * grad.sign()
             shown = moved.clamp(views - self._radius, views + self._radius).clamp(0, 1)
         return shown
 

@@ -27,6 +27,7 @@ class SelfEnsemble(Method):
     summary: ClassVar[str] = "targeted noise against the checkpoints of one training, features and reduced variance"
     paper: ClassVar[str] = "Chen et al., Self-Ensemble Protection, ICLR 2023, arXiv 2211.12005"
     presets: ClassVar[tuple[str, ...]] = ("quick",)
+    takes_patches: ClassVar[bool] = False
     least: ClassVar[dict[str, object]] = {"epochs": 2, "checkpoints": 2, "steps": 2, "inner": 2}
 
     epochs: int = option(120, "passes over the clean images to train the surrogate")
@@ -42,7 +43,8 @@ class SelfEnsemble(Method):
 
     def __post_init__(self) -> None:
         """Refuse what cannot run."""
-        counts = (self.epochs, self.steps, self.shift, self.inner, self.batch, self.checkpoints or 1)
+        checkpoints = 1 if self.checkpoints is None else self.checkpoints
+        counts = (self.epochs, self.steps, self.shift, self.inner, self.batch, checkpoints)
         if min(counts) < 1 or min(self.step, self.lr) <= 0:
             raise ValueError("epochs, checkpoints, steps, shift, inner and batch must be at least 1, step, lr above 0")
 
@@ -127,12 +129,15 @@ class _Run(Run):
         mean = outer.mean(0)
         if not method.reduced:
             return mean
-        clean, total, inner = problem.inputs(batch), torch.zeros_like(mean), shown
-        norm, length = problem.norm, method.step * problem.norm.reach(problem.eps)
+        clean, total, norm = problem.inputs(batch), torch.zeros_like(mean), problem.norm
+        length, images = method.step * norm.reach(problem.eps), clean if norm.needs_images else None
+        noise = self._delta[problem.rows[batch].to(self._delta.device)].to(problem.device)  # each image's own, for now
+        inner = shown
         for which in torch.randint(len(nets), (method.inner,), generator=self._draws).tolist():
             total = total + nets[which].gradient(inner, targets) - (outer[which] - mean)
-            moved = inner - length * norm.steepest(total) - clean
-            inner = (clean + norm.project(moved, problem.eps, clean)).clamp(0, 1)
+            back = _resized(total, None if problem.survival is None else problem.survival.T)
+            noise = norm.project(noise - length * norm.steepest(back), problem.eps, images)
+            inner = (clean + _resized(noise, problem.survival)).clamp(0, 1)
         return total
 
     def _tell(self, share: float) -> None:
@@ -185,6 +190,11 @@ class _Net:
             loss = (found - self._means[targets]).square().mean(1).sum()
         (grad,) = torch.autograd.grad(loss, leaf)
         return grad
+
+
+def _resized(noise: Tensor, survival: Tensor | None) -> Tensor:
+    """Give noise `(B, C, S, S)` as it reaches a net; see `Problem.survival`."""
+    return noise if survival is None else survival @ noise @ survival.T
 
 
 def _class_means(problem: Problem, run: Frozen) -> Tensor:

@@ -20,7 +20,6 @@ class Perceptual(Norm):
     """A distance between the image and its changed self; needs the images, so each must have a noise of its own."""
 
     needs_images: ClassVar[bool] = True
-    judges: ClassVar[bool] = True
 
     stride: float = option(16.0, "how many 8-bit levels a step of one whole bound moves each value")
 

@@ -20,7 +20,7 @@ class L0(Norm):
     summary: ClassVar[str] = "at most eps pixels of an image change, by however much"
     paper: ClassVar[str] = "Croce and Hein, Sparse and imperceivable adversarial attacks, ICCV 2019"
 
-    judges: ClassVar[bool] = True  # a pixel is all there is, and hardly moves the mean
+    sparse: ClassVar[bool] = True
 
     def usual(self, channels: int, size: int) -> str:
         """One pixel in a hundred: 10 for images of 32 px."""

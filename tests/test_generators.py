@@ -1,0 +1,302 @@
+"""The methods that give a trained network: their arithmetic, their repeatability, and the network itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from uexcli import api, registry
+from uexcli.api import Journal, Progress, State
+from uexcli.builtin.methods._unet import Adam, Generator
+from uexcli.builtin.methods.deepconfuse import DeepConfuse, unrolled
+from uexcli.builtin.methods.gue import GameUnlearnable, hardest, multiplier
+from uexcli.core.nets import SmallNet
+from uexcli.core.problem import BankProblem
+from uexcli.errors import UexError
+from uexcli.testing import pictures
+
+LINF = registry.load().find("norm", "linf").cls
+METHODS = [GameUnlearnable, DeepConfuse]
+EPS = 8 / 255
+
+
+def least(cls: type[api.Method]) -> api.Method:
+    return cls(**cls.least)
+
+
+def make_problem(seed: int = 1, count: int = 24, side: int = 16, **changes: Any) -> BankProblem:
+    norm = LINF()
+    assert isinstance(norm, api.Norm)
+    problem = BankProblem(
+        images=pictures(count, side=side),
+        labels=torch.arange(count) % 3,
+        rows=torch.zeros(count, dtype=torch.int64),
+        keys=[f"{number}.png" for number in range(count)],
+        num_rows=1,
+        num_classes=3,
+        norm=norm,
+        eps=EPS,
+        seed=seed,
+        device=torch.device("cpu"),
+        make_surrogate=lambda: SmallNet(num_classes=3, channels=3, size=side, width=4),
+    )
+    return dataclasses.replace(problem, **changes)
+
+
+def fit(method: api.Method, problem: BankProblem, on_step: api.OnStep = lambda _: None) -> dict[str, Tensor]:
+    made = method.fit(problem, on_step)
+    assert isinstance(made, nn.Module) and not made.training
+    return made.state_dict()
+
+
+def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+# ------------------------------------------------------------------------------------------ arithmetic
+
+
+def tiny_net(weights: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    return torch.tanh(images.flatten(1) @ weights["first"]) @ weights["second"]
+
+
+def test_the_gradient_through_the_unrolled_step_agrees_with_finite_differences() -> None:
+    drawn = torch.Generator().manual_seed(3)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=drawn, dtype=torch.float64)
+
+    weights = {"first": normal(12, 5).requires_grad_(), "second": normal(5, 3).requires_grad_()}
+    images, labels, matrix = normal(4, 3, 2, 2), torch.tensor([0, 1, 2, 1]), normal(12, 12).requires_grad_()
+
+    def loss(matrix: Tensor) -> Tensor:  # a generator of one weight matrix
+        noise = 0.1 * torch.tanh(images.flatten(1) @ matrix).view_as(images)
+        return unrolled(tiny_net, weights, images + noise, images, labels, lr=0.7)
+
+    assert torch.autograd.gradcheck(loss, (matrix,), eps=1e-6, atol=1e-7)
+    (grad,) = torch.autograd.grad(loss(matrix), matrix)
+    assert float(grad.abs().max()) > 1e-4
+
+
+def test_the_unrolled_step_is_an_sgd_step() -> None:
+    drawn = torch.Generator().manual_seed(4)
+    weights = {"first": torch.randn(12, 5, generator=drawn), "second": torch.randn(5, 3, generator=drawn)}
+    images, protected = torch.randn(4, 3, 2, 2, generator=drawn), torch.randn(4, 3, 2, 2, generator=drawn)
+    labels = torch.tensor([0, 1, 2, 1])
+    learning = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
+    after = unrolled(tiny_net, learning, protected, images, labels, lr=0.3)
+    functional.cross_entropy(tiny_net(learning, protected), labels).backward()
+    by_hand = {name: (weight - 0.3 * weight.grad).detach() for name, weight in learning.items()}  # type: ignore[operator]
+    torch.testing.assert_close(after, functional.cross_entropy(tiny_net(by_hand, images), labels))
+
+
+@pytest.mark.parametrize(
+    ("wants", "falls", "strength"),
+    [
+        ((1.0, 0.0), (2.0, 0.0), 1.0),  # (1.5 * 4 - 2) / 4
+        ((-1.0, 3.0), (2.0, 0.0), 2.0),  # they pull apart: (6 + 2) / 4
+        ((4.0, 0.0), (2.0, 0.0), 0.0),  # F alone lowers q fast enough: (6 - 8) / 4 is below 0
+        ((1.0, 1.0), (0.0, 0.0), 0.0),  # nothing to lower
+    ],
+)
+def test_the_multiplier_is_that_of_bome(wants: Any, falls: Any, strength: float) -> None:
+    made = multiplier([torch.tensor(wants)], [torch.tensor(falls)], eta=1.5)
+    torch.testing.assert_close(made, torch.tensor(strength))
+    direction = torch.tensor(wants) + made * torch.tensor(falls)
+    squared = float(torch.tensor(falls).square().sum())
+    assert float(direction @ torch.tensor(falls)) >= 1.5 * squared - 1e-6  # q falls as fast as promised
+
+
+def test_the_multiplier_counts_the_generator_in_the_norm_and_not_in_the_product() -> None:
+    made = multiplier([torch.tensor([1.0])], [torch.tensor([1.0]), torch.tensor([3.0])], eta=1.5)
+    torch.testing.assert_close(made, torch.tensor((1.5 * 10 - 1) / 10))
+
+
+def test_the_leaders_of_a_toy_end_where_they_should() -> None:
+    """F = (t - 1)^2 / 2 and q = (t - g)^2 / 2: BOME brings the net t to 1, and the generator g to t."""
+    net, made = torch.tensor([-1.0]), torch.tensor([2.0])
+    for _ in range(2000):
+        wants, gap = net - 1, net - made
+        strength = multiplier([wants], [gap, -gap], eta=1.5)
+        net, made = net - 0.02 * (wants + strength * gap), made + 0.02 * strength * gap
+    assert abs(float(net) - 1) < 0.02 and abs(float(made - net)) < 0.02
+
+
+def test_the_hardest_wrong_class_is_the_least_likely_one() -> None:
+    logits = torch.tensor([[3.0, 1.0, 0.0], [0.0, 5.0, 2.0]])
+    labels = torch.tensor([2, 1])
+    each = -functional.log_softmax(logits, 1)
+    torch.testing.assert_close(hardest(logits, labels), (each[0, 1] + each[1, 0]) / 2)
+
+
+def test_adam_is_torchs() -> None:
+    ours, theirs = torch.tensor([1.0, -2.0]), torch.tensor([1.0, -2.0], requires_grad=True)
+    adam, reference = Adam([ours], lr=0.1), torch.optim.Adam([theirs], lr=0.1)
+    for step in range(5):
+        grad = torch.tensor([0.3 - step, 0.01 * step])
+        theirs.grad = grad.clone()
+        reference.step()
+        adam.step([grad])
+    torch.testing.assert_close(ours, theirs.detach())
+
+
+# ------------------------------------------------------------------------------------------ generator
+
+
+@pytest.mark.parametrize(("channels", "side"), [(3, 8), (1, 9), (3, 16), (4, 23)])
+def test_a_generator_takes_any_size_and_keeps_its_bound(channels: int, side: int) -> None:
+    torch.manual_seed(5)
+    generator = Generator(channels=channels, width=4, reach=EPS)
+    images, rows = torch.rand(6, channels, side, side), torch.zeros(6, dtype=torch.int64)
+    noise = generator(images, rows).detach()
+    assert noise.shape == images.shape and float(noise.abs().max()) <= EPS * (1 + 1e-6)
+    assert float(noise.std()) > 0.1 * EPS
+
+
+def test_the_noise_of_an_image_depends_on_that_image_alone() -> None:
+    made = least(GameUnlearnable).fit(make_problem(), lambda _: None)
+    assert isinstance(made, nn.Module)
+    images = pictures(7, seed=9).float() / 255
+    with torch.inference_mode():
+        every = made(images, torch.zeros(7, dtype=torch.int64))
+        alone = made(images[3:4], torch.full((1,), 5))
+    torch.testing.assert_close(every[3:4], alone, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(every[3], every[4], atol=1e-4)
+
+
+@pytest.mark.parametrize("cls", METHODS)
+def test_a_network_built_again_takes_the_weights_and_the_bound(cls: type[api.Method]) -> None:
+    method = least(cls)
+    weights = fit(method, make_problem())
+    again = method.network(channels=3, size=16, num_rows=1)
+    again.load_state_dict(weights, strict=True)
+    assert float(again.get_buffer("reach")) == pytest.approx(EPS)
+
+
+# ------------------------------------------------------------------------------------------ fits
+
+
+class Put(Journal):
+    """Counts the states, and puts the fit down at the `at`-th, which it keeps."""
+
+    def __init__(self, at: int | None = None) -> None:
+        self.count = 0
+        self.kept: dict[str, Any] | None = None
+        self._at = at
+
+    def save(self, state: Callable[[], State], *, milestone: bool = False) -> None:
+        self.count += 1
+        if self.count == self._at:
+            self.kept = {name: value.clone() if isinstance(value, Tensor) else value for name, value in state().items()}
+            raise KeyboardInterrupt
+
+
+class Taken(Journal):
+    """Gives a state."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def load(self) -> State:
+        return self._state
+
+
+@pytest.mark.parametrize("cls", METHODS)
+def test_the_same_seed_gives_the_same_bytes(cls: type[api.Method]) -> None:
+    torch.manual_seed(1)
+    first = fit(least(cls), make_problem())
+    torch.manual_seed(2)  # the state of the global generator does not matter
+    before = torch.get_rng_state()
+    assert same(first, fit(least(cls), make_problem()))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not same(first, fit(least(cls), make_problem(seed=2)))
+
+
+@pytest.mark.parametrize("cls", METHODS)
+@pytest.mark.parametrize("adam", [False, True])
+def test_a_fit_put_down_anywhere_gives_the_same_bytes(cls: type[api.Method], adam: bool) -> None:
+    method = least(cls)
+    if isinstance(method, GameUnlearnable):
+        method = dataclasses.replace(method, adam=adam)
+    elif isinstance(method, DeepConfuse):
+        method = dataclasses.replace(method, warm=int(adam))
+    told: list[str] = []
+    count = Put()
+    whole = fit(method, make_problem(journal=count), lambda report: told.append(report.note))
+    for at in range(1, count.count + 1):
+        journal = Put(at)
+        with pytest.raises(KeyboardInterrupt):
+            fit(method, make_problem(journal=journal))
+        assert journal.kept is not None
+        again: list[str] = []
+        resumed = fit(
+            method, make_problem(journal=Taken(journal.kept)), lambda report, to=again: to.append(report.note)
+        )
+        assert same(whole, resumed)
+        assert again[-1] == told[-1]
+
+
+@pytest.mark.parametrize("cls", METHODS)
+def test_a_state_of_something_else_is_refused(cls: type[api.Method]) -> None:
+    with pytest.raises(UexError, match="does not fit"):
+        fit(least(cls), make_problem(journal=Taken({"passed": 0})))
+
+
+@pytest.mark.parametrize("cls", METHODS)
+def test_progress_ends_at_the_end(cls: type[api.Method]) -> None:
+    reports: list[Progress] = []
+    fit(least(cls), make_problem(), reports.append)
+    done = [report.done for report in reports]
+    assert done == sorted(done) and all(report.done <= report.total for report in reports)
+    assert reports[-1].done == reports[-1].total and "protected images" in reports[-1].note
+
+
+@pytest.mark.parametrize("cls", METHODS)
+def test_a_fit_that_diverges_says_so(cls: type[api.Method]) -> None:
+    method = dataclasses.replace(least(cls), lr=1e30)  # type: ignore[type-var]
+    with pytest.raises(UexError, match="diverged") as caught:
+        fit(method, make_problem())
+    assert "lr" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("cls", METHODS)
+def test_a_handful_of_odd_images_in_low_precision(cls: type[api.Method]) -> None:
+    weights = fit(least(cls), make_problem(count=13, side=11, autocast=torch.bfloat16))
+    assert all(bool(value.isfinite().all()) for value in weights.values())
+    assert all(value.dtype == torch.float32 for value in weights.values() if value.is_floating_point())
+
+
+@pytest.mark.parametrize("cls", METHODS)
+def test_noise_stays_inside_another_norm(cls: type[api.Method]) -> None:
+    norm = registry.load().find("norm", "l2").cls()
+    assert isinstance(norm, api.Norm)
+    made = least(cls).fit(make_problem(norm=norm, eps=0.5), lambda _: None)
+    assert isinstance(made, nn.Module) and math.isclose(float(made.get_buffer("reach")), 0.5)
+
+
+@pytest.mark.parametrize("cls", METHODS)
+def test_presets_are_options_of_the_method(cls: type[api.Method]) -> None:
+    for name in cls.presets:
+        cls(**cls.preset(name, own=False).options)
+    with pytest.raises(ValueError, match="at least 1"):
+        cls(generator_width=0)  # type: ignore[call-arg]
+
+
+def test_the_generator_learns_to_mislead() -> None:
+    """DeepConfuse's loss on clean images rises where a frozen generator's does not: its steps climb."""
+    problem = make_problem(count=48)
+    notes: dict[float, str] = {}
+    for rate in (1e-9, 1e-2):
+        method = DeepConfuse(rounds=1, epochs=12, warm=0, batch=16, generator_width=4, generator_lr=rate, anneal=False)
+        reports: list[Progress] = []
+        method.fit(problem, reports.append)
+        notes[rate] = reports[-1].note
+    frozen, moved = (float(notes[rate].rsplit(", ", 1)[1].split()[0]) for rate in (1e-9, 1e-2))
+    assert moved > frozen

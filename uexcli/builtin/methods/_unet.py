@@ -1,0 +1,240 @@
+"""What `gue` and `deepconfuse` share: the U-Net that makes the noise, and the arithmetic around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from uexcli.api import OnStep, Problem, Progress, State, UexError
+from uexcli.builtin.methods._run import Run, take_up, under, within
+from uexcli.core.seeding import global_seed
+
+Tensors = list[Tensor] | tuple[Tensor, ...]
+Weights = Mapping[str, Tensor]
+Net = Callable[[Weights, Tensor], Tensor]  # weights and float images (B, C, S, S) to logits (B, K)
+LEVELS = 4
+TINY = 1e-8  # Adam's
+
+
+class Generator(nn.Module):
+    """Noise from the image alone: a U-Net with `width` channels at full size, twice as many at each halving.
+
+    Two 3x3 convolutions with batch norm a level, average pooling down, bilinear up to the skip's size, so that any
+    side of 8 pixels or more will do, odd ones too. What it makes is at most `reach`, which travels with its weights.
+    """
+
+    reach: Tensor
+
+    def __init__(self, *, channels: int, width: int, reach: float = 1.0) -> None:
+        super().__init__()
+        widths = [width << level for level in range(LEVELS)]
+        self.down = nn.ModuleList(_block(*pair) for pair in zip([channels, *widths], widths, strict=False))
+        self.up = nn.ModuleList(_block(here + below, here) for here, below in pairwise(widths))
+        self.out = nn.Sequential(nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels))
+        self.register_buffer("reach", torch.tensor(reach))
+
+    def forward(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Float images `(B, C, S, S)` in [0, 1] to their noise, within `reach`; `rows`, int64 `(B,)`, are ignored."""
+        levels = [self.down[0](images)]
+        for block in list(self.down)[1:]:
+            levels.append(block(functional.avg_pool2d(levels[-1], 2)))
+        values = levels.pop()
+        for block, skip in zip(reversed(self.up), reversed(levels), strict=True):
+            wide = functional.interpolate(values, size=skip.shape[-2:], mode="bilinear", align_corners=False)
+            values = block(torch.cat((skip, wide), 1))
+        return self.reach * torch.tanh(self.out(values))
+
+
+def _block(inputs: int, outputs: int) -> nn.Sequential:
+    def conv(inputs: int) -> list[nn.Module]:
+        return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+    return nn.Sequential(*conv(inputs), *conv(outputs))
+
+
+class Adam:
+    """Adam (Kingma and Ba, ICLR 2015) on float32 weights; torch's takes a second to import."""
+
+    def __init__(self, weights: Tensors, *, lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
+        self.weights = list(weights)
+        self.means = [torch.zeros_like(weight) for weight in self.weights]
+        self.squares = [torch.zeros_like(weight) for weight in self.weights]
+        self.steps = 0
+        self.lr = lr
+        self._betas = betas
+
+    @torch.no_grad()
+    def step(self, grads: Tensors) -> None:
+        """Take one step down the gradients, one for each weight."""
+        first, second = self._betas
+        self.steps += 1
+        torch._foreach_lerp_(self.means, grads, 1 - first)
+        torch._foreach_mul_(self.squares, second)
+        torch._foreach_addcmul_(self.squares, grads, grads, value=1 - second)
+        sizes = torch._foreach_sqrt(self.squares)
+        torch._foreach_div_(sizes, math.sqrt(1 - second**self.steps))
+        torch._foreach_add_(sizes, TINY)
+        torch._foreach_addcdiv_(self.weights, self.means, sizes, value=-self.lr / (1 - first**self.steps))
+
+    def state(self) -> State:
+        """All but the weights."""
+        state: dict[str, object] = {"steps": self.steps}
+        state.update({f"mean.{number}": mean for number, mean in enumerate(self.means)})
+        state.update({f"square.{number}": square for number, square in enumerate(self.squares)})
+        return state
+
+    def load(self, state: State) -> None:
+        """Go on from a state."""
+        self.steps = int(state["steps"])
+        for number, (mean, square) in enumerate(zip(self.means, self.squares, strict=True)):
+            mean.copy_(state[f"mean.{number}"])
+            square.copy_(state[f"square.{number}"])
+
+
+class Studio:
+    """The images of a problem, and what a generator and a net make of them."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+
+    def generator(self, width: int) -> Generator:
+        """Make a fresh one on the device, from the seed."""
+        problem = self._problem
+        reach = problem.norm.reach(problem.eps)
+        with global_seed(problem.seed, "generator"):
+            made = Generator(channels=problem.images.shape[1], width=width, reach=reach)
+        return made.to(problem.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def look(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Give a batch's images, float `(B, C, S, S)` in [0, 1], and labels, int64 `(B,)`, on the device."""
+        problem = self._problem
+        images, labels = problem.inputs(batch), problem.labels[batch].to(problem.device)
+        problem.release()
+        return images, labels
+
+    def protect(self, generator: nn.Module, images: Tensor, batch: Tensor) -> Tensor:
+        """Add a generator's noise, inside the bound: float `(B, C, S, S)` in [0, 1], differentiable."""
+        problem = self._problem
+        rows = problem.rows[batch].to(problem.device)
+        with self._lower():
+            noise = generator(images, rows).float()
+        return (images + problem.norm.project(noise, problem.eps, images)).clamp(0, 1)
+
+    def net(self, model: nn.Module) -> Net:
+        """Give a net as a function of weights and images, to float32 logits; its batch statistics stay as they are."""
+
+        def run(weights: Weights, images: Tensor) -> Tensor:
+            buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+            with self._lower():
+                logits: Tensor = torch.func.functional_call(model, {**buffers, **weights}, (images,))
+            return logits.float()
+
+        return run
+
+    def _lower(self) -> torch.autocast:
+        dtype = self._problem.autocast
+        return torch.autocast(self._problem.device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def weights_of(model: nn.Module) -> Weights:
+    """Give a net's weights by name, ready for gradients; they share its memory."""
+    return {name: weight.detach().requires_grad_() for name, weight in model.named_parameters()}
+
+
+def passes_of(width: int) -> tuple[float, float]:
+    """Say how many passes through a surrogate one through a generator takes: through a large one, and through `small`.
+
+    Counted in multiplications for ResNet-18 at 32 px; measured on a CPU for `small`, which does little else than wait
+    for memory.
+    """
+    return 1.2 * (width / 64) ** 2, 8.5 * (width / 16)
+
+
+class Player(Protocol):
+    """What a course drives: a generator, and those it plays against."""
+
+    generator: Generator
+
+    def begin(self, passed: int) -> None:
+        """Get ready for the next pass over the images; so many were made."""
+
+    def step(self, batch: Tensor, share: float) -> Tensor:
+        """Learn from the images with these indices, int64 `(B,)`, at that share of the fit; gives losses, `(L,)`."""
+
+    def words(self, losses: list[float]) -> str:
+        """Say how it goes, from the mean losses of a pass."""
+
+    def state(self) -> State:
+        """Give all that changes."""
+
+    def load(self, state: State) -> None:
+        """Go on from it."""
+
+
+class Course(Run):
+    """Passes over the images in shuffled batches, each given to the player."""
+
+    def __init__(self, problem: Problem, player: Player, *, passes: int, batch: int, on_step: OnStep) -> None:
+        self._problem = problem
+        self._player = player
+        self._passes = passes
+        self._parts = math.ceil(len(problem.images) / batch)  # of one size: batch norm wants no batch of one image
+        self._on_step = on_step
+        self._passed = 0
+        self._done = 0  # batches of this pass
+        self._sums: Tensor | None = None  # of the losses in this pass
+        self._note = ""
+
+    def run(self) -> Generator:
+        """Make the passes: all of them, or those an interrupted fit has left; gives the generator in eval mode.
+
+        Raises:
+            UexError: a loss is not finite.
+        """
+        take_up(self, self._problem)
+        while self._passed < self._passes:
+            self._pass()
+        self._on_step(Progress(self._passes, self._passes, self._note))
+        # laid out as a fresh one is, so that one made from its weights computes the same bits
+        made = self._player.generator.to(memory_format=torch.contiguous_format)
+        return made.eval().requires_grad_(False)
+
+    def _pass(self) -> None:
+        problem = self._problem
+        order = torch.randperm(len(problem.images), generator=problem.generator(f"pass {self._passed}"))
+        if not self._done:
+            self._player.begin(self._passed)
+        for batch in order.to(problem.images.device).tensor_split(self._parts)[self._done :]:
+            here = self._passed + self._done / self._parts
+            losses = self._player.step(batch, here / self._passes)
+            self._sums = losses if self._sums is None else self._sums + losses
+            self._done += 1
+            if self._done < self._parts:
+                problem.journal.save(self.state)
+                self._on_step(Progress(self._passed + self._done / self._parts, self._passes, self._note))
+        assert self._sums is not None
+        means = (self._sums / self._parts).tolist()
+        if not all(math.isfinite(mean) for mean in means):
+            raise UexError("the fit diverged: a loss is not finite.", hint="Try a smaller -O lr or -O generator_lr.")
+        self._passed, self._done, self._sums = self._passed + 1, 0, None
+        self._note = f"pass {self._passed}, {self._player.words(means)}"
+        problem.journal.save(self.state, milestone=True)
+        self._on_step(Progress(self._passed, self._passes, self._note))
+
+    def state(self) -> State:
+        """Position, and all of the player."""
+        sums = {} if self._sums is None else {"sums": self._sums}
+        inner = within("player.", self._player.state())
+        return {"passed": self._passed, "done": self._done, "note": self._note, **sums, **inner}
+
+    def load(self, state: State) -> None:
+        """Go on from it."""
+        self._passed, self._done, self._note = state["passed"], state["done"], state["note"]
+        self._sums = state["sums"].to(self._problem.device, copy=True) if "sums" in state else None
+        self._player.load(under("player.", state))

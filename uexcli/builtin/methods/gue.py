@@ -1,0 +1,209 @@
+"""GUE: a generator of noise, and a net that is right about protected images and wrong about clean ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from uexcli.api import Method, OnStep, Preset, Problem, State, Work, hookimpl, option
+from uexcli.builtin.methods._run import Run, under, within
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+TINY = 1e-12  # of a squared gradient: none
+
+
+@dataclass(frozen=True)
+class GameUnlearnable(Method):
+    """A generator G and a net f lead, nets that learn from G's images follow.
+
+    The leaders want f to be wrong about clean images, where f is what a follower would learn from x + G(x). BOME makes
+    that a descent: a copy of f takes a few steps on x + G(x), and q is what f's cross-entropy there lacks to the
+    copy's. With F the loss of f on clean images, against their least likely wrong class, f descends F + lambda q and G
+    descends lambda q, lambda such that q falls whatever F wants. The noise depends on the image alone: images that
+    were not fitted can be protected, without labels.
+    """
+
+    name: ClassVar[str] = "gue"
+    summary: ClassVar[str] = (
+        "a network that makes the noise, from a game with nets that learn from it; protects new images"
+    )
+    paper: ClassVar[str] = "Liu et al., Game-Theoretic Unlearnable Example Generator, AAAI 2024, arXiv 2401.17523"
+    default_norm: ClassVar[str] = "linf"
+    default_eps: ClassVar[str | None] = "8/255"
+    modes: ClassVar[tuple[str, ...]] = ("universal",)
+    presets: ClassVar[tuple[str, ...]] = ("quick",)
+    gives_network: ClassVar[bool] = True
+    takes_patches: ClassVar[bool] = False
+    least: ClassVar[dict[str, Any]] = {"epochs": 2, "batch": 12, "steps": 2, "generator_width": 4}
+
+    epochs: int = option(50, "passes over the images")
+    batch: int = option(256, "most images in a batch")
+    generator_width: int = option(64, "channels of the generator at full size; they double at each of three halvings")
+    steps: int = option(10, "Adam steps of the copy of the net, on each batch")
+    copy_lr: float = option(1e-4, "learning rate of these")
+    eta: float = option(1.5, "how fast the gap to the copy must fall, in squared gradients")
+    lr: float = option(0.01, "learning rate of the net, SGD")
+    generator_lr: float = option(0.1, "learning rate of the generator, SGD, or Adam's")
+    adam: bool = option(False, "train the generator by Adam, at a rate that falls to 0; the paper uses SGD")
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run."""
+        if min(self.epochs, self.generator_width, self.steps) < 1 or self.batch < 2:
+            raise ValueError("epochs, generator_width and steps must be at least 1, and batch 2")
+        if min(self.copy_lr, self.eta, self.lr, self.generator_lr) <= 0:
+            raise ValueError("copy_lr, eta, lr and generator_lr must be above 0")
+
+    @classmethod
+    def preset(cls, name: str, *, own: bool) -> Preset:
+        """Give what fits 5,000 small images in minutes on two CPU cores; the defaults are the paper's."""
+        options = {
+            "epochs": 24,
+            "batch": 64,
+            "generator_width": 8,
+            "steps": 2,
+            "copy_lr": 5e-3,
+            "lr": 0.1,
+            "generator_lr": 3e-3,
+            "adam": True,
+        }
+        return Preset(options)
+
+    def network(self, *, channels: int, size: int, num_rows: int) -> nn.Module:
+        """Build the generator."""
+        from uexcli.builtin.methods._unet import Generator
+
+        return Generator(channels=channels, width=self.generator_width)
+
+    def fit(self, problem: Problem, on_step: OnStep) -> nn.Module:
+        """Play, or go on playing."""
+        from uexcli.builtin.methods._unet import Course
+
+        game = Game(self, problem)
+        return Course(problem, game, passes=self.epochs, batch=self.batch, on_step=on_step).run()
+
+    def largest_batch(self, images: int) -> int:
+        """Every batch, but for rounding."""
+        return min(self.batch, images)
+
+    def work(self, images: int, *, own: bool) -> Work:
+        """The copy's steps, the gap between the two nets, the clean images, and the generator."""
+        from uexcli.builtin.methods._unet import passes_of
+
+        large, small = passes_of(self.generator_width)
+        seen = images * self.epochs
+        return Work(seen * (self.steps + 3 + large), seen * (self.steps + 3 + max(large, small)))
+
+
+class Game(Run):
+    """The leaders; the copy lives for a batch only."""
+
+    def __init__(self, method: GameUnlearnable, problem: Problem) -> None:
+        from uexcli.builtin.methods._unet import Adam, Studio, weights_of
+
+        self._method = method
+        self._studio = Studio(problem)
+        self.generator = self._studio.generator(method.generator_width)
+        self._inner = list(weights_of(self.generator).values())
+        self._adam = Adam(self._inner, lr=method.generator_lr) if method.adam else None
+        self._model = problem.build().train()
+        self._net = self._studio.net(self._model)
+        self._weights = weights_of(self._model)
+
+    def begin(self, passed: int) -> None:
+        """Nothing begins anew."""
+
+    def step(self, batch: Tensor, share: float) -> Tensor:
+        """Move both leaders once: `(2,)`, the cross-entropy of the net on protected images, and the loss on clean."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        images, labels = self._studio.look(batch)
+        protected = self._studio.protect(self.generator, images, batch)
+        follower = self._follow(protected.detach(), labels)
+        loss = cross_entropy(self._net(self._weights, protected), labels)
+        gap = loss - cross_entropy(self._net(follower, protected), labels)
+        weights = list(self._weights.values())
+        falls = torch.autograd.grad(gap, [*weights, *self.generator.parameters()])
+        clean = hardest(self._net(self._weights, images), labels)
+        wants = torch.autograd.grad(clean, weights)
+        strength = multiplier(wants, falls, eta=self._method.eta)
+        pushes = tuple(torch._foreach_mul(falls, strength))
+        self._move(wants, pushes, share)
+        return torch.stack((loss.detach(), clean.detach()))
+
+    def _follow(self, protected: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Let a copy of the net take its steps; its weights need no gradients afterwards."""
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        from uexcli.builtin.methods._unet import Adam
+
+        copied = {name: weight.detach().clone().requires_grad_() for name, weight in self._weights.items()}
+        adam = Adam(list(copied.values()), lr=self._method.copy_lr)
+        for _ in range(self._method.steps):
+            loss = cross_entropy(self._net(copied, protected), labels)
+            adam.step(torch.autograd.grad(loss, list(copied.values())))
+        return {name: weight.detach() for name, weight in copied.items()}
+
+    def _move(self, wants: tuple[Tensor, ...], pushes: tuple[Tensor, ...], share: float) -> None:
+        """Step down; `pushes` are the net's, then the generator's."""
+        import torch
+
+        method, count = self._method, len(wants)
+        with torch.no_grad():
+            weights = list(self._weights.values())
+            torch._foreach_add_(weights, torch._foreach_add(wants, pushes[:count]), alpha=-method.lr)
+            if self._adam is None:
+                torch._foreach_add_(self._inner, pushes[count:], alpha=-method.generator_lr)
+                return
+        self._adam.lr = method.generator_lr * (1 - share)
+        self._adam.step(pushes[count:])
+
+    def words(self, losses: list[float]) -> str:
+        """The two losses."""
+        return f"cross-entropy {losses[0]:.2f} on protected images, loss {losses[1]:.2f} on clean ones"
+
+    def state(self) -> State:
+        """Both nets, and the moments of Adam."""
+        return {
+            **within("generator.", self.generator.state_dict()),
+            **within("model.", self._model.state_dict()),
+            **({} if self._adam is None else within("adam.", self._adam.state())),
+        }
+
+    def load(self, state: State) -> None:
+        """Go on from a state."""
+        self.generator.load_state_dict(under("generator.", state))
+        self._model.load_state_dict(under("model.", state))
+        if self._adam is not None:
+            self._adam.load(under("adam.", state))
+
+
+def hardest(logits: Tensor, labels: Tensor) -> Tensor:
+    """Give the mean cross-entropy of logits `(B, K)` against each image's least likely wrong class, a scalar."""
+    from torch.nn import functional
+
+    each = -functional.log_softmax(logits, 1)
+    return each.scatter(1, labels.unsqueeze(1), 0).amax(1).mean()  # a loss is above 0, so that 0 hides the true class
+
+
+def multiplier(wants: Sequence[Tensor], falls: Sequence[Tensor], *, eta: float) -> Tensor:
+    """Give BOME's lambda, a scalar: the least for which descending F + lambda q lowers q at a rate of eta |dq|^2.
+
+    `wants` is the gradient of F with respect to the net; `falls` that of q, with respect to the net's weights in the
+    same order and then to the generator's, which F does not depend on. For nets at rest, where dq is zero, it is 0.
+    """
+    import torch
+
+    squared = torch.stack([fall.square().sum() for fall in falls]).sum()
+    along = torch.stack([(want * fall).sum() for want, fall in zip(wants, falls, strict=False)]).sum()
+    return ((eta * squared - along) / squared.clamp(min=TINY)).clamp(min=0)
+
+
+@hookimpl
+def uex_methods() -> list[type[Method]]:
+    """Register."""
+    return [GameUnlearnable]
