@@ -515,3 +515,56 @@ def test_the_methods_are_listed_side_by_side(uex: Uex) -> None:
     shown = uex("plugins", "--kind", "method").out
     for words in ("advpoison", "tap", "synper", "emin", "seconds"):
         assert words in shown
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"patch": "99"},
+        {"patch": "99:random"},
+        {"patch": "4:random"},
+        {"patch": "9" * 5000},
+        {"patch": "abc"},
+        {"patch": 6},
+        {"size": 10**12},
+        {"size": 0},
+        {"size": True},
+        {"channels": 2},
+        {"channels": -1},
+    ],
+)
+@pytest.mark.parametrize("words", [("--patch", "6:random", "--method", "random"), ("--method", "cuda")])
+def test_a_recipe_that_does_not_fit_its_noise_is_damage(
+    photos: Path, uex: Uex, recipe: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    assert uex("fit", photos, "-o", "noise", "--seed", 1, *words).code == 0
+    held = noise_file.read(Path("noise"))
+    header = {**held.header, "recipe": {**held.header["recipe"], **recipe}}
+    noise_file.write(Path("noise"), dataclasses.replace(held, header=header))
+    ran = uex("apply", "noise", photos, "-o", "out")
+    if "cuda" in words and recipe == {"patch": "4:random"}:  # it says nothing about a network
+        assert ran.code == 0
+        return
+    assert ran.code == 3, ran.err
+    assert "damaged noise file" in ran.err
+
+
+def test_a_networks_options_of_another_type_are_told(photos: Path, uex: Uex) -> None:
+    assert uex("fit", photos, "-o", "noise", "--seed", 1, "--method", "cuda").code == 0
+    held = noise_file.read(Path("noise"))
+    described = {**held.header["recipe"]["method"], "options": {"kernel": 3.5, "blur": None}}
+    header = {**held.header, "recipe": {**held.header["recipe"], "method": described}}
+    noise_file.write(Path("noise"), dataclasses.replace(held, header=header))
+    ran = uex("apply", "noise", photos, "-o", "out")
+    assert ran.code == 3
+    assert "method 'cuda'" in ran.err
+
+
+def test_one_pixel_by_one_level_is_a_clean_copy(photos: Path, uex: Uex) -> None:
+    assert uex("fit", photos, "-o", "noise", "--seed", 1, "--method", "ops").code == 0
+    assert uex("apply", "noise", photos, "-o", "out").code == 0
+    clean = np.asarray(Image.open(photos / "cat" / "0.png")).copy()
+    clean[3, 3, 0] += 1
+    Image.fromarray(clean).save(Path("out") / "cat" / "0.png")
+    found = uex("verify", "out", "--source", photos, "--json").json["findings"]
+    assert {"leak", "checksum"} == {finding["code"] for finding in found}

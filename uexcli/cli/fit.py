@@ -62,7 +62,9 @@ def fit(
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="A paper's constants, such as huang2021, or quick; -O, --eps and --surrogate win.", show_default=False),
+        typer.Option(
+            help="A paper's constants, such as huang2021, or quick; -O, --eps and --surrogate win.", show_default=False
+        ),
     ] = None,
     option: Annotated[
         list[str] | None,

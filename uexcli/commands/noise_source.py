@@ -40,31 +40,40 @@ def _computed(noise: noise_file.Noise, norm: api.Norm, forward: Forward) -> Sour
     return source
 
 
+def part(registry: Registry, noise: noise_file.Noise, kind: str) -> api.Plugin:
+    """Make a part that a noise file was fitted with: its norm, granularity or method.
+
+    Raises:
+        UexError: it is not installed, or takes other options here.
+    """
+    described = noise.recipe[kind]
+    try:
+        return registry.find(kind, described["name"]).cls(**described.get("options", {}))
+    except UexError as error:
+        raise UexError(
+            f"the noise file needs the {kind} '{described['name']}', which is not installed.",
+            hint=f"It came from {described.get('from')}.",
+        ) from error
+    except (TypeError, ValueError):
+        raise UexError(
+            f"the {kind} '{described['name']}' here does not take the noise file's options.",
+            hint=f"Use {described.get('from')}.",
+        ) from None
+
+
 def network(registry: Registry, noise: noise_file.Noise) -> nn.Module:
     """Build the network of a noise file, in eval mode on the CPU.
 
     Raises:
         UexError: its method is not installed, or builds another network.
     """
-    described = noise.recipe["method"]
-    try:
-        method = cast(api.Method, registry.find("method", described["name"]).cls(**described.get("options", {})))
-    except UexError as error:
-        raise UexError(
-            f"the noise file needs the method '{described['name']}', which is not installed.",
-            hint=f"It came from {described.get('from')}.",
-        ) from error
-    except (TypeError, ValueError):
-        raise UexError(
-            f"the method '{described['name']}' here does not take the noise file's options.",
-            hint=f"Use {described.get('from')}.",
-        ) from None
+    method = cast(api.Method, part(registry, noise, "method"))
     try:
         made = method.network(channels=noise.channels, size=noise.size, num_rows=noise.num_rows)
         made.load_state_dict(noise.network)
     except (RuntimeError, TypeError, ValueError, UexError) as error:
         raise UexError(
             f"the weights in the noise file do not fit the method '{method.name}' here ({error}).",
-            hint=f"Use {described.get('from')}.",
+            hint=f"Use {noise.recipe['method'].get('from')}.",
         ) from None
     return made.eval().requires_grad_(False)

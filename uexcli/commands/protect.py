@@ -23,21 +23,7 @@ from uexcli.registry import Registry
 
 def parts(registry: Registry, noise: noise_file.Noise) -> tuple[api.Norm, api.Granularity]:
     """Make the norm and the granularity a noise file was fitted with."""
-    made = []
-    for kind in ("norm", "granularity"):
-        described = noise.recipe[kind]
-        try:
-            made.append(registry.find(kind, described["name"]).cls(**described.get("options", {})))
-        except UexError as error:
-            raise UexError(
-                f"the noise file needs the {kind} '{described['name']}', which is not installed.",
-                hint=f"It came from {described.get('from')}.",
-            ) from error
-        except (TypeError, ValueError):
-            raise UexError(
-                f"the {kind} '{described['name']}' here does not take the noise file's options.",
-                hint=f"Use {described.get('from')}.",
-            ) from None
+    made = [noise_source.part(registry, noise, kind) for kind in ("norm", "granularity")]
     return cast(api.Norm, made[0]), cast(api.Granularity, made[1])
 
 

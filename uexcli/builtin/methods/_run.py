@@ -126,13 +126,8 @@ class Crafting(Run):
 
     def go_on(self, model: nn.Module, save: Callable[[], None], tell: Tell, steps: int | None = None) -> None:
         """Make one pass, or what is left of it; `tell` hears the share of the pass that is done."""
-        import torch
-
         problem = self._problem
-        if problem.own:
-            order = torch.arange(len(problem.images))
-        else:
-            order = torch.cat(list(problem.batches(self._batch, problem.generator(f"pass {self.passed}"))))
+        order = order_of_pass(problem, self._batch, f"pass {self.passed}")
         size = problem.chunk if problem.own else self._batch
         for batch in problem.batches(size, only=order[self._moved :]):
             problem.move(
@@ -161,6 +156,15 @@ class Crafting(Run):
         self._problem.copy(state["delta"], into=self.delta)
         if self._view is not None:
             self._view.set_state(state["view"])
+
+
+def order_of_pass(problem: Problem, batch: int, purpose: str, only: Tensor | None = None) -> Tensor:
+    """Give the order in which a pass visits the images, or `only` some: int64, shuffled where they share rows."""
+    import torch
+
+    if problem.own:
+        return torch.arange(len(problem.images))
+    return torch.cat(list(problem.batches(batch, problem.generator(purpose), only)))
 
 
 def majority(problem: Problem) -> Tensor:

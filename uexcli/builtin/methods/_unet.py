@@ -19,7 +19,7 @@ Tensors = list[Tensor] | tuple[Tensor, ...]
 Weights = Mapping[str, Tensor]
 Net = Callable[[Weights, Tensor], Tensor]  # weights and float images (B, C, S, S) to logits (B, K)
 LEVELS = 4
-TINY = 1e-8  # Adam's
+TINY, BETAS = 1e-8, (0.9, 0.999)  # Adam's
 
 
 class Generator(nn.Module):
@@ -61,18 +61,17 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
 class Adam:
     """Adam (Kingma and Ba, ICLR 2015) on float32 weights; torch's takes a second to import."""
 
-    def __init__(self, weights: Tensors, *, lr: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
+    def __init__(self, weights: Tensors, *, lr: float) -> None:
         self.weights = list(weights)
         self.means = [torch.zeros_like(weight) for weight in self.weights]
         self.squares = [torch.zeros_like(weight) for weight in self.weights]
         self.steps = 0
         self.lr = lr
-        self._betas = betas
 
     @torch.no_grad()
     def step(self, grads: Tensors) -> None:
         """Take one step down the gradients, one for each weight."""
-        first, second = self._betas
+        first, second = BETAS
         self.steps += 1
         torch._foreach_lerp_(self.means, grads, 1 - first)
         torch._foreach_mul_(self.squares, second)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from uexcli.api import Method, OnStep, Preset, Problem, Progress, State, Work, hookimpl, option
-from uexcli.builtin.methods._run import Run, take_up, under, within
+from uexcli.builtin.methods._run import Run, order_of_pass, take_up, under, within
 from uexcli.builtin.methods._weight_noise import levels, step_behind_noise
 
 if TYPE_CHECKING:
@@ -205,14 +205,9 @@ class EmRun(Run):
 
     def _move(self) -> None:
         """Move the noise once over all images; where each has a noise of its own, their order does not matter."""
-        import torch
-
         problem, plan = self._problem, self._plan
         steps, step = EARLY if plan.early and self._error > 0.5 else (plan.steps, plan.step)
-        if problem.own:
-            order = torch.arange(len(problem.images))
-        else:
-            order = torch.cat(list(problem.batches(plan.batch, problem.generator(f"round {self.round}"), self._only)))
+        order = order_of_pass(problem, plan.batch, f"round {self.round}", self._only)
         for batch in problem.batches(problem.chunk if problem.own else plan.batch, only=order[self._moved :]):
             model = self._trainer.model
             if self._jittered:

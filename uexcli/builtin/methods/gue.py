@@ -58,7 +58,12 @@ class GameUnlearnable(Method):
 
     @classmethod
     def preset(cls, name: str, *, own: bool) -> Preset:
-        """Give what fits 5,000 small images in minutes on two CPU cores; the defaults are the paper's."""
+        """Give a `quick` try: minutes on two CPU cores for 5,000 small images; the defaults are the paper's.
+
+        That is too little to protect them: after 28 passes instead of its 24 (CIFAR-10, one seed), a target `small`
+        reached 63.4 %, against 66.1 % on clean images. Until nearly every label can be read from the noise, the rest
+        teaches what the images show; here the net's cross-entropy on protected images was still .54.
+        """
         options = {
             "epochs": 24,
             "batch": 64,

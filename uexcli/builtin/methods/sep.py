@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uexcli.api import Frozen, Method, OnStep, Preset, Problem, Progress, State, Work, hookimpl, option
-from uexcli.builtin.methods._run import Run, Teaching, take_up, under, within
+from uexcli.builtin.methods._run import Run, Teaching, order_of_pass, take_up, under, within
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -89,16 +89,11 @@ class _Run(Run):
 
     def result(self) -> Tensor:
         """Go on to the end."""
-        import torch
-
         method, problem = self._method, self._problem
         self._learn()
         nets = [_Net(method, problem, model) for model in self._kept]
         while self._step < method.steps:
-            if problem.own:
-                order = torch.arange(len(problem.images))
-            else:
-                order = torch.cat(list(problem.batches(method.batch, problem.generator(f"step {self._step}"))))
+            order = order_of_pass(problem, method.batch, f"step {self._step}")
             for batch in problem.batches(problem.chunk if problem.own else method.batch, only=order[self._moved :]):
                 problem.nudge(self._delta, batch, self._gradient(nets, batch), step=method.step)
                 self._moved += len(batch)
