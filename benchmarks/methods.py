@@ -2,6 +2,10 @@
 
 Every row goes the whole way that a release goes: fit, apply, verify, and a target trained on the decoded files. Rows
 that are there already are kept, so an interrupted run goes on where it stopped; `--table` only prints what there is.
+
+On a GPU, with the published schedules and the papers' images and target, as long as ten minutes last:
+`python -m benchmarks.methods --data cifar10:ROOT --device cuda --count 0 --target resnet18:60 --seeds 1 --full
+--minutes 9 --out FOLDER`.
 """
 
 from __future__ import annotations
@@ -88,11 +92,12 @@ def measure(row: Row, *, data: str, count: int | None, device: str, target: str,
             **common,
         )
         fitted = fit.run(request)
-        apply.run(apply.Request(noise, data, out, limit=count))
+        applied = apply.run(apply.Request(noise, data, out, limit=count, on_error="skip"))
         checked = verify.run(verify.Request(out, source=data, allow_missing=True))
         found: dict[str, Any] = {
             "row": dataclasses.asdict(row),
             "images": fitted.plan.images,
+            "left_out": fitted.plan.images - applied.written,  # on which the noise leaves no trace
             "surrogate": fitted.plan.surrogate,
             "norm": fitted.plan.norm,
             "eps": fitted.plan.eps,
@@ -181,17 +186,25 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure what is there already, too")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--full", action="store_true", help="published schedules, where rows have a quick one")
+    parser.add_argument("--minutes", type=float, help="after this, no further row is begun")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.row:
         row = next(row for row in ROWS if row.name == asked.row)
+        row = dataclasses.replace(row, preset=None) if asked.full else row
         options = {"device": asked.device, "target": asked.target, "seeds": asked.seeds}
         print(json.dumps(measure(row, data=asked.data, count=asked.count or None, **options)))
         return
     names = [name for name in asked.only.split(",") if name]
     prefix = f"methods-{asked.device.partition(':')[0]}-{asked.count or 'all'}"
+    start = time.monotonic()
+    asked.out.mkdir(parents=True, exist_ok=True)
     for row in ROWS:
         path = asked.out / f"{prefix}-{row.name}.json"
+        if asked.minutes is not None and time.monotonic() - start > 60 * asked.minutes:
+            print(f"no time is left for {row.name}", file=sys.stderr, flush=True)
+            continue
         if asked.table or (names and row.name not in names) or (path.exists() and not asked.again):
             continue
         print(f"{row.name} ...", file=sys.stderr, flush=True)
