@@ -19,7 +19,6 @@ Tensors = list[Tensor] | tuple[Tensor, ...]
 Weights = Mapping[str, Tensor]
 Net = Callable[[Weights, Tensor], Tensor]  # weights and float images (B, C, S, S) to logits (B, K)
 LEVELS = 4
-CLASSES_LR, NOISE_LR = 2e-3, 4e-3  # of a generator's schooling
 TINY, BETAS = 1e-8, (0.9, 0.999)  # Adam's
 
 
@@ -42,19 +41,14 @@ class Generator(nn.Module):
 
     def forward(self, images: Tensor, rows: Tensor) -> Tensor:
         """Float images `(B, C, S, S)` in [0, 1] to their noise, within `reach`; `rows`, int64 `(B,)`, are ignored."""
-        levels = self.encode(images)
+        levels = [self.down[0](images)]
+        for block in list(self.down)[1:]:
+            levels.append(block(functional.avg_pool2d(levels[-1], 2)))
         values = levels.pop()
         for block, skip in zip(reversed(self.up), reversed(levels), strict=True):
             wide = functional.interpolate(values, size=skip.shape[-2:], mode="bilinear", align_corners=False)
             values = block(torch.cat((skip, wide), 1))
         return self.reach * torch.tanh(self.out(values))
-
-    def encode(self, images: Tensor) -> list[Tensor]:
-        """Give what the way down makes of images, at full size, a half, a quarter and an eighth."""
-        levels = [self.down[0](images)]
-        for block in list(self.down)[1:]:
-            levels.append(block(functional.avg_pool2d(levels[-1], 2)))
-        return levels
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
@@ -127,7 +121,7 @@ class Studio:
         """Add a generator's noise, inside the bound and as resizing leaves it: `(B, C, S, S)`, differentiable."""
         problem = self._problem
         rows = problem.rows[batch].to(problem.device)
-        with self.lower():
+        with self._lower():
             noise = generator(images, rows).float()
         noise, survival = problem.norm.project(noise, problem.eps, images), problem.survival
         return (images + (noise if survival is None else survival @ noise @ survival.T)).clamp(0, 1)
@@ -137,14 +131,13 @@ class Studio:
 
         def run(weights: Weights, images: Tensor) -> Tensor:
             buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-            with self.lower():
+            with self._lower():
                 logits: Tensor = torch.func.functional_call(model, {**buffers, **weights}, (images,))
             return logits.float()
 
         return run
 
-    def lower(self) -> torch.autocast:
-        """Let nets run in the lower precision, where there is one."""
+    def _lower(self) -> torch.autocast:
         dtype = self._problem.autocast
         return torch.autocast(self._problem.device.type, dtype=dtype, enabled=dtype is not None)
 
@@ -184,86 +177,13 @@ class Player(Protocol):
         """Go on from it."""
 
 
-class School(Run):
-    """What a generator learns before it plays: the classes, then error-minimising noise. No part of the papers.
-
-    For the first half of the passes its way down learns to tell the classes apart, by a last layer that is dropped.
-    For the second it lowers the cross-entropy of a net that learns from its noise at every fourth batch, through crops
-    and flips. In minutes a generator finds nothing otherwise: on 2,000 CIFAR-10 images, 20 passes of a U-Net of width
-    8, a target `small` reached 51 % by the second half alone, 44 % after the first.
-    """
-
-    def __init__(self, problem: Problem, studio: Studio, generator: Generator) -> None:
-        self._problem = problem
-        self._studio = studio
-        self._generator = generator
-        features = generator.down[-1][0].out_channels  # type: ignore[index]
-        with global_seed(problem.seed, "school"):
-            self._head = nn.Linear(features, problem.num_classes).to(problem.device)  # type: ignore[arg-type]
-        self._first = [*generator.down.parameters(), *self._head.parameters()]
-        self._second = list(generator.parameters())
-        self._classes = Adam([weight.detach() for weight in self._first], lr=CLASSES_LR)
-        self._noise = Adam([weight.detach() for weight in self._second], lr=NOISE_LR)
-        self._trainer = problem.trainer(problem.build(), lr=0.05, momentum=0.9, decay=5e-4, clip=5, augment=False)
-        self._net = studio.net(self._trainer.model)
-        self._view = problem.generator("school's view")
-
-    def step(self, batch: Tensor, share: float) -> Tensor:
-        """Learn from a batch, at that share of the schooling; gives its cross-entropy, `(1,)`."""
-        images, labels = self._studio.look(batch)
-        self._generator.train()
-        loss = self._tell(images, labels) if share < 0.5 else self._ease(images, labels, batch, 2 * share - 1)
-        return loss.detach().unsqueeze(0)
-
-    def _tell(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Learn to tell the classes apart."""
-        with self._studio.lower():
-            logits = self._head(self._generator.encode(images)[-1].mean((2, 3)))
-        loss = functional.cross_entropy(logits.float(), labels)
-        self._classes.step(torch.autograd.grad(loss, self._first))
-        return loss
-
-    def _ease(self, images: Tensor, labels: Tensor, batch: Tensor, share: float) -> Tensor:
-        """Learn noise that leaves a net little to learn."""
-        protected = self._studio.protect(self._generator, images, batch)
-        if self._noise.steps % 4 == 0:
-            self._trainer.learn(self._problem.view(protected.detach(), self._view), batch)
-        model = self._trainer.model.train()
-        loss = functional.cross_entropy(self._net(weights_of(model), self._problem.view(protected, self._view)), labels)
-        self._noise.lr = NOISE_LR * (1 - share)
-        self._noise.step(torch.autograd.grad(loss, self._second))
-        return loss
-
-    def state(self) -> State:
-        """All but the generator, which is the player's."""
-        return {
-            "view": self._view.get_state(),
-            **within("head.", self._head.state_dict()),
-            **within("classes.", self._classes.state()),
-            **within("noise.", self._noise.state()),
-            **within("trainer.", self._trainer.state()),
-        }
-
-    def load(self, state: State) -> None:
-        """Go on from a state."""
-        self._view.set_state(state["view"])
-        self._head.load_state_dict(under("head.", state))
-        self._classes.load(under("classes.", state))
-        self._noise.load(under("noise.", state))
-        self._trainer.load(under("trainer.", state))
-
-
 class Course(Run):
-    """Passes over the images in shuffled batches: some of the generator's schooling, then the player's."""
+    """Passes over the images in shuffled batches, each given to the player."""
 
-    def __init__(
-        self, problem: Problem, player: Player, *, school: int, passes: int, batch: int, on_step: OnStep
-    ) -> None:
+    def __init__(self, problem: Problem, player: Player, *, passes: int, batch: int, on_step: OnStep) -> None:
         self._problem = problem
         self._player = player
-        self._school = School(problem, Studio(problem), player.generator) if school else None
-        self._schooling = school
-        self._passes = school + passes
+        self._passes = passes
         self._parts = math.ceil(len(problem.images) / batch)  # of one size: batch norm wants no batch of one image
         self._on_step = on_step
         self._passed = 0
@@ -288,18 +208,11 @@ class Course(Run):
     def _pass(self) -> None:
         problem = self._problem
         order = torch.randperm(len(problem.images), generator=problem.generator(f"pass {self._passed}"))
-        begun = self._passed - self._schooling
-        school = self._school if begun < 0 else None
-        if school is None:
-            self._school = None  # what it held is of no more use
-            if not self._done:
-                self._player.begin(begun)
+        if not self._done:
+            self._player.begin(self._passed)
         for batch in order.to(problem.images.device).tensor_split(self._parts)[self._done :]:
             here = self._passed + self._done / self._parts
-            if school is not None:
-                losses = school.step(batch, here / self._schooling)
-            else:
-                losses = self._player.step(batch, (here - self._schooling) / (self._passes - self._schooling))
+            losses = self._player.step(batch, here / self._passes)
             self._sums = losses if self._sums is None else self._sums + losses
             self._done += 1
             if self._done < self._parts:
@@ -310,8 +223,7 @@ class Course(Run):
         if not all(math.isfinite(mean) for mean in means):
             raise UexError("the fit diverged: a loss is not finite.", hint="Try a smaller -O lr or -O generator_lr.")
         self._passed, self._done, self._sums = self._passed + 1, 0, None
-        words = f"schooling, cross-entropy {means[0]:.2f}" if school is not None else self._player.words(means)
-        self._note = f"pass {self._passed}, {words}"
+        self._note = f"pass {self._passed}, {self._player.words(means)}"
         problem.journal.save(self.state, milestone=True)
         self._on_step(Progress(self._passed, self._passes, self._note))
 
@@ -319,8 +231,6 @@ class Course(Run):
         """Position, and all of the player."""
         sums = {} if self._sums is None else {"sums": self._sums}
         inner = within("player.", self._player.state())
-        if self._school is not None:
-            inner.update(within("school.", self._school.state()))
         return {"passed": self._passed, "done": self._done, "note": self._note, **sums, **inner}
 
     def load(self, state: State) -> None:
@@ -328,5 +238,3 @@ class Course(Run):
         self._passed, self._done, self._note = state["passed"], state["done"], state["note"]
         self._sums = state["sums"].to(self._problem.device, copy=True) if "sums" in state else None
         self._player.load(under("player.", state))
-        if self._school is not None and self._passed < self._schooling:
-            self._school.load(under("school.", state))

@@ -40,18 +40,8 @@ class DeepConfuse(Method):
     presets: ClassVar[tuple[str, ...]] = ("quick", "feng2019")
     gives_network: ClassVar[bool] = True
     takes_patches: ClassVar[bool] = False
-    least: ClassVar[dict[str, Any]] = {
-        "school": 1,
-        "rounds": 2,
-        "epochs": 2,
-        "warm": 0,
-        "batch": 12,
-        "generator_width": 4,
-    }
+    least: ClassVar[dict[str, Any]] = {"rounds": 2, "epochs": 2, "warm": 0, "batch": 12, "generator_width": 4}
 
-    school: int = option(
-        10, "passes before, in which the generator learns the classes, then easy noise; the paper: none"
-    )
     rounds: int = option(12, "how often the classifier starts anew; the paper takes up to 1000")
     epochs: int = option(10, "passes over the images in a round; the paper takes 20")
     warm: int = option(3, "of these, passes in which the generator waits for the classifier; the paper: 0")
@@ -65,8 +55,8 @@ class DeepConfuse(Method):
 
     def __post_init__(self) -> None:
         """Refuse what cannot run."""
-        if min(self.rounds, self.epochs, self.generator_width) < 1 or self.batch < 2 or self.school < 0:
-            raise ValueError("rounds, epochs and generator_width must be at least 1, batch 2, and school 0")
+        if min(self.rounds, self.epochs, self.generator_width) < 1 or self.batch < 2:
+            raise ValueError("rounds, epochs and generator_width must be at least 1, and batch 2")
         if min(self.lr, self.unrolled_lr, self.generator_lr) <= 0 or not 0 <= self.momentum < 1:
             raise ValueError("lr, unrolled_lr and generator_lr must be above 0, and momentum in [0, 1)")
         if not 0 <= self.warm < self.epochs:
@@ -83,7 +73,6 @@ class DeepConfuse(Method):
             quick = {"rounds": 3, "epochs": 8, "warm": 3, "batch": 64, "generator_width": 8}
             return Preset({**quick, "unrolled_lr": 2.0, "generator_lr": 4e-3})
         options = {
-            "school": 0,
             "rounds": 1000,
             "epochs": 20,
             "warm": 0,
@@ -108,9 +97,7 @@ class DeepConfuse(Method):
         from uexcli.builtin.methods._unet import Course
 
         duel = Duel(self, problem)
-        passes = self.rounds * self.epochs
-        course = Course(problem, duel, school=self.school, passes=passes, batch=self.batch, on_step=on_step)
-        return course.run()
+        return Course(problem, duel, passes=self.rounds * self.epochs, batch=self.batch, on_step=on_step).run()
 
     def largest_batch(self, images: int) -> int:
         """Every batch, but for rounding."""
@@ -121,8 +108,7 @@ class DeepConfuse(Method):
         from uexcli.builtin.methods._unet import passes_of
 
         seen, moved = images * self.rounds * self.epochs, images * self.rounds * (self.epochs - self.warm)
-        taught, sizes = images * self.school, passes_of(self.generator_width)
-        large, small = (taught * (each + 1) + seen * (1.5 + each / 3) + moved * (UNROLLED + each) for each in sizes)
+        large, small = (seen * (1.5 + each / 3) + moved * (UNROLLED + each) for each in passes_of(self.generator_width))
         return Work(large, max(large, small))
 
 
