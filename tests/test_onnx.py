@@ -167,7 +167,7 @@ class Nothing(Net):
 @pytest.mark.parametrize(("network", "words"), [(Batch, "cannot be written"), (Liar, "differ"), (Nothing, "differ")])
 def test_an_export_that_computes_something_else_is_not_kept(network: Any, words: str, tmp_path: Path) -> None:
     with pytest.raises(UexError, match=words):
-        onnx.export(frozen(network()), channels=3, size=SIDE, path=tmp_path / "m.onnx", metadata={})
+        onnx.export(frozen(network()), channels=3, size=SIDE, path=tmp_path / "m.onnx", metadata={}, num_rows=ROWS)
     assert list(tmp_path.iterdir()) == []
 
 

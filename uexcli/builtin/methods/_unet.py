@@ -147,15 +147,6 @@ def weights_of(model: nn.Module) -> Weights:
     return {name: weight.detach().requires_grad_() for name, weight in model.named_parameters()}
 
 
-def passes_of(width: int) -> tuple[float, float]:
-    """Say how many passes through a surrogate one through a generator takes: through a large one, and through `small`.
-
-    Counted in multiplications for ResNet-18 at 32 px; measured on a CPU for `small`, which does little else than wait
-    for memory.
-    """
-    return 1.2 * (width / 64) ** 2, 8.5 * (width / 16)
-
-
 class Player(Protocol):
     """What a course drives: a generator, and those it plays against."""
 

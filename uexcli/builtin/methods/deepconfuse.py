@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uexcli.api import Method, OnStep, Preset, Problem, State, Trainer, Work, hookimpl, option
-from uexcli.builtin.methods._run import Run, under, within
+from uexcli.builtin.methods._run import Run, generator_passes, under, within
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -105,10 +105,10 @@ class DeepConfuse(Method):
 
     def work(self, images: int, *, own: bool) -> Work:
         """The classifier's pass and the frozen generator's forward one; the imagined step and the generator's."""
-        from uexcli.builtin.methods._unet import passes_of
-
         seen, moved = images * self.rounds * self.epochs, images * self.rounds * (self.epochs - self.warm)
-        large, small = (seen * (1.5 + each / 3) + moved * (UNROLLED + each) for each in passes_of(self.generator_width))
+        large, small = (
+            seen * (1.5 + each / 3) + moved * (UNROLLED + each) for each in generator_passes(self.generator_width)
+        )
         return Work(large, max(large, small))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uexcli.api import Method, OnStep, Preset, Problem, State, Work, hookimpl, option
-from uexcli.builtin.methods._run import Run, under, within
+from uexcli.builtin.methods._run import Run, generator_passes, under, within
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -95,9 +95,7 @@ class GameUnlearnable(Method):
 
     def work(self, images: int, *, own: bool) -> Work:
         """The copy's steps, the gap between the two nets, the clean images, and the generator."""
-        from uexcli.builtin.methods._unet import passes_of
-
-        large, small = passes_of(self.generator_width)
+        large, small = generator_passes(self.generator_width)
         seen = images * self.epochs
         return Work(seen * (self.steps + 3 + large), seen * (self.steps + 3 + max(large, small)))
 
