@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
+from torchvision.models import alexnet
 from typer.testing import CliRunner
 
+from uexcli.builtin.norms.lpips import VARIABLE
 from uexcli.cli.app import app
+from uexcli.core.seeding import global_seed
 
 CLASSES = ("cat", "dog")
 SIDE = 16
@@ -98,6 +102,20 @@ def release(photos: Path, noise: Path, uex: Callable[..., Ran]) -> Path:
     ran = uex("apply", noise, photos, "-o", path)
     assert ran.code == 0, ran.err
     return path
+
+
+@pytest.fixture(scope="session")
+def lpips_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Weights for the norm `lpips`, named to it: AlexNet as it is before training, and linear ones that reach 0.05."""
+    with global_seed(0, "alexnet"):
+        tensors = alexnet(weights=None).features.state_dict(prefix="features.")
+        for number, outputs in enumerate((64, 192, 384, 256, 256)):
+            tensors[f"lin{number}.weight"] = torch.rand(1, outputs, 1, 1) * 4
+    path = tmp_path_factory.mktemp("lpips") / "weights.safetensors"
+    save_file(tensors, path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, str(path))
+        yield path
 
 
 @pytest.fixture(scope="session")

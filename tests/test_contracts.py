@@ -16,11 +16,9 @@ EVERYTHING = [(kind, name) for kind, entries in registry.load().entries.items() 
 
 
 @pytest.mark.parametrize(("kind", "name"), EVERYTHING, ids=[f"{kind}-{name}" for kind, name in EVERYTHING])
+@pytest.mark.usefixtures("lpips_weights")
 def test_contract(kind: str, name: str) -> None:
-    cls = registry.load().find(kind, name).cls
-    if (lacking := cls().lacks()) is not None:
-        pytest.skip(str(lacking))
-    testing.check(cls)
+    testing.check(registry.load().find(kind, name).cls)
 
 
 def test_every_kind_has_members() -> None:

@@ -20,7 +20,7 @@ from torchvision.models import alexnet
 
 from uexcli import api, registry, testing
 from uexcli.core.pixels import SLACK, measure, publish
-from uexcli.core.seeding import generator, global_seed
+from uexcli.core.seeding import generator
 from uexcli.errors import UexError, UsageError
 
 VARIABLE = "UEX_LPIPS_WEIGHTS"
@@ -175,21 +175,9 @@ def test_unbounded_forbids_nothing_and_has_nothing_to_set() -> None:
 # --------------------------------------------------------------------------------------------- lpips
 
 
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """AlexNet as it is before training, and linear weights so large that 0.05 can be reached."""
-    with global_seed(0, "alexnet"):
-        tensors = alexnet(weights=None).features.state_dict(prefix="features.")
-        for number, outputs in enumerate((64, 192, 384, 256, 256)):
-            tensors[f"lin{number}.weight"] = torch.rand(1, outputs, 1, 1) * 4
-    path = tmp_path_factory.mktemp("lpips") / "weights.safetensors"
-    save_file(tensors, path)
-    return path
-
-
 @pytest.fixture
-def lpips(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> api.Norm:
-    monkeypatch.setenv(VARIABLE, str(backbone))
+def lpips(lpips_weights: Path, monkeypatch: pytest.MonkeyPatch) -> api.Norm:
+    monkeypatch.setenv(VARIABLE, str(lpips_weights))
     return norm("lpips")
 
 
@@ -214,15 +202,15 @@ def test_lpips_keeps_the_contract(lpips: api.Norm) -> None:
     testing.check(lpips)
 
 
-def test_lpips_follows_torchvisions_layers(lpips: api.Norm, backbone: Path) -> None:
+def test_lpips_follows_torchvisions_layers(lpips: api.Norm, lpips_weights: Path) -> None:
     images = torch.rand(3, 3, 70, 90, generator=generator(0, "images"))
     delta = 0.1 * torch.randn(images.shape, generator=generator(0, "delta"))
-    wanted = reference(images, (images + delta).clamp(0, 1), backbone)
+    wanted = reference(images, (images + delta).clamp(0, 1), lpips_weights)
     torch.testing.assert_close(lpips.size(delta, images), wanted, rtol=1e-4, atol=1e-7)
     # Below 64 px the shorter side is enlarged to that, and grey is seen as colour.
     grey, faint = images[:, :1, :16, :32], delta[:, :1, :16, :32]
     pair = [functional.interpolate(one, (64, 128), mode="bilinear") for one in (grey, (grey + faint).clamp(0, 1))]
-    wanted = reference(pair[0].expand(-1, 3, -1, -1), pair[1].expand(-1, 3, -1, -1), backbone)
+    wanted = reference(pair[0].expand(-1, 3, -1, -1), pair[1].expand(-1, 3, -1, -1), lpips_weights)
     torch.testing.assert_close(lpips.size(faint, grey), wanted, rtol=1e-4, atol=1e-7)
 
 
@@ -242,10 +230,10 @@ def test_lpips_grows_with_the_noise_and_is_met(lpips: api.Norm) -> None:
     assert not torch.equal(written, whole)
 
 
-def test_lpips_has_gradients_also_after_inference(lpips: api.Norm, backbone: Path, tmp_path: Path) -> None:
+def test_lpips_has_gradients_also_after_inference(lpips: api.Norm, lpips_weights: Path, tmp_path: Path) -> None:
     images = testing.pictures(1, side=32).float() / 255
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(VARIABLE, str(shutil.copy(backbone, tmp_path)))  # not loaded yet
+        patch.setenv(VARIABLE, str(shutil.copy(lpips_weights, tmp_path)))  # not loaded yet
         with torch.inference_mode():
             assert not lpips.size(images * 0, images.clone()).requires_grad
         delta = torch.full(images.shape, 0.01).requires_grad_(True)
@@ -260,12 +248,12 @@ def test_lpips_needs_the_images(lpips: api.Norm) -> None:
             call(torch.zeros(1, 3, 8, 8))
 
 
-def test_lpips_reads_the_names_of_the_lpips_package(lpips: api.Norm, backbone: Path, tmp_path: Path) -> None:
+def test_lpips_reads_the_names_of_the_lpips_package(lpips: api.Norm, lpips_weights: Path, tmp_path: Path) -> None:
     images = testing.pictures(2).float() / 255
     wanted = lpips.size(images * 0.1, images)
     renamed = {
         name.replace(".weight", ".model.1.weight") if name.startswith("lin") else name: tensor
-        for name, tensor in load_file(backbone).items()
+        for name, tensor in load_file(lpips_weights).items()
     }
     save_file({**renamed, "classifier.6.bias": torch.zeros(1000)}, tmp_path / "theirs.safetensors")
     with pytest.MonkeyPatch.context() as patch:
@@ -274,8 +262,8 @@ def test_lpips_reads_the_names_of_the_lpips_package(lpips: api.Norm, backbone: P
         assert torch.equal(lpips.size(images * 0.1, images), wanted)
 
 
-def _spoil(backbone: Path, path: Path, how: str) -> None:
-    tensors = load_file(backbone)
+def _spoil(lpips_weights: Path, path: Path, how: str) -> None:
+    tensors = load_file(lpips_weights)
     match how:
         case "keys":
             del tensors["lin3.weight"]
@@ -288,7 +276,7 @@ def _spoil(backbone: Path, path: Path, how: str) -> None:
     save_file(tensors, path)
     match how:
         case "cut":
-            path.write_bytes(backbone.read_bytes()[:-1])
+            path.write_bytes(lpips_weights.read_bytes()[:-1])
         case "pickle":
             torch.save(tensors, path)
         case "text":
@@ -311,10 +299,10 @@ def _spoil(backbone: Path, path: Path, how: str) -> None:
     ],
 )
 def test_a_broken_file_of_weights_is_told_in_one_line(
-    lpips: api.Norm, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, complaint: str
+    lpips: api.Norm, lpips_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, complaint: str
 ) -> None:
     path = tmp_path / "broken.safetensors"
-    _spoil(backbone, path, how)
+    _spoil(lpips_weights, path, how)
     monkeypatch.setenv(VARIABLE, str(path))
     images = torch.full((1, 3, 16, 16), 0.5)
     with pytest.raises(UexError, match=complaint) as raised:
@@ -339,8 +327,8 @@ def test_lpips_without_weights_says_where_they_are_looked_for(monkeypatch: pytes
         testing.check(norm("lpips"))
 
 
-def test_what_is_wrong_with_weights_is_said_without_torch(backbone: Path) -> None:
+def test_what_is_wrong_with_weights_is_said_without_torch(lpips_weights: Path) -> None:
     code = "import sys; from uexcli.builtin.norms.lpips import Lpips; print(Lpips().lacks(), 'torch' in sys.modules)"
-    environment = {**os.environ, VARIABLE: str(backbone)}
+    environment = {**os.environ, VARIABLE: str(lpips_weights)}
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["None", "False"]

@@ -98,7 +98,7 @@ def _methods(listed: Sequence[dict[str, Any]]) -> Table:
     shown.caption = (
         "new images: yes, or if images share a noise (--mode classwise, clusterwise). "
         "cost: passes through the surrogate for 50,000 images, those of em = 1; no surrogate: seconds.\n"
-        "Options: uex plugins --json, or the error of an unknown -O key."
+        "Options: uex plugins."
     )
     shown.caption_justify = "left"
     return shown

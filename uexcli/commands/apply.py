@@ -101,7 +101,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     beside = receipt.path_for(request.noise)
     if request.output.exists() and not partial.is_free(request.output):
         if receipt.matches(beside, request.output, job, chosen):
-            return Result(request.output, written=0, already=True, receipt=beside)
+            return Result(request.output, written=0, already=True, bounded=norm.bounded, receipt=beside)
         if not request.force:
             raise UsageError(
                 f"{request.output} exists, and is not this release.",
@@ -117,7 +117,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     if request.dry_run:
         for sample in chosen:
             listener.say(visible(f"{sample.key} -> {request.output / names[sample.key]}"))
-        return Result(request.output, written=0, eps=noise.eps, norm=norm.name, engine=engine)
+        return Result(request.output, written=0, eps=noise.eps, norm=norm.name, bounded=norm.bounded, engine=engine)
 
     atomic.check_room(beside, 0)
     with partial.growing(request.output, job, resume=request.resume, force=request.force) as folder:

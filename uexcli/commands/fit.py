@@ -232,7 +232,8 @@ def _announce(plan: Plan, listener: Listener) -> None:
     surrogate = f" against {plan.surrogate}" if plan.surrogate else ""
     shape = f"{plan.size} x {plan.size} x {plan.channels}"
     listener.say(f"{plan.images:,} images at {shape}; labels: {plan.labels}")
-    patch = f", patches of {plan.patch.replace(':random', ' px at random places')}" if plan.patch else ""
+    size, _, where = (plan.patch or "").partition(":")
+    patch = f", patches of {size} px{' at random places' if where else ''}" if plan.patch else ""
     rows = "a network" if plan.network else f"{plan.rows:,} noises"
     bound = f"{plan.norm} <= {plan.eps}" if plan.bounded else f"{plan.norm}: changes of any size"
     listener.say(f"{plan.method}{surrogate}, {plan.mode} ({rows}){patch}, {bound}, on {plan.device}")

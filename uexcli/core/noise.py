@@ -19,7 +19,7 @@ Forward = Callable[[Tensor, Tensor], Tensor]  # images and rows to noise
 
 
 def check(made: object, problem: BankProblem, method: Method) -> Tensor | nn.Module:
-    """Trust no plugin: what it gave must be a finite bank, which is projected again, or a network of finite noise."""
+    """Trust no plugin: what it gave must be a finite bank, which is projected again, or a network of noise."""
     if method.gives_network:
         return _check_network(made, problem, method.name)
     if not isinstance(made, Tensor) or tuple(made.shape) != problem.shape:
@@ -34,14 +34,12 @@ def _check_network(network: object, problem: BankProblem, method: str) -> nn.Mod
     if not isinstance(network, nn.Module):
         raise UexError(f"method '{method}' gave a {type(network).__name__}, not a network.")
     network.eval().to(problem.device)
-    for batch in problem.batches(problem.chunk):
-        images = problem.inputs(batch)
-        with torch.inference_mode():
-            noise = network(images, problem.rows[batch].to(problem.device))
-        if not isinstance(noise, Tensor) or noise.shape != images.shape:
-            raise UexError(f"method '{method}': its network does not give noise of the images' shape.")
-        if not bool(noise.isfinite().all()):
-            raise _not_finite(method)
+    few = next(problem.batches(2))
+    images = problem.inputs(few)
+    with torch.inference_mode():
+        noise = network(images, problem.rows[few].to(problem.device))
+    if not isinstance(noise, Tensor) or noise.shape != images.shape:
+        raise UexError(f"method '{method}': its network does not give noise of the images' shape.")
     return network
 
 
@@ -50,9 +48,16 @@ def _not_finite(method: str) -> UexError:
 
 
 def computed(forward: Forward, images: Tensor, rows: Tensor, norm: Norm, eps: float) -> Tensor:
-    """Give the noise that a network makes of float images `(B, C, S, S)` in [0, 1], inside the bound."""
+    """Give the noise that a network makes of float images `(B, C, S, S)` in [0, 1], inside the bound.
+
+    Raises:
+        UexError: it is not finite.
+    """
     with torch.inference_mode():
-        return norm.project(forward(images, rows).float(), eps, images)
+        noise = forward(images, rows).float()
+        if not bool(noise.isfinite().all()):
+            raise UexError("the network gives noise that is not finite.", hint="Fit again, with a smaller -O lr.")
+        return norm.project(noise, eps, images)
 
 
 def noise_of(made: Tensor | nn.Module, problem: BankProblem) -> NoiseOf:
