@@ -18,6 +18,7 @@ from torch import Tensor
 from benchmarks import flops, reference
 from uexcli import __version__, api
 from uexcli.commands import fit, fit_problem, fit_setup
+from uexcli.commands.listener import Listener
 from uexcli.core.pixels import publish
 from uexcli.core.problem import BankProblem
 from uexcli.core.store import Store
@@ -156,8 +157,7 @@ def _heard(error: float, began: float, limit: float | None) -> bool:
 def _problem(request: fit.Request) -> BankProblem:
     setup = fit_setup.prepare(dataclasses.replace(request, output=Path(tempfile.gettempdir()) / "no such noise"))
     loaded = samples.load(setup.found, setup.size, setup.channels)
-    labels, _ = fit_problem.pick_labels(loaded, 1)
-    return fit_problem.make_problem(setup, loaded, labels, request.seed or 0, Store())[0]
+    return fit_problem.make_problem(setup, loaded, request.seed or 0, Store(), Listener()).problem
 
 
 def _rates(problem: BankProblem, row: dict[str, Any], *, plain: bool) -> dict[str, Any]:

@@ -23,8 +23,9 @@ ALLOWED = {
     "errors": set(),
     "hookspecs": set(),
     "core": {"core"},
+    "encoder": set(),
     "registry": {"hookspecs", "builtin"},
-    "builtin": {"builtin", "core"},
+    "builtin": {"builtin", "core", "encoder"},
     "runtime": {"runtime"},
     "io": {"io", "registry", "core"},
     "commands": {"commands", "registry", "core", "io", "runtime", "builtin"},
@@ -57,7 +58,7 @@ def test_imports_point_one_way(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "plugins").rglob("*.py")), ids=lambda path: path.parent.name)
 def test_first_party_plugins_know_only_the_api(path: Path) -> None:
-    assert imported(path) == set()
+    assert imported(path) <= {"encoder"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=[str(path.relative_to(PACKAGE)) for path in MODULES])

@@ -178,6 +178,7 @@ class Norm(Plugin, ABC):
 class Granularity(Plugin, ABC):
     """Which images share a noise: the row of the bank that each one uses."""
 
+    encoder: str = "pixels"  # what its features come from: `pixels`, a surrogate, or `auto`; see `uex_surrogates`
     own: ClassVar[bool] = False  # every image has a row of its own
     can_assign: ClassVar[bool] = False  # images that were not fitted can be given a row
     needs_labels: ClassVar[bool] = False
@@ -208,6 +209,21 @@ class Granularity(Plugin, ABC):
     ) -> Tensor:
         """Give images that were not fitted their rows: int64 `(N,)`. Only called with `can_assign`."""
         raise UexError(f"'{self.name}' noise belongs to the images it was fitted on.", hint="Fit these images too.")
+
+    def near(self, rows: Tensor, features: Callable[[], Tensor], memory: Mapping[str, Tensor]) -> Tensor | None:
+        """Say how far images with these rows lie from what was fitted, float `(N,)`; None: it does not know.
+
+        1 is as far as the farthest image that was fitted with that row: beyond it, an image is unlike all of them.
+        """
+        return None
+
+    def chooser(self, memory: Mapping[str, Tensor]) -> nn.Module | None:
+        """Give what `assign` does without labels, for ONNX; None: it cannot be told from the features alone.
+
+        A module from the features of one image, float `(1, F)`, to its row, int64 `(1,)`, and what `near` says of it,
+        float `(1,)`, -1 where that is nothing.
+        """
+        return None
 
 
 # ------------------------------------------------------------------------------------------- methods
@@ -371,7 +387,14 @@ class Problem(ABC):
 
     @abstractmethod
     def build(self, *, draw: int = 0) -> nn.Module:
-        """Build the surrogate, freshly initialised from the seed and the draw, on the device."""
+        """Build the surrogate, freshly initialised from the seed and the draw, on the device.
+
+        A pretrained one has its weights, and a fresh last layer.
+        """
+
+    @abstractmethod
+    def features(self) -> Tensor:
+        """Give the features of all images as the surrogate sees them once built: float32 `(N, F)`, on the CPU."""
 
     @abstractmethod
     def trainer(
@@ -460,6 +483,7 @@ class Method(Plugin, ABC):
 
     presets: ClassVar[tuple[str, ...]] = ()  # names that `preset` knows
     needs_surrogate: ClassVar[bool] = True
+    needs_pretrained: ClassVar[bool] = False  # the surrogate has to know something before it is trained
     default_norm: ClassVar[str] = "linf"
     default_eps: ClassVar[str | None] = None  # None: what is usual for the norm
     modes: ClassVar[tuple[str, ...]] = ()  # the only granularities it makes noise for, the default first; (): any
@@ -494,8 +518,11 @@ class Method(Plugin, ABC):
         """Say how many of so many images the surrogate learns from at once, for the estimate of memory."""
         return 256
 
-    def work(self, images: int, *, own: bool) -> Work:
-        """Say how many image passes through the surrogate a fit of so many images takes, for the estimate."""
+    def work(self, images: int, *, rows: int) -> Work:
+        """Say how many image passes through the surrogate a fit takes, for the estimate.
+
+        `rows` noises are found for so many images; as many as images where each has its own.
+        """
         return Work(0, 0)
 
 
@@ -503,7 +530,16 @@ class Method(Plugin, ABC):
 
 
 class Surrogate(Plugin, ABC):
-    """The net the noise is fitted against."""
+    """The net the noise is fitted against, and whose features tell which images are alike.
+
+    One that is `pretrained` can build on `uexcli.encoder`, imported inside `build`.
+    """
+
+    pretrained: ClassVar[bool] = False  # its features mean something before it is trained
+    # False: it can group images, but noise cannot be fitted against it. Where ONNX Runtime runs it, the module has
+    # `onnx_model`, the bytes of the model, and `shown(x)`, what of images that model takes.
+    has_gradient: ClassVar[bool] = True
+    least: ClassVar[Mapping[str, Any]] = {}  # options with which it is built without weights
 
     @abstractmethod
     def build(self, *, num_classes: int, channels: int, size: int) -> nn.Module:

@@ -49,7 +49,7 @@ def check(thing: type[api.Plugin] | api.Plugin) -> None:
     if isinstance(thing, api.Plugin):
         instance = thing
     else:
-        instance = thing(**thing.least) if issubclass(thing, api.Method) else thing()
+        instance = thing(**thing.least) if issubclass(thing, (api.Method, api.Surrogate)) else thing()
     _check_description(type(instance))
     for base, contract in CONTRACTS.items():
         if isinstance(instance, base):
@@ -152,7 +152,7 @@ def check_method(method: api.Method) -> None:
         norm, eps = problem.norm, problem.eps
         count = _Count()
         bank = _noise(method, problem, journal=count)
-        work = method.work(24, own=problem.own)
+        work = method.work(24, rows=problem.num_rows)
         assert 0 <= work.expected <= work.most, "the work expected is more than the most"
         again = _problem(method, images, labels, rows, seed=1)
         assert torch.equal(bank, _noise(method, again, journal=api.Journal())), "the same seed gives other noise"
@@ -256,14 +256,25 @@ class _Load(api.Journal):
 
 
 def check_surrogate(surrogate: api.Surrogate) -> None:
-    """Surrogates give logits and features of any image size and channels, and gradients to the image."""
+    """Surrogates give features of any image size and channels, and where they have one a gradient, and logits.
+
+    The features of an image do not depend on the others of its batch.
+    """
+    if (lacking := surrogate.lacks()) is not None:
+        raise AssertionError(f"surrogate '{surrogate.name}' cannot be checked here: {lacking}")
     for channels, size in ((3, 32), (1, 28), (3, 64)):
         model = surrogate.build(num_classes=5, channels=channels, size=size).eval()
-        images = torch.rand(2, channels, size, size, requires_grad=True)
-        logits = model(images)
+        images = torch.rand(2, channels, size, size, generator=generator(7, "images")).requires_grad_(True)
         features = model.features(images)  # type: ignore[operator]
-        assert logits.shape == (2, 5), f"logits have the shape {tuple(logits.shape)}"
         assert features.dim() == 2 and len(features) == 2, f"features have the shape {tuple(features.shape)}"
+        assert bool(features.isfinite().all()), "features are not finite"
+        single = model.features(images[:1])  # type: ignore[operator]
+        close = 1e-3 * float(features.abs().max())
+        torch.testing.assert_close(single, features[:1], rtol=0, atol=close, msg="images are not seen one by one")
+        if not surrogate.has_gradient:
+            continue
+        logits = model(images)
+        assert logits.shape == (2, 5), f"logits have the shape {tuple(logits.shape)}"
         (grad,) = torch.autograd.grad(logits.square().sum(), images)
         assert bool(grad.isfinite().all()) and float(grad.abs().max()) > 0, "no gradient reaches the image"
 

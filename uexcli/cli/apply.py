@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from uexcli.cli import options as opt
 from uexcli.cli.screen import Screen, command
 from uexcli.commands.listener import visible
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from uexcli.commands.apply import Assigned
 
 
 @command
@@ -30,6 +36,10 @@ def apply(
             metavar="ENGINE", help="What runs a network that makes the noise: torch, onnx or onnx:MODEL.onnx."
         ),
     ] = "torch",
+    near: Annotated[
+        bool, typer.Option("--near", help="List new photos, the noise of each, and how near it is to what was fitted.")
+    ] = False,
+    weights: opt.Weights = None,
     jobs: opt.Jobs = None,
     on_error: opt.OnError = "fail",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted release.")] = False,
@@ -56,10 +66,31 @@ def apply(
         resume=resume,
         dry_run=dry_run,
         engine=engine,
+        weights=weights,
     )
     with Screen(quiet=quiet, as_json=json) as screen:
         result = job.run(request, screen)
-    screen.result("uex.apply/1", result, _words(result, photos, dry_run=dry_run, lossy=format_ == "jpeg"))
+    shown: list[Table | str] = [_nearness(result.assigned)] if near and result.assigned else []
+    screen.result("uex.apply/1", result, *shown, _words(result, photos, dry_run=dry_run, lossy=format_ == "jpeg"))
+
+
+def _nearness(new: Sequence[Assigned]) -> Table:
+    """New photos, those that are unlike all that was fitted first."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False)
+    shown.add_column("new photo", overflow="fold")
+    shown.add_column("noise", justify="right")
+    shown.add_column("distance", justify="right")
+    shown.add_column("")
+    for item in sorted(new, key=lambda item: -(item.near or 0)):
+        distance = "" if item.near is None else f"{item.near:.2f}"
+        unlike = "unlike anything fitted" if item.near is not None and item.near > 1 else ""
+        shown.add_row(escape(visible(item.key)), str(item.row), distance, unlike)
+    shown.caption = "distance: to the centre of its noise; 1 is that of the farthest photo that was fitted."
+    shown.caption_justify = "left"
+    return shown
 
 
 def _words(result: object, photos: str, *, dry_run: bool, lossy: bool) -> str:

@@ -24,7 +24,14 @@ def fit(
             show_default=False,
         ),
     ] = None,
-    method: Annotated[str, typer.Option(help="How the noise is found.", autocompletion=opt.names_of("method"))] = "em",
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="How the noise is found.  [default: em; uc without labels]",
+            show_default=False,
+            autocompletion=opt.names_of("method"),
+        ),
+    ] = None,
     mode: Annotated[
         str | None,
         typer.Option(
@@ -45,13 +52,17 @@ def fit(
     surrogate: Annotated[
         str,
         typer.Option(
-            help="The net to fit against; auto: small on a CPU, else resnet18.",
+            help="The net to fit against; auto: small on a CPU, else resnet18; uc: efficientnet_lite0.",
             autocompletion=opt.names_of("surrogate"),
         ),
     ] = "auto",
+    weights: opt.Weights = None,
     size: opt.Size = "auto",
     limit: Annotated[int | None, typer.Option(help="Fit this many images only.", show_default=False)] = None,
     labels: opt.Labels = None,
+    no_labels: Annotated[
+        bool, typer.Option("--no-labels", help="Fit as if nothing was known of classes, whatever the folders say.")
+    ] = False,
     patch: Annotated[
         str | None,
         typer.Option(
@@ -114,7 +125,8 @@ def fit(
         seed=seed,
         patch=patch,
         preset=preset,
-        options=opt.parse_pairs(option or []),
+        options={**({} if weights is None else {"weights": str(weights)}), **opt.parse_pairs(option or [])},
+        no_labels=no_labels,
         on_error=on_error,
         compiled=compiled,
         memory=memory,

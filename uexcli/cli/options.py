@@ -68,6 +68,10 @@ DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Precision = Annotated[str, typer.Option(help="What nets run in: auto, float32, bfloat16 or float16.")]
 Labels = Annotated[Path | None, typer.Option(metavar="FILE.csv", help="CSV with the header path,label.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Weights of the pretrained net, a safetensors file.", show_default=False),
+]
 OnError = Annotated[str, typer.Option(metavar="fail|skip", help="What to do with an image that cannot be used.")]
 Size = Annotated[str, typer.Option(help="Side in pixels that images are squashed to, or auto.")]
 Jobs = Annotated[int | None, typer.Option(help="Threads.  [default: all cores]", show_default=False)]

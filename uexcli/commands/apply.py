@@ -19,7 +19,7 @@ from uexcli.commands.protect import Protector, Written, parts
 from uexcli.core.quality import leak_limit, psnr, usual_rms
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, images, noise_file, partial, receipt, release, samples
-from uexcli.registry import load
+from uexcli.registry import Registry, load
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,16 @@ class Request:
     resume: bool = False
     dry_run: bool = False
     engine: str = noise_engine.TORCH  # no part of the job: pixels are the same within one level
+    weights: Path | None = None  # of the encoder, where they do not lie where `fit` found them
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """An image that was not fitted: its row, and how far it lies from what was fitted (see `protect.Place`)."""
+
+    key: str
+    row: int
+    near: float | None
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,7 @@ class Result:
     bounded: bool = True  # False: the norm promises nothing
     psnr: float = 0.0
     new: int = 0  # images that were not fitted, and were assigned a noise
+    assigned: tuple[Assigned, ...] = ()  # these images
     skipped: tuple[samples.Skipped, ...] = ()
     mode_changes: tuple[tuple[str, str], ...] = ()
     receipt: Path | None = None
@@ -72,15 +83,12 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     registry = load()
     suffix = _suffix(request)
     noise = noise_file.read(request.noise)
-    noise_engine.check(request.engine, noise)
-    norm, granularity = parts(registry, noise)
-    strict = granularity.needs_labels
+    noise_engine.check(request.engine)
+    network = noise_source.network(registry, noise) if noise.network else None
+    protector = _protector(registry, noise, network, suffix, request)
+    norm, strict = protector.norm, protector.granularity.needs_labels
     found = samples.list_samples(registry, request.photos, labels=request.labels, strict=strict)
     names = release.names(found.keys, suffix)
-    network = noise_source.network(registry, noise) if noise.network else None
-    source = noise_source.make(noise, norm, network)
-    lossy = request.format in images.LOSSY
-    protector = Protector(noise, norm, granularity, source, suffix, request.png_level, lossy=lossy)
     with atomic.told(request.output):
         _check_output(request, found)
     wanted = found
@@ -114,6 +122,8 @@ def run(request: Request, listener: Listener | None = None) -> Result:
             hint="Give the photos it was fitted on, or fit these.",
         )
     engine = _start(protector, network, request, listener, len(chosen))
+    if any(sample.key not in protector.fitted for sample in chosen):
+        protector.check_new()
     if request.dry_run:
         for sample in chosen:
             listener.say(visible(f"{sample.key} -> {request.output / names[sample.key]}"))
@@ -134,6 +144,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         lost = {item.key: receipt.try_digest(by_key[item.key]) for item in skipped if item.key not in outside}
         receipt.record(beside, request.output, job, files, lost)
         partial.finish(folder, request.output)
+    assigned = _told_of_new(done, listener)
     return Result(
         request.output,
         written=sum(not item.kept for item in done),
@@ -143,12 +154,22 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         norm=norm.name,
         bounded=norm.bounded,
         psnr=psnr(facts["rms_levels"]),
-        new=sum(item.key not in protector.fitted for item in done),
+        new=len(assigned),
+        assigned=assigned,
         skipped=tuple(skipped),
         mode_changes=tuple((item.key, change) for item in done for change in item.changes),
         receipt=beside,
         engine=engine,
     )
+
+
+def _protector(
+    registry: Registry, noise: noise_file.Noise, network: nn.Module | None, suffix: str, request: Request
+) -> Protector:
+    norm, granularity = parts(registry, noise)
+    source = noise_source.make(noise, norm, network)
+    lossy = request.format in images.LOSSY
+    return Protector(noise, norm, granularity, source, suffix, request.png_level, lossy=lossy, weights=request.weights)
 
 
 def _suffix(request: Request) -> str:
@@ -205,10 +226,11 @@ def _left_out(found: samples.Labelled, chosen: Sequence[api.Sample]) -> list[sam
 
 
 def _start(protector: Protector, network: nn.Module | None, request: Request, listener: Listener, count: int) -> str:
-    """Let the engine asked for make the noise of `count` images, where a network does; give the engine's name."""
-    if network is None:
-        return noise_engine.TORCH
+    """Let the engine asked for make the noise of `count` images; give its name."""
     jobs = min(count, request.jobs or os.cpu_count() or 1)
+    if network is None:
+        protector.model, name = noise_engine.start_photos(request.engine, load(), protector, listener, jobs)
+        return name
     forward, name = noise_engine.start(request.engine, network, protector.noise, listener, jobs)
     protector.source = noise_source.make(protector.noise, protector.norm, forward)
     return name
@@ -242,6 +264,20 @@ def _write_all(
     if not done:
         raise UexError("not one of the images could be protected.", hint="See the reasons above.")
     return done, skipped
+
+
+def _told_of_new(done: Sequence[Written], listener: Listener) -> tuple[Assigned, ...]:
+    """List the images that were not fitted; warn of those that nothing fitted is like."""
+    new = tuple(Assigned(item.key, item.place.row, item.place.near) for item in done if item.place is not None)
+    far = [item for item in new if item.near is not None and item.near > 1]
+    if far:
+        worst = max(far, key=lambda item: item.near or 0)
+        others = f" and {len(far) - 1:,} more" if len(far) > 1 else ""
+        listener.warn(
+            f"unlike any photo that was fitted: {worst.key} ({worst.near:.2f} times as far as the farthest){others}; "
+            "--near lists them all"
+        )
+    return new
 
 
 def _without_weak(

@@ -1,14 +1,15 @@
-"""Export: the network of a noise file as an ONNX model, which ONNX Runtime runs without uex or torch."""
+"""Export: a noise file as an ONNX model, which ONNX Runtime runs without uex or torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from uexcli.commands import noise_source
-from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, noise_file, onnx
+from uexcli.commands import noise_source, photo_model
+from uexcli.commands.export_facts import facts
+from uexcli.commands.protect import protector_of
+from uexcli.errors import UsageError
+from uexcli.io import atomic, noise_file, onnx, onnx_photo
 from uexcli.registry import load
 
 
@@ -19,6 +20,7 @@ class Request:
     noise: Path
     output: Path
     force: bool = False
+    weights: Path | None = None  # of the encoder, where they do not lie where `fit` found them
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,12 @@ class Result:
 
     output: Path
     bytes: int
+    takes: str  # `images` of the noise's size, to their noise; or `photos` of any size, to protected ones
+    chooses: bool  # it finds the noise of a photo by itself
+    rows: int
     method: str
-    weights: str  # SHA-256 of the network's weights
+    mode: str
+    weights: str  # SHA-256 of the network's weights, or of the bank and what chooses
     opset: int
     channels: int
     size: int
@@ -40,16 +46,31 @@ def run(request: Request) -> Result:
 
     Raises:
         UsageError: the output exists.
-        UexError: the noise file holds a bank, or its network cannot be exported.
+        UexError: its noise belongs to the photos that were fitted, or ONNX cannot say what it does.
     """
     noise = noise_file.read(request.noise)
     _check_output(request)
-    if not noise.network:
-        raise UexError(
-            f"{request.noise}: holds a bank of noise, no network.",
-            hint="There is nothing to export; apply it as it is: uex apply NOISE PHOTOS -o RELEASE",
-        )
     atomic.check_room(request.output, request.noise.stat().st_size)
+    exported = _network if noise.network else _photos
+    weights, difference, chooses = exported(noise, request)
+    return Result(
+        output=request.output,
+        bytes=request.output.stat().st_size,
+        takes="images" if noise.network else "photos",
+        chooses=chooses,
+        rows=noise.num_rows,
+        method=noise.recipe["method"]["name"],
+        mode=noise.recipe["granularity"]["name"],
+        weights=weights,
+        opset=onnx.OPSET,
+        channels=noise.channels,
+        size=noise.size,
+        difference=difference,
+    )
+
+
+def _network(noise: noise_file.Noise, request: Request) -> tuple[str, float, bool]:
+    """Write the network; give its digest and how far it differs."""
     network = noise_source.network(load(), noise)
     difference = onnx.export(
         network,
@@ -59,16 +80,18 @@ def run(request: Request) -> Result:
         path=request.output,
         metadata=facts(noise),
     )
-    return Result(
-        output=request.output,
-        bytes=request.output.stat().st_size,
-        method=noise.recipe["method"]["name"],
-        weights=onnx.digest(network),
-        opset=onnx.OPSET,
-        channels=noise.channels,
-        size=noise.size,
-        difference=difference,
-    )
+    return onnx.digest(network.state_dict()), difference, False
+
+
+def _photos(noise: noise_file.Noise, request: Request) -> tuple[str, float, bool]:
+    """Write the graph of a shared bank; give its digest, how far it differs, and whether it chooses the noise."""
+    registry = load()
+    protector = protector_of(registry, noise, request.weights)
+    model = photo_model.make(registry, noise, protector)
+    session = onnx_photo.PhotoSession(model, cuda=False)
+    difference = photo_model.compare(session, protector)
+    atomic.write(request.output, model)
+    return photo_model.bank_of(noise), difference, session.chooses
 
 
 def _check_output(request: Request) -> None:
@@ -79,15 +102,3 @@ def _check_output(request: Request) -> None:
         raise UsageError(f"{output} is the noise file itself.", hint="Give the model another name.")
     if output.exists() and not request.force:
         raise UsageError(f"{output} exists.", hint="Give another name, or --force to replace it.")
-
-
-def facts(noise: noise_file.Noise) -> dict[str, Any]:
-    """What whoever runs a model must know: its noise is still to be brought inside the bound."""
-    norm = noise.recipe["norm"]
-    return {
-        "method": noise.recipe["method"]["name"],
-        "norm": {"name": norm["name"], "options": norm.get("options", {})},
-        "eps": noise.eps,
-        "channels": noise.channels,
-        "size": noise.size,
-    }

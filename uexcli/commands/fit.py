@@ -16,9 +16,10 @@ from torch import Tensor
 from uexcli import __version__, api
 from uexcli.commands import fit_memory, fit_state
 from uexcli.commands.fit_memory import Memory, told
-from uexcli.commands.fit_problem import estimate, make_problem, pick_labels
+from uexcli.commands.fit_problem import Made, estimate, make_problem
 from uexcli.commands.fit_setup import Request, Setup, check_enough, prepare
 from uexcli.commands.listener import Listener, duration
+from uexcli.commands.noise_source import ENCODER_WEIGHTS
 from uexcli.core import noise as bank
 from uexcli.core.engine import Tally
 from uexcli.core.problem import BankProblem
@@ -54,6 +55,7 @@ class Plan:
     in_files: int  # bytes
     network: bool = False  # the noise is computed by a network
     bounded: bool = True
+    encoder: str | None = None  # the net whose features told images that are alike
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,10 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         seed = request.seed
     elif seed is None:
         seed = secrets.randbits(48)
-    labels, label_source = pick_labels(loaded, seed)
-    problem, remembered = make_problem(setup, loaded, labels, seed, memory.store)
+    made_of = make_problem(setup, loaded, seed, memory.store, listener)
+    problem = made_of.problem
     times = None if existing else estimate(setup.parts.method, problem)
-    plan = _plan(setup, problem, label_source, times, memory)
+    plan = _plan(setup, made_of, times, memory)
     job = {
         "uexcli": __version__,
         "recipe": setup.recipe,
@@ -138,7 +140,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
             keys=tuple(loaded.found.keys),
             digests=loaded.digests,
             classes=loaded.found.classes,
-            memory=remembered,
+            memory=made_of.memory,
             header={
                 "uexcli": __version__,
                 "recipe": setup.recipe,
@@ -149,6 +151,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
                 "measured": measured,
                 "torch": torch.__version__,
                 "device": setup.device.type,
+                **({} if made_of.encoder is None else {ENCODER_WEIGHTS: made_of.encoder}),
             },
         )
         noise_file.write(setup.output, noise, memory.store.release)
@@ -201,14 +204,13 @@ def _fingerprint(loaded: samples.Loaded) -> str:
     return noise_file.fingerprint(loaded.found.keys, loaded.digests)
 
 
-def _plan(
-    setup: Setup, problem: BankProblem, labels: str, estimate: tuple[float, float] | None, memory: Memory
-) -> Plan:
+def _plan(setup: Setup, made: Made, estimate: tuple[float, float] | None, memory: Memory) -> Plan:
+    problem, encoder = made.problem, setup.parts.encoder
     return Plan(
         output=setup.output,
         images=len(problem.images),
         classes=problem.num_classes,
-        labels=labels,
+        labels=made.labels,
         size=setup.size,
         channels=setup.channels,
         method=setup.parts.method.name,
@@ -225,6 +227,7 @@ def _plan(
         in_files=memory.in_files,
         network=setup.parts.method.gives_network,
         bounded=setup.parts.norm.bounded,
+        encoder=encoder.name if encoder is not None and made.encoder is not None else None,
     )
 
 
@@ -236,7 +239,8 @@ def _announce(plan: Plan, listener: Listener) -> None:
     patch = f", patches of {size} px{' at random places' if where else ''}" if plan.patch else ""
     rows = "a network" if plan.network else f"{plan.rows:,} noises"
     bound = f"{plan.norm} <= {plan.eps}" if plan.bounded else f"{plan.norm}: changes of any size"
-    listener.say(f"{plan.method}{surrogate}, {plan.mode} ({rows}){patch}, {bound}, on {plan.device}")
+    alike = f", alike to {plan.encoder}" if plan.encoder else ""
+    listener.say(f"{plan.method}{surrogate}, {plan.mode} ({rows}{alike}){patch}, {bound}, on {plan.device}")
     files = f"; images and noise, {told(plan.in_files)}, lie in files beside the output" if plan.in_files else ""
     listener.say(f"memory: at most about {told(plan.memory)}{files}")
     if plan.seconds is not None and plan.most_seconds is not None:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from uexcli import api
+from uexcli.commands.encoding import AUTO, PIXELS
 from uexcli.errors import UsageError, unknown
 from uexcli.registry import Registry, configure, describe
 
-FLAT_MODE = "clusterwise"  # for photos without labels, where a plugin brings it
+FLAT_MODE, FLAT_METHOD = "clusterwise", "uc"  # for photos without labels, where a plugin brings them
+USUAL_METHOD = "em"
+PRETRAINED = "efficientnet_lite0"  # needs no download
 
 
 @dataclass(frozen=True)
@@ -21,21 +24,25 @@ class Parts:
     norm: api.Norm
     granularity: api.Granularity
     surrogate: api.Surrogate | None
+    encoder: api.Surrogate | None = None  # whose features tell images that are alike; None: thumbnails
     preset_eps: str | None = None
 
     def recipe(self, registry: Registry) -> dict[str, Any]:
         """Name, options and provenance of each, for the noise file."""
-        return {
+        kinds = {"method": self.method, "norm": self.norm, "granularity": self.granularity, "surrogate": self.surrogate}
+        made = {
             kind: None if part is None else describe(part, registry.find(kind, part.name))
-            for kind, part in vars(self).items()
-            if kind != "preset_eps"
+            for kind, part in kinds.items()
         }
+        if self.encoder is not None:
+            made["encoder"] = describe(self.encoder, registry.find("surrogate", self.encoder.name))
+        return made
 
 
 def pick(
     registry: Registry,
     *,
-    method: str,
+    method: str | None,
     norm: str | None,
     mode: str | None,
     surrogate: str,
@@ -45,6 +52,8 @@ def pick(
     device: str,
 ) -> Parts:
     """Find and configure the plugins; pairs that cannot work together are refused here, before any work."""
+    if method is None:
+        method = usual_method(registry, mode, surrogate, labelled=labelled)
     method_class = cast(type[api.Method], registry.find("method", method).cls)
     if preset is not None and preset not in method_class.presets:
         raise unknown(f"preset of method '{method_class.name}'", preset, method_class.presets)
@@ -61,22 +70,74 @@ def pick(
     fixed = None if preset is None else method_class.preset(preset, own=mode_class.own)
     classes: list[type[api.Plugin]] = [method_class, norm_class, mode_class]
     if method_class.needs_surrogate:
-        usual = "small" if device == "cpu" else "resnet18"
-        usual = (fixed and fixed.surrogate) or usual
-        classes.append(registry.find("surrogate", usual if surrogate == "auto" else surrogate).cls)
+        wanted = PRETRAINED if method_class.needs_pretrained else "small" if device == "cpu" else "resnet18"
+        wanted = (fixed and fixed.surrogate) or wanted
+        classes.append(_surrogate(registry, method_class, wanted if surrogate == AUTO else surrogate))
     given = {key: str(value) for key, value in fixed.options.items()} if fixed is not None else {}
     made = configure(classes, {**given, **options})
     for part in made:
         missing = part.lacks()
         if missing is not None:
             raise missing
+    granularity = cast(api.Granularity, made[2])
+    taken = cast(api.Surrogate, made[3]) if method_class.needs_surrogate else None
     return Parts(
         cast(api.Method, made[0]),
         cast(api.Norm, made[1]),
-        cast(api.Granularity, made[2]),
-        cast(api.Surrogate, made[3]) if method_class.needs_surrogate else None,
+        granularity,
+        taken,
+        _encoder(registry, granularity.encoder, taken),
         (fixed and fixed.eps) or None,
     )
+
+
+def usual_method(registry: Registry, mode: str | None, surrogate: str, *, labelled: bool) -> str:
+    """Give the method for photos for which none was asked: without labels `uc`, if a net that it takes is here."""
+    if labelled or mode not in (None, FLAT_MODE) or FLAT_METHOD not in registry.names("method"):
+        return USUAL_METHOD
+    net = cast(type[api.Surrogate], registry.find("surrogate", PRETRAINED if surrogate == AUTO else surrogate).cls)
+    usable = net.pretrained and net.has_gradient and (surrogate != AUTO or net().lacks() is None)
+    return FLAT_METHOD if usable else USUAL_METHOD
+
+
+def _surrogate(registry: Registry, method: type[api.Method], name: str) -> type[api.Surrogate]:
+    """Find a surrogate that a method can fit its noise against."""
+    cls = cast(type[api.Surrogate], registry.find("surrogate", name).cls)
+    all_known = cast(list[type[api.Surrogate]], [entry.cls for entry in registry.entries["surrogate"].values()])
+    known = [each for each in all_known if each.has_gradient and (each.pretrained or not method.needs_pretrained)]
+    if cls in known:
+        return cls
+    why = "has no gradient to fit noise by" if not cls.has_gradient else "knows nothing before it is trained"
+    hint = f"Use one of {', '.join(sorted(each.name for each in known))}."
+    if not cls.has_gradient:
+        hint += f" To group images by it: --mode clusterwise -O encoder={cls.name}:FILE"
+    raise UsageError(f"method '{method.name}': the surrogate '{cls.name}' {why}.", hint=hint)
+
+
+def _encoder(registry: Registry, spec: str, surrogate: api.Surrogate | None) -> api.Surrogate | None:
+    """Give the net whose features tell images that are alike; None: none is needed, or none is here."""
+    if spec == PIXELS:
+        return None
+    if spec == AUTO:
+        if surrogate is not None and surrogate.pretrained:
+            return surrogate
+        usual = cast(api.Surrogate, registry.find("surrogate", PRETRAINED).cls())
+        return usual if usual.lacks() is None else None
+    made: api.Surrogate = registry.make(api.Surrogate, "surrogate", spec)  # type: ignore[type-abstract]
+    if not made.pretrained:
+        known = [name for name, entry in sorted(registry.entries["surrogate"].items()) if _pretrained(entry.cls)]
+        raise UsageError(
+            f"-O encoder={spec}: '{made.name}' knows nothing before it is trained.",
+            hint=f"Use {PIXELS}, or one of {', '.join(known)}.",
+        )
+    missing = made.lacks()
+    if missing is not None:
+        raise missing
+    return made
+
+
+def _pretrained(cls: type[api.Plugin]) -> bool:
+    return issubclass(cls, api.Surrogate) and cls.pretrained
 
 
 def _mode(registry: Registry, method: type[api.Method], mode: str | None, *, labelled: bool) -> type[api.Granularity]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from uexcli import api
+from uexcli.commands.encoding import Encoding
 from uexcli.commands.fit_setup import Setup
+from uexcli.commands.listener import Listener
 from uexcli.core import clusters, seeding
 from uexcli.core.engine import Engine
 from uexcli.core.patch import Patch
@@ -23,30 +27,45 @@ from uexcli.registry import load
 PSEUDO_CLASSES = 10
 
 
-def pick_labels(loaded: samples.Loaded, seed: int) -> tuple[Tensor, str]:
-    """The labels, or k-means ids where there are none."""
-    if len(loaded.labels):
-        return loaded.labels, f"{len(loaded.found.classes)} classes"
-    count = min(PSEUDO_CLASSES, max(2, len(loaded.images) // 2))
-    ids = clusters.kmeans(clusters.pixel_features(loaded.images), count, seeding.derive(seed, "pseudo-labels"))
-    ids = ids.unique(return_inverse=True)[1]
-    return ids, f"none; {int(ids.max()) + 1} k-means clusters stand in"
+@dataclass(frozen=True)
+class Made:
+    """The problem of a fit, and what came of making it."""
+
+    problem: BankProblem
+    labels: str  # where they came from, in words
+    memory: dict[str, Tensor]  # what the granularity wants remembered
+    encoder: str | None  # the digest of the net whose features were used; None: none were, or thumbnails
 
 
-def make_problem(
-    setup: Setup, loaded: samples.Loaded, labels: Tensor, seed: int, store: Store
-) -> tuple[BankProblem, dict[str, Tensor]]:
-    """Put the data on the device and give every image its row; also what the granularity wants remembered."""
+def make_problem(setup: Setup, loaded: samples.Loaded, seed: int, store: Store, listener: Listener) -> Made:
+    """Put the data on the device, give every image its row, and those without labels some.
+
+    Without labels the groups that share a noise stand in for classes; where none is shared, k-means clusters do.
+    """
     parts, device = setup.parts, setup.device
     stretched = int(setup.recipe["photo_side"])
-    num_classes = int(labels.max()) + 1
     images = loaded.images.to(device) if not store.in_files else loaded.images
+    count, channels, size = (int(side) for side in images.shape[:3])
+    used: Encoding | None = None
 
+    @functools.cache
     def features() -> Tensor:
-        return clusters.pixel_features(images)
+        nonlocal used
+        used = Encoding(parts.encoder, channels=channels, size=size, seed=seed, device=device)
+        return used(images, lambda done: listener.step(api.Progress(done, count, stage="look")))
 
     keys = loaded.found.keys
+    if len(loaded.labels):
+        labels, told = loaded.labels, f"{len(loaded.found.classes)} classes"
+    elif parts.granularity.needs_labels or parts.granularity.own:
+        labels, told = _pseudo_labels(images, seed)
+    else:  # the groups that share a noise are the classes, once they are known
+        labels, told = torch.zeros(count, dtype=torch.int64), ""
     rows = parts.granularity.rows(labels, features, seeding.generator(seed, "rows"), keys=keys)
+    if not told:
+        grouped = rows.shape == labels.shape and int(rows.max()) > 0
+        told = f"none; {int(rows.max()) + 1} clusters stand in"
+        labels, told = (rows, told) if grouped else _pseudo_labels(images, seed)
     num_rows = int(rows.max()) + 1
     if (
         rows.shape != labels.shape
@@ -56,11 +75,11 @@ def make_problem(
     ):
         raise UexError(f"granularity '{parts.granularity.name}' gave rows that are not dense int64 from 0.")
     memory = parts.granularity.memory(rows, features)
-    surrogate = parts.surrogate
+    surrogate, num_classes = parts.surrogate, int(labels.max()) + 1
 
     def make() -> torch.nn.Module:
         assert surrogate is not None
-        return surrogate.build(num_classes=num_classes, channels=images.shape[1], size=images.shape[2])
+        return surrogate.build(num_classes=num_classes, channels=channels, size=size)
 
     problem = BankProblem(
         images=images,
@@ -79,13 +98,23 @@ def make_problem(
         engine=Engine(compiled=setup.compiled),
         patch=Patch.parse(setup.recipe["patch"]) if "patch" in setup.recipe else None,
         survival=survival(setup.size, stretched).to(device) if stretched > setup.size else None,
+        known_features=features if surrogate is not None and surrogate == parts.encoder else None,
     )
-    return problem, memory
+    return Made(problem, told, memory, None if used is None else used.digest)
+
+
+def _pseudo_labels(images: Tensor, seed: int) -> tuple[Tensor, str]:
+    """Group images by their thumbnails, for methods that want labels where there are none."""
+    count = min(PSEUDO_CLASSES, max(2, len(images) // 2))
+    small = Encoding(None, channels=int(images.shape[1]), size=int(images.shape[2]), seed=seed, device=images.device)
+    ids = clusters.kmeans(small(images), count, seeding.derive(seed, "pseudo-labels"))
+    ids = ids.unique(return_inverse=True)[1]
+    return ids, f"none; {int(ids.max()) + 1} k-means clusters stand in"
 
 
 def estimate(method: api.Method, problem: BankProblem) -> tuple[float, float] | None:
     """Time a few passes on this machine and multiply: expected and most seconds; None where no passes are needed."""
-    work = method.work(len(problem.images), own=problem.own)
+    work = method.work(len(problem.images), rows=problem.num_rows)
     if not work.most:
         return None
     if problem.norm.needs_images and not problem.own:  # a network's noise: only the surrogate's passes are timed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ class Request:
 
     photos: str
     output: Path | None = None
-    method: str = "em"
+    method: str | None = None  # None: what is usual for such photos
     mode: str | None = None
     norm: str | None = None
     eps: str | None = None
@@ -37,6 +38,7 @@ class Request:
     size: int | None = None
     limit: int | None = None
     labels: Path | None = None
+    no_labels: bool = False
     device: str = "auto"
     precision: str = "auto"
     seed: int | None = None
@@ -93,9 +95,9 @@ def prepare(request: Request) -> Setup:
         device=device.type,
     )
     if request.compiled and parts.surrogate is None:
-        raise UsageError(f"method '{request.method}' uses no surrogate to compile.", hint="Leave --compile out.")
+        raise UsageError(f"method '{parts.method.name}' uses no surrogate to compile.", hint="Leave --compile out.")
     if request.compiled and parts.method.gives_network:
-        raise UsageError(f"the nets of method '{request.method}' cannot be compiled.", hint="Leave --compile out.")
+        raise UsageError(f"the nets of method '{parts.method.name}' cannot be compiled.", hint="Leave --compile out.")
     patch = None if request.patch is None else check_patch(request.patch, parts)
     if request.eps is not None:
         parts.norm.parse(request.eps)  # a wrong bound is told before anything is read
@@ -151,7 +153,11 @@ def check_patch(text: str, parts: Parts) -> Patch:
 def find_photos(registry: Registry, request: Request) -> samples.Labelled:
     """List the photos of a request; labelled ones must have two classes or more."""
     samples.check_options(request.on_error)
+    if request.no_labels and request.labels is not None:
+        raise UsageError("--no-labels and --labels exclude each other.", hint="Give one of them.")
     found = samples.list_samples(registry, request.photos, labels=request.labels)
+    if request.no_labels:
+        found = samples.label([dataclasses.replace(sample, label=None) for sample in found.samples])
     ordered = samples.find_dataset(registry, request.photos).ordered
     found = samples.limited(found, request.limit, ordered=ordered)
     check_enough(request.photos, found)

@@ -1,4 +1,4 @@
-"""What runs the network of a noise file: torch, or ONNX Runtime, with a model made now or exported before."""
+"""What makes the noise of photos: torch, or ONNX Runtime, with a model made now or exported before."""
 
 from __future__ import annotations
 
@@ -8,29 +8,27 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from uexcli.commands import export
+from uexcli.commands import photo_model
+from uexcli.commands.export_facts import facts
 from uexcli.commands.listener import Listener, visible
+from uexcli.commands.protect import Protector
 from uexcli.core.noise import Forward
 from uexcli.errors import UsageError, unknown
-from uexcli.io import noise_file, onnx
+from uexcli.io import noise_file, onnx, onnx_photo
+from uexcli.registry import Registry
 
 TORCH, ONNX = "torch", "onnx"
 
 
-def check(engine: str, noise: noise_file.Noise) -> None:
-    """Refuse what `--engine` cannot mean for this noise file.
+def check(engine: str) -> None:
+    """Refuse what `--engine` cannot mean.
 
     Raises:
-        UsageError: no such engine, no such model, or no network to run.
+        UsageError: no such engine, or no such model.
     """
     kind, colon, model = engine.partition(":")
     if kind not in (TORCH, ONNX) or (colon and kind == TORCH):
         raise unknown("engine", engine, [TORCH, ONNX, f"{ONNX}:MODEL.onnx"])
-    if kind == ONNX and not noise.network:
-        raise UsageError(
-            f"--engine {engine}: the noise file holds a bank of noise, no network to run.",
-            hint="Leave --engine out.",
-        )
     if colon and not Path(model).is_file():
         raise UsageError(f"--engine {engine}: no such ONNX model.", hint="Write one with: uex export NOISE MODEL.onnx")
 
@@ -54,8 +52,28 @@ def start(
     if path:
         session = onnx.read(Path(path), network, threads=threads)
     else:
-        session = onnx.Session(onnx.convert(network, **shape, metadata=export.facts(noise)), threads=threads)
+        session = onnx.Session(onnx.convert(network, **shape, metadata=facts(noise)), threads=threads)
     onnx.check(session, network, **shape, num_rows=noise.num_rows)
+    return session, _told(session, listener)
+
+
+def start_photos(
+    engine: str, registry: Registry, protector: Protector, listener: Listener, jobs: int
+) -> tuple[onnx_photo.PhotoSession | None, str]:
+    """Give the model that protects whole photos with shared noise, called by `jobs` threads at once; None: torch does.
+
+    Raises:
+        UexError: no model can be made of this noise, or it does not do what torch does.
+    """
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    if engine == TORCH:
+        return None, TORCH
+    session = photo_model.load(engine, registry, protector.noise, protector, threads)
+    return session, _told(session, listener)
+
+
+def _told(session: onnx.Session | onnx_photo.PhotoSession, listener: Listener) -> str:
+    """Say what ONNX Runtime took, and give the engine's name."""
     not_taken = f" ({', '.join(session.passed_over)} is listed, but could not be used)" if session.passed_over else ""
     listener.say(visible(f"The noise is computed by ONNX Runtime with {session.provider}{not_taken}."))
-    return session, f"{ONNX} ({session.provider})"
+    return f"{ONNX} ({session.provider})"

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from uexcli import api
+from uexcli.commands.encoding import Encoding
 from uexcli.core.noise import Forward, computed
 from uexcli.core.patch import paste
 from uexcli.errors import UexError
 from uexcli.io import images, noise_file
 from uexcli.registry import Registry
 
+ENCODER, ENCODER_WEIGHTS = "encoder", "encoder_weights"  # in a noise file's recipe and header
 Source = Callable[[images.Photo, str, int], Tensor]  # a photo, its key and its row to noise, float (1, C, S, S)
 
 
@@ -37,15 +40,20 @@ def _computed(noise: noise_file.Noise, norm: api.Norm, forward: Forward) -> Sour
     return source
 
 
-def part(registry: Registry, noise: noise_file.Noise, kind: str) -> api.Plugin:
-    """Make a part that a noise file was fitted with: its norm, granularity or method.
+def part(
+    registry: Registry, noise: noise_file.Noise, kind: str, options: Mapping[str, Any] | None = None
+) -> api.Plugin:
+    """Make a part that a noise file was fitted with: its norm, granularity, method or encoder.
+
+    `options` go before those of the file.
 
     Raises:
         UexError: it is not installed, or takes other options here.
     """
     described = noise.recipe[kind]
+    registered = "surrogate" if kind == ENCODER else kind
     try:
-        return registry.find(kind, described["name"]).cls(**described.get("options", {}))
+        return registry.find(registered, described["name"]).cls(**{**described.get("options", {}), **(options or {})})
     except UexError as error:
         raise UexError(
             f"the noise file needs the {kind} '{described['name']}', which is not installed.",
@@ -56,6 +64,27 @@ def part(registry: Registry, noise: noise_file.Noise, kind: str) -> api.Plugin:
             f"the {kind} '{described['name']}' here does not take the noise file's options.",
             hint=f"Use {described.get('from')}.",
         ) from None
+
+
+def encoding(registry: Registry, noise: noise_file.Noise, weights: Path | None) -> Encoding:
+    """Build what tells images that are alike, as the fit did; `weights` says where those of its net are now.
+
+    Raises:
+        UexError: its plugin or its weights are not here, or are others.
+    """
+    shape = {"channels": noise.channels, "size": noise.size, "seed": int(noise.header["seed"])}
+    if noise.recipe.get(ENCODER) is None:
+        return Encoding(None, device=torch.device("cpu"), **shape)
+    elsewhere = None if weights is None else {"weights": str(weights)}
+    encoder = cast(api.Surrogate, part(registry, noise, ENCODER, elsewhere))
+    hint = "Say where they are now: --weights FILE"
+    missing = encoder.lacks()
+    if missing is not None:
+        raise UexError(f"new photos need the encoder of the fit: {missing.message}", hint=missing.hint or hint)
+    made = Encoding(encoder, device=torch.device("cpu"), **shape)
+    if noise.header.get(ENCODER_WEIGHTS, made.digest) != made.digest:
+        raise UexError(f"the weights of '{encoder.name}' are not those the noise was fitted with.", hint=hint)
+    return made
 
 
 def network(registry: Registry, noise: noise_file.Noise) -> nn.Module:

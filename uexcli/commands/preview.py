@@ -57,7 +57,7 @@ def run(request: Request) -> Result:
     protector = protect.Protector(noise, norm, granularity, source, ".png", 1, lossy=False)
     sample = _sample(request.photo, noise)
     photo = images.open_photo(sample)
-    protected = protector.protect(photo, sample.key, protector.row(sample, photo))
+    protected = protector.protect(photo, sample.key, protector.row(sample, photo)[0])
     factor = sheet.amplification(photo.pixels, protected)
     images.write_png(request.output, sheet.side_by_side(photo.pixels, protected, factor))
     before, after = protect.planes(photo.pixels), protect.planes(protected)

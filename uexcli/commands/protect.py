@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -13,12 +15,12 @@ from torch import Tensor
 
 from uexcli import api
 from uexcli.commands import noise_source
-from uexcli.core import clusters
+from uexcli.commands.encoding import PIXELS, Encoding
 from uexcli.core.pixels import SLACK, match_channels, measure, publish, stretch
 from uexcli.core.quality import evident
 from uexcli.errors import UexError
-from uexcli.io import atomic, images, noise_file
-from uexcli.registry import Registry
+from uexcli.io import atomic, images, noise_file, onnx_photo
+from uexcli.registry import Registry, load
 
 
 def parts(registry: Registry, noise: noise_file.Noise) -> tuple[api.Norm, api.Granularity]:
@@ -41,6 +43,18 @@ class Written:
     changes: tuple[str, ...] = ()
     kept: bool = False
     visible: bool = False  # by a norm that judges, whatever its RMS
+    place: Place | None = None  # of an image that was not fitted
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which noise an image that was not fitted was given, and how far it lies from the images that were fitted with it.
+
+    `near` is a share of how far the farthest of those lies: above 1 the image is unlike all of them; None: not known.
+    """
+
+    row: int
+    near: float | None
 
 
 @dataclass
@@ -54,15 +68,32 @@ class Protector:
     suffix: str
     png_level: int
     lossy: bool
+    weights: Path | None = None  # of the encoder, where they do not lie where they lay when the noise was fitted
+    model: onnx_photo.PhotoSession | None = None  # does it all in place of torch
     fitted: dict[str, int] = field(init=False)
     label_rows: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
         self.fitted = {key: position for position, key in enumerate(self.noise.keys)}
         self.label_rows = {name: row for row, name in enumerate(self.noise.classes)}
+        self._lock = threading.Lock()
 
-    def row(self, sample: api.Sample, photo: images.Photo) -> int:
-        """The row of the bank an image uses.
+    @functools.cached_property
+    def _encoding(self) -> Encoding:
+        return noise_source.encoding(load(), self.noise, self.weights)
+
+    def check_new(self) -> None:
+        """Get ready for images that were not fitted.
+
+        Raises:
+            UexError: what tells their noise is not here.
+        """
+        if self.model is None and self.granularity.can_assign and self.granularity.encoder != PIXELS:
+            with self._lock:
+                _ = self._encoding
+
+    def row(self, sample: api.Sample, photo: images.Photo) -> tuple[int, Place | None]:
+        """The row of the bank an image uses; and how near that is, for one that was not fitted.
 
         Raises:
             UexError: it was fitted with other bytes, or was not fitted and cannot be assigned.
@@ -74,7 +105,7 @@ class Protector:
                     f"{sample.key}: not the image of this name that the noise was fitted on.",
                     hint="Give the photos as they were, or fit again.",
                 )
-            return int(self.noise.rows[position])
+            return int(self.noise.rows[position]), None
         if not self.granularity.can_assign:
             raise UexError(
                 f"{sample.key}: not among the {len(self.noise.keys):,} images "
@@ -91,19 +122,28 @@ class Protector:
                 )
             labels[0] = self.label_rows[sample.label]
 
-        def features() -> Tensor:
-            small = images.squash(photo, self.noise.size, self.noise.channels)
-            return clusters.pixel_features(torch.from_numpy(small)[None])
+        return self.assigned(photo, labels, sample.key)
 
+    def assigned(self, photo: images.Photo, labels: Tensor, key: str) -> tuple[int, Place]:
+        """The row of an image that was not fitted, and how near that is."""
+
+        @functools.cache
+        def features() -> Tensor:
+            with self._lock:  # one at a time: a net uses all threads there are
+                return self._encoding.of_photo(planes(photo.pixels), self.noise.size, self.noise.channels)
+
+        memory = self.noise.memory
         try:
-            row = int(self.granularity.assign(labels, features, self.noise.memory, keys=[sample.key])[0])
+            rows = self.granularity.assign(labels, features, memory, keys=[key])
+            near = self.granularity.near(rows, features, memory)
         except (KeyError, RuntimeError) as error:
             raise UexError(
                 f"the noise file lacks what '{self.granularity.name}' needs for new images ({error})."
             ) from None
+        row = int(rows[0])
         if not 0 <= row < self.noise.num_rows:
             raise UexError(f"granularity '{self.granularity.name}' gave row {row}, outside the bank.")
-        return row
+        return row, Place(row, None if near is None else float(near[0]))
 
     def protect(self, photo: images.Photo, key: str, row: int) -> np.ndarray:
         """Add its noise to a photo on the 8-bit grid: uint8 (H, W, C).
@@ -118,6 +158,18 @@ class Protector:
         changed = publish(source, delta, self.norm, allowed)
         return changed[0].permute(1, 2, 0).contiguous().numpy()
 
+    def _wanted(self, sample: api.Sample, photo: images.Photo) -> tuple[np.ndarray, Place | None]:
+        """What is to be written, uint8 (H, W, C); by the model, where there is one."""
+        model = self.model
+        if model is None:
+            row, place = self.row(sample, photo)
+            return self.protect(photo, sample.key, row), place
+        if model.chooses and sample.key not in self.fitted:
+            made, row, near = model(photo.pixels, -1)
+            return made, Place(row, near)
+        row, place = self.row(sample, photo)
+        return model(photo.pixels, row)[0], place
+
     def allowed(self, photo: images.Photo) -> float:
         """The bound at the photo's own size."""
         return self.norm.rescale(self.noise.eps, (self.noise.size, self.noise.size), photo.size)
@@ -125,7 +177,7 @@ class Protector:
     def write(self, sample: api.Sample, root: Path, name: str) -> Written:
         """Protect one image and write it, unless it lies there already; decode what lies there, and measure it."""
         photo = images.open_photo(sample)
-        wanted = self.protect(photo, sample.key, self.row(sample, photo))
+        wanted, place = self._wanted(sample, photo)
         target = root / name
         found = None if self.lossy else _decoded(target)
         kept = found is not None and _same(found, photo, wanted)
@@ -153,7 +205,7 @@ class Protector:
         changes = (*photo.changes, *([images.FLATTENED] if photo.alpha is not None and decoded.alpha is None else []))
         levels = int((published.short() - source.short()).abs().max())
         visible = evident(self.norm, size, allowed, levels)
-        return Written(sample.key, name, photo.digest, digest, size, allowed, rms, changes, kept, visible)
+        return Written(sample.key, name, photo.digest, digest, size, allowed, rms, changes, kept, visible, place)
 
 
 def _decoded(path: Path) -> images.Photo | None:
@@ -172,3 +224,11 @@ def _same(found: images.Photo, photo: images.Photo, wanted: np.ndarray) -> bool:
 def planes(pixels: np.ndarray) -> Tensor:
     """An image's pixels, uint8 (H, W, C), as a batch of one: uint8 `(1, C, H, W)`."""
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
+
+
+def protector_of(registry: Registry, noise: noise_file.Noise, weights: Path | None) -> Protector:
+    """Make the protector of a bank of noise, for photos that are looked at, not written."""
+    norm, granularity = parts(registry, noise)
+    return Protector(
+        noise, norm, granularity, noise_source.make(noise, norm, None), ".png", 1, lossy=False, weights=weights
+    )

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
 
-def pixel_features(images: Tensor, side: int = 8) -> Tensor:
-    """Images at thumbnail size as vectors: uint8 `(N, C, S, S)` to float32 `(N, C * side * side)` in [0, 1]."""
-    at_once = max(16, 2**24 // images[0].numel())
-    parts = [functional.adaptive_avg_pool2d(part.cpu().float() / 255, side) for part in images.split(at_once)]
-    return torch.cat(parts).flatten(1)
+class Thumbnails(nn.Module):
+    """Images at thumbnail size as vectors: float `(N, C, S, S)` to `(N, C * side * side)`, in the same units."""
+
+    def __init__(self, side: int = 8) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Means over a grid."""
+        down, across = (_means(int(length), self.side).to(images) for length in images.shape[2:])
+        return (down @ images @ across.T).flatten(1)
+
+
+def _means(length: int, count: int) -> Tensor:
+    """Give the matrix `(count, length)` that takes means over `count` equal parts, which overlap where they must."""
+    rows = torch.zeros(count, length)
+    for part in range(count):
+        begin, end = part * length // count, -(-(part + 1) * length // count)
+        rows[part, begin:end] = 1 / (end - begin)
+    return rows
 
 
 def kmeans(features: Tensor, count: int, seed: int) -> Tensor:

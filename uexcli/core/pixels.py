@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from uexcli.api import Norm
 
+LUMA = (0.299, 0.587, 0.114)  # of ITU-R BT.601, as Pillow has it
 SLACK = 1e-6  # relative; float32 cannot tell 8/255 from the sum of its parts
 
 
@@ -72,6 +73,18 @@ def survival(size: int, side: int) -> Tensor:
     unit = torch.eye(size).view(1, 1, size, size)
     wide = functional.interpolate(unit, (side, size), mode="bilinear", align_corners=False)
     return functional.interpolate(wide, (size, size), mode="bilinear", align_corners=False, antialias=True)[0, 0]
+
+
+def squash(pixels: Tensor, size: int, channels: int) -> Tensor:
+    """Show a photo as nets see it: uint8 `(1, C, H, W)` to float `(1, channels, size, size)` in [0, 1].
+
+    Bilinear, smooth where it shrinks; an ONNX model does the same, so that both see the same numbers.
+    """
+    shown = pixels.float() / 255
+    if shown.shape[1] > channels:
+        shown = (shown * shown.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    shown = shown.expand(-1, channels, -1, -1)
+    return functional.interpolate(shown, (size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
 def match_channels(delta: Tensor, channels: int) -> Tensor:

@@ -54,6 +54,7 @@ class BankProblem(api.Problem):
     journal: api.Journal = field(default_factory=api.Journal)
     store: Store = field(default_factory=Store)
     engine: Engine = field(default_factory=Engine)
+    known_features: Callable[[], Tensor] | None = None  # of the surrogate, where they were needed before
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -129,6 +130,18 @@ class BankProblem(api.Problem):
         model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._freeze(model)  # what can be folded is found on a fresh net, so that a resumed fit folds the same
         return model
+
+    def features(self) -> Tensor:
+        """Give the features of all images as the surrogate sees them once built, in full precision."""
+        if self.known_features is not None:
+            return self.known_features()
+        model = self.build().eval()
+        parts = []
+        for batch in self.batches(64):
+            with torch.inference_mode():
+                features: Tensor = model.features(self.inputs(batch))  # type: ignore[operator]
+            parts.append(features.float().cpu())
+        return torch.cat(parts).clone()
 
     def trainer(
         self, model: nn.Module, *, lr: float, momentum: float, decay: float, clip: float, augment: bool

@@ -28,13 +28,13 @@ NEEDED = ("onnx", "onnxscript")
 INSTALL = "pip install 'uexcli[onnx]'"
 
 
-def digest(network: nn.Module) -> str:
-    """The SHA-256 of a network's weights, each with its name, type and shape: what a model is told by."""
+def digest(weights: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of tensors, each with its name, type and shape: what a model is told by."""
     total = hashlib.sha256()
-    for name, weight in sorted(network.state_dict().items()):
+    for name, weight in sorted(weights.items()):
         values = weight.detach().cpu().contiguous()
         total.update(f"{name} {values.dtype} {list(values.shape)}\n".encode())
-        total.update(values.reshape(-1).view(torch.uint8).numpy())
+        total.update(memoryview(values.reshape(-1).view(torch.uint8).numpy()))
     return total.hexdigest()
 
 
@@ -52,6 +52,19 @@ def export(
     return difference
 
 
+def need() -> None:
+    """Refuse to write models where the packages it takes are missing.
+
+    Raises:
+        UexError: they are.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UexError(f"ONNX models cannot be written here ({error}).", hint=f"Run: {INSTALL}") from None
+
+
 def convert(network: nn.Module, *, channels: int, size: int, metadata: Mapping[str, Any]) -> bytes:
     """Make an ONNX model of a network in eval mode on the CPU.
 
@@ -61,39 +74,57 @@ def convert(network: nn.Module, *, channels: int, size: int, metadata: Mapping[s
     Raises:
         UexError: the packages it takes are missing, or ONNX cannot say what the network does.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UexError(f"ONNX models cannot be written here ({error}).", hint=f"Run: {INSTALL}") from None
     batch = torch.export.Dim("batch")
     example = (torch.rand(2, channels, size, size), torch.zeros(2, dtype=torch.int64))
+    model = program(network, example, INPUTS, [OUTPUT], ({0: batch}, {0: batch}))
+    model.producer_name, model.producer_version = "uexcli", __version__
+    entry = model.metadata_props.add()
+    facts = {
+        "format": FORMAT,
+        "uexcli": __version__,
+        "weights": digest(network.state_dict()),
+        "opset": OPSET,
+        **metadata,
+    }
+    entry.key, entry.value = ENTRY, json.dumps(facts)
+    return bytes(model.SerializeToString())
+
+
+def program(
+    network: nn.Module,
+    example: tuple[Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    dynamic: tuple[dict[int, Any], ...] | None = None,
+) -> Any:
+    """Make the ONNX model, a ModelProto, of a network in eval mode; `dynamic` names sizes that may change.
+
+    Raises:
+        UexError: as `convert` does.
+    """
+    need()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporter, about itself
-            program = torch.onnx.export(
+            made = torch.onnx.export(
                 network,
                 example,
-                input_names=INPUTS,
-                output_names=[OUTPUT],
+                input_names=inputs,
+                output_names=outputs,
                 opset_version=OPSET,
-                dynamic_shapes=({0: batch}, {0: batch}),
+                dynamic_shapes=dynamic,
                 dynamo=True,
                 verbose=False,
             )
-        assert program is not None
-        model = program.model_proto
+        assert made is not None
+        model = made.model_proto
         _strip(model)
-        model.producer_name, model.producer_version = "uexcli", __version__
-        entry = model.metadata_props.add()
-        facts = {"format": FORMAT, "uexcli": __version__, "weights": digest(network), "opset": OPSET, **metadata}
-        entry.key, entry.value = ENTRY, json.dumps(facts)
-        return bytes(model.SerializeToString())
+        return model
     except ImportError as error:  # an onnxscript that is too old for this torch
         raise UexError(f"ONNX models cannot be written here ({error}).", hint=f"Run: {INSTALL}") from None
     except Exception as error:  # the exporter fails in as many ways as there are networks
         raise UexError(
-            f"this network cannot be written as ONNX ({_short(error)}).", hint="Run it in torch: --engine torch"
+            f"this network cannot be written as ONNX ({short(error)}).", hint="Run it in torch: --engine torch"
         ) from error
 
 
@@ -128,38 +159,8 @@ class Session:
         Raises:
             UexError: ONNX Runtime is not usable, or this is no model that `convert` made.
         """
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise UexError(f"ONNX Runtime is not usable ({error}).", hint="Look at it with: uex doctor") from None
-        onnxruntime.set_default_logger_severity(FATAL)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = FATAL
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.use_deterministic_compute = True
-        listed = onnxruntime.get_available_providers()
-        wanted = [CUDA, CPU] if cuda and CUDA in listed else [CPU]
-
-        def opened(providers: Sequence[str]) -> Any:
-            asked = [(name, OPTIONS.get(name, {})) for name in providers]
-            # Its own fall-back prints on stdout, and changes the provider while it runs.
-            return onnxruntime.InferenceSession(model, options, providers=asked, enable_fallback=0)
-
-        try:
-            try:
-                self._session = opened(wanted)
-            except Exception:  # a CUDA that is there and does not work, such as one without free memory
-                if wanted == [CPU]:
-                    raise
-                self._session = opened([CPU])
-        except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise UexError(f"no ONNX model, or a damaged one ({_short(error)}).") from None
-        self._session.disable_fallback()
-        taken = self._session.get_providers()
-        self.provider = taken[0]
-        self.passed_over = tuple(name for name in wanted if name not in taken)
-        self.facts = _facts(self._session.get_modelmeta().custom_metadata_map)
+        self._session, self.provider, self.passed_over = opened(model, threads=threads, cuda=cuda)
+        self.facts = facts_of(self._session)
         self._inputs = [item.name for item in self._session.get_inputs()]
         outputs = [item.name for item in self._session.get_outputs()]
         if not set(self._inputs) <= set(INPUTS) or outputs != [OUTPUT]:
@@ -171,15 +172,52 @@ class Session:
         try:
             made = self._session.run([OUTPUT], {name: given[name] for name in self._inputs})
         except Exception as error:
-            raise UexError(
-                f"ONNX Runtime cannot run the model ({_short(error)}).", hint="Use --engine torch."
-            ) from None
+            raise UexError(f"ONNX Runtime cannot run the model ({short(error)}).", hint="Use --engine torch.") from None
         return torch.from_numpy(made[0])
 
 
-def _facts(entries: Mapping[str, str]) -> dict[str, Any]:
+def opened(model: bytes, *, threads: int, cuda: bool) -> tuple[Any, str, tuple[str, ...]]:
+    """Open a session; give it, the provider it really took, and those that it was asked for and did not take.
+
+    Raises:
+        UexError: ONNX Runtime is not usable, or this is no model.
+    """
     try:
-        found = json.loads(entries.get(ENTRY, ""))
+        import onnxruntime
+    except ImportError as error:
+        raise UexError(f"ONNX Runtime is not usable ({error}).", hint="Look at it with: uex doctor") from None
+    onnxruntime.set_default_logger_severity(FATAL)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = FATAL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.use_deterministic_compute = True
+    listed = onnxruntime.get_available_providers()
+    wanted = [CUDA, CPU] if cuda and CUDA in listed else [CPU]
+
+    def start(providers: Sequence[str]) -> Any:
+        asked = [(name, OPTIONS.get(name, {})) for name in providers]
+        # Its own fall-back prints on stdout, and changes the provider while it runs.
+        return onnxruntime.InferenceSession(model, options, providers=asked, enable_fallback=0)
+
+    try:
+        try:
+            session = start(wanted)
+        except Exception:  # a CUDA that is there and does not work, such as one without free memory
+            if wanted == [CPU]:
+                raise
+            session = start([CPU])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise UexError(f"no ONNX model, or a damaged one ({short(error)}).") from None
+    session.disable_fallback()
+    taken = session.get_providers()
+    return session, taken[0], tuple(name for name in wanted if name not in taken)
+
+
+def facts_of(session: Any) -> dict[str, Any]:
+    """Give uex's entry of a model's metadata, empty where there is none."""
+    try:
+        found = json.loads(session.get_modelmeta().custom_metadata_map.get(ENTRY, ""))
     except json.JSONDecodeError:
         return {}
     return found if isinstance(found, dict) else {}
@@ -205,7 +243,7 @@ def read(path: Path, network: nn.Module, *, threads: int = 1) -> Session:
     if session.facts.get("format") != FORMAT:
         version = session.facts.get("uexcli", "unknown")
         raise UexError(f"{path}: a model written by uexcli {version}.", hint="Export the noise file again.")
-    if session.facts["weights"] != digest(network):
+    if session.facts["weights"] != digest(network.state_dict()):
         raise UexError(
             f"{path}: exported from another noise file.", hint="Export this one: uex export NOISE MODEL.onnx"
         )
@@ -236,8 +274,8 @@ def check(session: Session, network: nn.Module, *, channels: int, size: int, num
     return largest
 
 
-def _short(error: Exception) -> str:
-    """What an error says at the bottom of it, in one line; exporters wrap theirs in pages."""
+def short(error: Exception) -> str:
+    """Give what an error says at the bottom of it, in one line; exporters wrap theirs in pages."""
     while isinstance(error.__cause__, Exception):
         error = error.__cause__
     lines = str(error).strip().splitlines()

@@ -58,7 +58,7 @@ class AdvPoison(Method):
         """As the option says."""
         return self.batch
 
-    def work(self, images: int, *, own: bool) -> Work:
+    def work(self, images: int, *, rows: int) -> Work:
         """A training pass costs one and a half, a test a third."""
         every = images * (1.5 * self.epochs + self.restarts * (self.steps + 0.4))
         return Work(every, every)

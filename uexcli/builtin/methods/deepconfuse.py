@@ -103,7 +103,7 @@ class DeepConfuse(Method):
         """Every batch, but for rounding."""
         return min(self.batch, images)
 
-    def work(self, images: int, *, own: bool) -> Work:
+    def work(self, images: int, *, rows: int) -> Work:
         """The classifier's pass and the frozen generator's forward one; the imagined step and the generator's."""
         seen, moved = images * self.rounds * self.epochs, images * self.rounds * (self.epochs - self.warm)
         large, small = (

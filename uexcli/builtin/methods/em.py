@@ -108,8 +108,9 @@ class ErrorMinimising(Method):
         """A 16th, so that a pass has some steps; and no more than a CPU has use for."""
         return self.batch or min(256, max(32, images // 16))
 
-    def work(self, images: int, *, own: bool) -> Work:
+    def work(self, images: int, *, rows: int) -> Work:
         """Passes of a round times rounds."""
+        own = rows == images
         plan = self._schedule(images, own=own)
         each = plan.passes(images * (1 if own else self.subset))
         if self.weight_noise:  # in the rounds after the first few

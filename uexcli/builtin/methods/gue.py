@@ -93,7 +93,7 @@ class GameUnlearnable(Method):
         """Every batch, but for rounding."""
         return min(self.batch, images)
 
-    def work(self, images: int, *, own: bool) -> Work:
+    def work(self, images: int, *, rows: int) -> Work:
         """The copy's steps, the gap between the two nets, the clean images, and the generator."""
         large, small = generator_passes(self.generator_width)
         seen = images * self.epochs

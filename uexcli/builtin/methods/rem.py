@@ -66,7 +66,7 @@ class RobustErrorMinimising(Method):
         """As the option says."""
         return self.batch
 
-    def work(self, images: int, *, own: bool) -> Work:
+    def work(self, images: int, *, rows: int) -> Work:
         """A noise step and its adversary's steps, per draw; a training pass costs one and a half."""
         noise = self.steps * self.draws * (1 + (self.attack_steps if self.adversarial_noise else 0))
         every = self.train_steps * min(self.batch, images) * (noise + self.attack_steps + 1.5) + images * noise

@@ -68,7 +68,7 @@ class SelfEnsemble(Method):
         """As the option says."""
         return self.batch
 
-    def work(self, images: int, *, own: bool) -> Work:
+    def work(self, images: int, *, rows: int) -> Work:
         """A training pass costs one and a half, a mean of features a third."""
         each = self.kept + (self.inner if self.reduced else 0)
         every = images * (1.5 * self.epochs + 0.4 * self.kept + self.steps * each)

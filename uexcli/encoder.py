@@ -1,0 +1,87 @@
+"""The net around a pretrained backbone, and its weights, for surrogate plugins; import it inside `build`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from uexcli.api import UexError, UsageError
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation that torchvision's nets were taught with
+
+
+class Encoder(nn.Module):
+    """Images of any size to the features of a backbone, and to logits through a last layer of their own.
+
+    `body` takes images `(B, 3, side, side)`, `mean` and `std` of each channel taken out, and gives `(B, F)`, where F is
+    `outputs`. Grey images go in as colour; other sizes are resized, smoothly where that makes them smaller.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        body: nn.Module,
+        *,
+        outputs: int,
+        num_classes: int,
+        size: int,
+        side: int,
+        mean: Sequence[float] = IMAGENET[0],
+        std: Sequence[float] = IMAGENET[1],
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.head = nn.Linear(outputs, num_classes)
+        self.side = side
+        self.smooth = size > side
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Float `(B, C, S, S)` in [0, 1], C 1 or 3, to `(B, F)`."""
+        wide = functional.interpolate(
+            images.expand(-1, 3, -1, -1), size=(self.side, self.side), mode="bilinear", antialias=self.smooth
+        )
+        features: Tensor = self.body((wide - self.mean) / self.std)
+        return features.flatten(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float `(B, C, S, S)` in [0, 1] to logits `(B, K)`."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+
+def load_weights(net: nn.Module, path: str, *, prefix: str = "") -> None:
+    """Load a net's weights from a safetensors file, whose names may begin with `prefix`.
+
+    What the file has besides, such as another last layer, is left out.
+
+    Raises:
+        UsageError: there is no such file.
+        UexError: it is no safetensors file, or lacks weights of the net, or has them in another shape.
+    """
+    if not Path(path).is_file():
+        raise UsageError(f"--weights {path}: no such file.")
+    try:
+        found = safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise UexError(
+            f"--weights {path}: no safetensors file ({error}).",
+            hint="Pickles (.pth, .pt) are not read: convert them with safetensors.torch.save_file.",
+        ) from None
+    if any(name.startswith(prefix) for name in found):
+        found = {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
+    wanted = {name: tensor for name, tensor in net.state_dict().items() if not name.endswith("num_batches_tracked")}
+    for name, tensor in wanted.items():
+        if name not in found or found[name].shape != tensor.shape:
+            there = f"{name} is {tuple(found[name].shape)} there" if name in found else f"{name} is not there"
+            raise UexError(f"--weights {path}: not the weights of this net ({there}).")
+    net.load_state_dict({name: found[name] for name in wanted}, strict=False)
