@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Nearest(nn.Module):
-    """Features `(1, F)` to the nearest centre's row, int64 `(1,)`, and its distance over that of the farthest, `(1,)`."""
+    """Features `(1, F)` to the nearest centre's row, int64 `(1,)`, and how near it is, float `(1,)`."""
 
     centres: Tensor
     farthest: Tensor

@@ -46,6 +46,12 @@ def evaluate(
         float | None,
         typer.Option(help="Exit 1 if the worst mean peak learnability is above this, 0 to 1.", show_default=False),
     ] = None,
+    view: Annotated[
+        str,
+        typer.Option(
+            help="What the trainer sees: squash, crop (Resize and RandomCrop), resized-crop (RandomResizedCrop)."
+        ),
+    ] = "squash",
     size: opt.Size = "auto",
     labels: opt.Labels = None,
     device: opt.Device = "auto",
@@ -71,6 +77,7 @@ def evaluate(
         precision=precision,
         on_error=on_error,
         max_learnability=max_learnability,
+        view=view,
     )
     with Screen(quiet=quiet, as_json=json) as screen:
         result = job.run(request, screen)

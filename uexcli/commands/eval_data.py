@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from uexcli import api
 from uexcli.commands.listener import Listener
 from uexcli.errors import UexError, UsageError
-from uexcli.io import release, samples
+from uexcli.io import images, release, samples, views
 from uexcli.registry import load
 
 HELD_OUT = 0.2
@@ -31,6 +31,8 @@ class Data:
     test_labels: Tensor
     classes: tuple[str, ...]
     test_source: str
+    clean_views: views.Views | None = None  # fresh crops for each epoch, where the trainer takes some from the photos
+    protected_views: views.Views | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Sources:
     labels: Path | None
     size: int | None
     on_error: str
+    view: str = views.SQUASH
 
 
 def read(request: Sources, device: torch.device, listener: Listener) -> Data:
@@ -79,6 +82,7 @@ def read(request: Sources, device: torch.device, listener: Listener) -> Data:
             seen.channels,
             on_error=request.on_error,
             on_done=lambda done, total: listener.step(api.Progress(done, total, stage=stage)),
+            shown=images.squash if request.view == views.SQUASH else views.centre,
         )
         for lost in loaded.skipped:
             listener.warn(f"skipped {lost.reason}")
@@ -94,13 +98,29 @@ def read(request: Sources, device: torch.device, listener: Listener) -> Data:
         raise UexError(
             f"{request.photos}: all images are of one class.", hint="Learnability needs two classes or more."
         )
-    images, written = clean.images.to(device), protected.images.to(device)
+    before, written = clean.images.to(device), protected.images.to(device)
+
+    def drawn(kept: Tensor) -> dict[str, views.Views]:
+        return _views(request, size, seen.channels, {"clean_views": clean, "protected_views": protected}, kept)
+
     if request.test is None:
         held = _held_out(clean.found)
         tested = {digest for digest, out in zip(clean.digests, held.tolist(), strict=True) if out}
         kept = ~_among(clean.digests, tested)
-        return Data(images[kept], written[kept], labels[kept], images[held], labels[held], classes, "held out")
+        return Data(
+            before[kept], written[kept], labels[kept], before[held], labels[held], classes, "held out", **drawn(kept)
+        )
     test = get(samples.list_samples(registry, request.test, split="test"), "read test")
+    tests, test_labels = _tested(request, test, clean, listener)
+    every = torch.ones(len(labels), dtype=torch.bool)
+    return Data(
+        before, written, labels, tests.to(device), test_labels.to(device), classes, request.test, **drawn(every)
+    )
+
+
+def _tested(request: Sources, test: samples.Loaded, clean: samples.Loaded, listener: Listener) -> tuple[Tensor, Tensor]:
+    """Give the test images that are not among the training images, and their labels, numbered as those are."""
+    classes = clean.found.classes
     strangers = sorted(set(test.found.classes) - set(classes))
     if strangers or not test.found.classes:
         shown = ", ".join(strangers[:CLASSES_SHOWN]) or "none at all"
@@ -113,8 +133,20 @@ def read(request: Sources, device: torch.device, listener: Listener) -> Data:
             raise UexError(f"{request.test}: all of its images are among the training images.", hint="Test on others.")
         listener.warn(f"{int((~fresh).sum())} test images are also among the training images, and are left out")
     renumber = torch.tensor([classes.index(name) for name in test.found.classes])
-    tests, test_labels = test.images[fresh].to(device), renumber[test.labels[fresh]].to(device)
-    return Data(images, written, labels, tests, test_labels, classes, request.test)
+    return test.images[fresh], renumber[test.labels[fresh]]
+
+
+def _views(
+    request: Sources, size: int, channels: int, sides: Mapping[str, samples.Loaded], kept: Tensor
+) -> dict[str, views.Views]:
+    """Give what draws the crops of the images that are trained on, for each side; nothing where they are squashed."""
+    if request.view == views.SQUASH:
+        return {}
+    chosen = kept.nonzero().flatten().tolist()
+    return {
+        name: views.Views([loaded.found.samples[position] for position in chosen], request.view, size, channels)
+        for name, loaded in sides.items()
+    }
 
 
 def _held_out(found: samples.Labelled) -> Tensor:

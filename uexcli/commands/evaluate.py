@@ -16,9 +16,9 @@ from uexcli.commands.eval_data import Data, Sources, read
 from uexcli.commands.listener import Listener, duration
 from uexcli.core import seeding
 from uexcli.core.learnability import chance, learnability
-from uexcli.core.trial import MemoryTrial
-from uexcli.errors import UexError, UsageError
-from uexcli.io import samples
+from uexcli.core.trial import Fresh, MemoryTrial
+from uexcli.errors import UexError, UsageError, unknown
+from uexcli.io import samples, views
 from uexcli.registry import load
 from uexcli.runtime import machine
 
@@ -42,6 +42,7 @@ class Request:
     precision: str = "auto"
     on_error: str = "fail"
     max_learnability: float | None = None
+    view: str = views.SQUASH
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Result:
     epochs: int
     seeds: int
     size: int
+    view: str
     train_images: int
     test_images: int
     test_source: str
@@ -120,7 +122,9 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         (spec, registry.make(api.Countermeasure, "countermeasure", spec))  # type: ignore[type-abstract]
         for spec in dict.fromkeys(request.against)
     ]
-    sources = Sources(request.photos, request.release, request.test, request.labels, request.size, request.on_error)
+    sources = Sources(
+        request.photos, request.release, request.test, request.labels, request.size, request.on_error, request.view
+    )
     data = read(sources, device, listener)
     base = chance(data.test_labels)
     listener.say(
@@ -128,7 +132,9 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         f"{len(data.classes)} classes, chance {base:.1%}, target {name} on {machine.name_of(device)}"
     )
 
-    def trial(images: Tensor, seed: int, on_step: api.OnStep = lambda _: None) -> MemoryTrial:
+    def trial(
+        images: Tensor, seed: int, on_step: api.OnStep = lambda _: None, fresh: Fresh | None = None
+    ) -> MemoryTrial:
         return MemoryTrial(
             images,
             data.labels,
@@ -140,6 +146,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
             device,
             autocast,
             on_step,
+            fresh,
         )
 
     runs = 2 * request.seeds * len(measures)
@@ -150,9 +157,12 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     epochs = 0
     for number, (spec, measure) in enumerate(measures):
         sides: list[list[api.Outcome]] = [[], []]
-        pair = [_against(measure, images) for images in (data.clean, data.protected)]
+        pair = [
+            (_against(measure, images), _fresh(measure, drawn))
+            for images, drawn in ((data.clean, data.clean_views), (data.protected, data.protected_views))
+        ]
         for seed in range(request.seeds):
-            for side, images in enumerate(pair):
+            for side, (images, fresh) in enumerate(pair):
                 position = (number * request.seeds + seed) * 2 + side
                 what = f"{('clean', 'protected')[side]}, {spec}, seed {seed}"
 
@@ -160,7 +170,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
                     note = f"{what}: {p.note}" if p.note else what
                     listener.step(api.Progress(position + p.done / p.total, runs, note, "train"))
 
-                outcome = target.evaluate(trial(images, seed, on_step))
+                outcome = target.evaluate(trial(images, seed, on_step, fresh))
                 epochs = len(outcome.curve)
                 sides[side].append(outcome)
         cells.append(_cell(spec, Side(tuple(sides[0])), Side(tuple(sides[1])), base))
@@ -171,6 +181,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         epochs=epochs,
         seeds=request.seeds,
         size=int(data.clean.shape[2]),
+        view=request.view,
         train_images=len(data.labels),
         test_images=len(data.test_labels),
         test_source=data.test_source,
@@ -195,12 +206,21 @@ def _check(request: Request) -> None:
         raise UsageError(f"--size {request.size}: too small.", hint="Use 8 or more.")
     if request.max_learnability is not None and not 0 <= request.max_learnability <= 1:
         raise UsageError(f"--max-learnability {request.max_learnability}: not within 0 to 1.")
+    if request.view not in views.VIEWS:
+        raise unknown("view", request.view, views.VIEWS)
     samples.check_options(request.on_error)
 
 
 def _against(measure: api.Countermeasure | None, images: Tensor) -> Tensor:
     """Apply a countermeasure; clean and protected images see the same random numbers."""
     return images if measure is None else measure.apply(images, seeding.generator(0, f"against {measure.name}"))
+
+
+def _fresh(measure: api.Countermeasure | None, drawn: views.Views | None) -> Fresh | None:
+    """Give what draws the crops of an epoch, after the countermeasure."""
+    if drawn is None:
+        return None
+    return lambda generator: _against(measure, drawn(generator))
 
 
 def _estimate(target: api.Target, trial: MemoryTrial) -> float:

@@ -15,6 +15,8 @@ from uexcli.core.augment import crop_and_flip
 from uexcli.core.nets import as_input, predict
 from uexcli.core.sgd import Sgd
 
+Fresh = Callable[[Generator], Tensor]  # to uint8 (N, C, S, S), in the order of the labels
+
 
 @contextlib.contextmanager
 def shaken(model: nn.Module, std: float, generator: Generator) -> Iterator[None]:
@@ -45,11 +47,13 @@ def supervised(
     generator: Generator,
     autocast: torch.dtype | None = None,
     on_step: OnStep = lambda _: None,
+    fresh: Fresh | None = None,
 ) -> Outcome:
     """Train with SGD, Nesterov momentum .9 and a one-cycle learning rate; test on clean images after every epoch.
 
     `train` and `test` are uint8 images `(N, C, S, S)` and int64 labels `(N,)` on one device. The last, short batch of
-    an epoch is left out; what it would have held comes at another place in the next shuffle.
+    an epoch is left out; what it would have held comes at another place in the next shuffle. `fresh` draws the images
+    of each epoch anew, with what augments them.
     """
     images, labels = train
     batch = min(batch, len(images))
@@ -61,12 +65,13 @@ def supervised(
     curve: list[float] = []
     for epoch in range(epochs):
         model.train()
+        shown = images if fresh is None else fresh(generator).to(images.device)
         order = torch.randperm(len(images), generator=generator).to(images.device)
         for number, picked in enumerate(order.split(batch)):
             if len(picked) < batch:
                 break
-            seen = images[picked]
-            inputs = as_input(crop_and_flip(seen, generator) if augment else seen)
+            seen = shown[picked]
+            inputs = as_input(crop_and_flip(seen, generator) if augment and fresh is None else seen)
             learn(model, optimiser, inputs, labels[picked], autocast=autocast)
             rate.step()
             if number % 8 == 0:

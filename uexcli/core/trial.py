@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from uexcli import api
 from uexcli.core import seeding, train
 
+Fresh = train.Fresh
+
 
 @dataclass(frozen=True)
 class MemoryTrial(api.Trial):
@@ -26,6 +28,7 @@ class MemoryTrial(api.Trial):
     device: torch.device
     autocast: torch.dtype | None = None
     on_step: api.OnStep = lambda _: None
+    fresh: Fresh | None = None  # draws the views of an epoch, crops and flips included
 
     def supervised(
         self,
@@ -52,4 +55,5 @@ class MemoryTrial(api.Trial):
             generator=seeding.generator(self.seed, "batches"),
             autocast=self.autocast,
             on_step=self.on_step,
+            fresh=self.fresh,
         )

@@ -175,14 +175,20 @@ def size_and_grey(sample: Sample) -> tuple[int, int, bool]:
         raise UexError(f"{sample.key}: cannot be read as an image.") from None
 
 
+def with_channels(photo: Photo, channels: int) -> np.ndarray:
+    """Give a photo's pixels in colour or in grey: uint8 (H, W, C)."""
+    pixels = photo.pixels
+    if pixels.shape[2] == channels:
+        return pixels
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert(
+        "L" if channels == 1 else "RGB"
+    )
+    return np.asarray(image).reshape(*pixels.shape[:2], channels)
+
+
 def squash(photo: Photo, size: int, channels: int) -> np.ndarray:
     """Resize to size x size whatever the aspect ratio, bilinear: uint8 (C, S, S)."""
-    pixels = photo.pixels
-    if pixels.shape[2] != channels:
-        image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).convert(
-            "L" if channels == 1 else "RGB"
-        )
-        pixels = np.asarray(image).reshape(*pixels.shape[:2], channels)
+    pixels = with_channels(photo, channels)
     if photo.size != (size, size):
         image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
         pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)).reshape(size, size, channels)

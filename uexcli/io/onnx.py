@@ -34,7 +34,7 @@ def digest(weights: Mapping[str, Tensor]) -> str:
     for name, weight in sorted(weights.items()):
         values = weight.detach().cpu().contiguous()
         total.update(f"{name} {values.dtype} {list(values.shape)}\n".encode())
-        total.update(memoryview(values.reshape(-1).view(torch.uint8).numpy()))
+        total.update(values.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 

@@ -108,7 +108,7 @@ class Graph:
         return name
 
     def resize(self, source: str, before: Sequence[str], after: Sequence[str], output: str) -> str:
-        """Resize planes from one height and width to another, scalars, as torch does: bilinear, smooth where it shrinks.
+        """Resize planes from a height and width to others, scalars, as torch does: bilinear, smooth where it shrinks.
 
         By two matrices: ONNX Runtime's own smooth resizing takes other weights.
         """

@@ -181,8 +181,9 @@ def load(
     on_error: str = "fail",
     on_done: Callable[[int, int], None] = lambda _done, _total: None,
     mapped: Mapped | None = None,
+    shown: Callable[[images.Photo, int, int], np.ndarray] = images.squash,
 ) -> Loaded:
-    """Decode and squash all samples to `size` x `size`, into a file where one is given.
+    """Decode all samples and show them at `size` x `size`, squashed unless told otherwise; into a file if one is given.
 
     Raises:
         UexError: an image cannot be decoded and `on_error` is `fail`; or none is left.
@@ -199,7 +200,7 @@ def load(
             if on_error == "fail":
                 raise UexError(error.message, hint=SKIP) from None
             return position, "", Skipped(sample.key, error.message)
-        bank[position] = images.squash(photo, size, channels)
+        bank[position] = shown(photo, size, channels)
         return position, photo.digest, None
 
     kept, digests, skipped = [], [], []
