@@ -354,12 +354,6 @@ def relabelled(model: bytes, facts: dict[str, Any] | None) -> bytes:
     return changed.SerializeToString()
 
 
-def test_a_bank_has_no_network_to_run_or_export(photos: Path, noise: Path, uex: Uex) -> None:
-    refused(uex("apply", noise, photos, "-o", "r", "--engine", "onnx"), 2, "holds a bank of noise, no network")
-    refused(uex("export", noise, "m.onnx"), 3, "holds a bank of noise, no network", "uex apply")
-    assert not Path("r").exists() and not Path("m.onnx").exists()
-
-
 # ------------------------------------------------------------------------------------------ export
 
 

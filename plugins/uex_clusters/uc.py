@@ -38,7 +38,7 @@ class UnlearnableClusters(Method):
     epochs: int = option(50, "passes over the images for each cluster, unless most_steps ends them before")
     most_steps: int = option(60, "steps for each cluster at the most; 0: no such bound")
     batch: int = option(16, "images in a batch")
-    lr: float = option(0.01, "learning rate of the generators (Adam), which falls as a cosine to a hundredth")
+    lr: float = option(0.02, "learning rate of the generators (Adam), which falls as a cosine to a hundredth")
     decay: float = option(5e-4, "weight decay of the generators")
     width: int = option(16, "channels of a generator at full size; 64 in the paper")
     blocks: int = option(2, "residual blocks of a generator; 6 in the paper")
@@ -92,7 +92,7 @@ class _Fit:
         self._steps = method.steps(len(problem.images))
         self._delta = problem.start(random=False)
         self._frozen: Frozen = problem.freeze(problem.build(), features=True)
-        self._centres = _centres(problem)
+        self._centres = centres_of(problem)
         self._note = ""
         self._begin(0)
 
@@ -211,7 +211,7 @@ class _Fit:
             raise UexError(f"the state does not fit ({error}).", hint="Use --force, without --resume.") from None
 
 
-def _centres(problem: Problem) -> Tensor:
+def centres_of(problem: Problem) -> Tensor:
     """The mean features of the images of each row, as the surrogate sees them: float32 `(R, F)`, on the device."""
     points, rows = problem.features().double(), problem.rows.cpu()
     sums = points.new_zeros(problem.num_rows, points.shape[1]).index_add_(0, rows, points)

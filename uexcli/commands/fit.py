@@ -16,6 +16,7 @@ from torch import Tensor
 from uexcli import __version__, api
 from uexcli.commands import fit_memory, fit_state
 from uexcli.commands.fit_memory import Memory, told
+from uexcli.commands.fit_parts import told_of_method
 from uexcli.commands.fit_problem import Made, estimate, make_problem
 from uexcli.commands.fit_setup import Request, Setup, check_enough, prepare
 from uexcli.commands.listener import Listener, duration
@@ -26,6 +27,7 @@ from uexcli.core.problem import BankProblem
 from uexcli.core.quality import psnr
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, noise_file, samples
+from uexcli.registry import load
 from uexcli.runtime import machine
 
 __all__ = ["Plan", "Request", "Result", "run"]
@@ -108,6 +110,8 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         if not request.dry_run:
             fit_state.clear(setup, job, listener)
         return Result(plan, written=False, already=True, skipped=loaded.skipped)
+    if request.method is None and not loaded.found.labels:
+        listener.say(told_of_method(load(), setup.parts.method))
     _announce(plan, listener)
     if setup.ignored:
         listener.say(f"{setup.ignored:,} files are no images, and are ignored")

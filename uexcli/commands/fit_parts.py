@@ -100,6 +100,15 @@ def usual_method(registry: Registry, mode: str | None, surrogate: str, *, labell
     return FLAT_METHOD if usable else USUAL_METHOD
 
 
+def told_of_method(registry: Registry, method: api.Method) -> str:
+    """Say which method photos without labels were given, and what stood in the way of another."""
+    if method.name == FLAT_METHOD:
+        return f"no labels: Unlearnable Clusters (--method {FLAT_METHOD}), which need none"
+    missing = registry.find("surrogate", PRETRAINED).cls().lacks()
+    way = f"; for Unlearnable Clusters, which need none: {missing.hint}" if missing is not None else ""
+    return f"no labels: {method.name} with what stands in for them{way}"
+
+
 def _surrogate(registry: Registry, method: type[api.Method], name: str) -> type[api.Surrogate]:
     """Find a surrogate that a method can fit its noise against."""
     cls = cast(type[api.Surrogate], registry.find("surrogate", name).cls)
