@@ -12,7 +12,7 @@ from torchvision import models
 from uexcli.api import UexError, UsageError
 from uexcli.encoder import IMAGENET, Encoder, load_weights
 
-LEAST = 64  # px
+LEAST = 128  # px
 
 
 def build(name: str, weights: str, side: int | None, *, fixed: bool, num_classes: int, size: int) -> nn.Module:

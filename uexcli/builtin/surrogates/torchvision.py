@@ -20,7 +20,7 @@ class _Classifier(Surrogate):
     fixed: ClassVar[bool] = False  # it takes images of one size only
 
     weights: str = option("auto", "auto: torchvision's, downloaded once; a safetensors file; random: none")
-    side: int | None = option(None, "side at which the net sees images; auto: twice theirs, from 64 px to its own")
+    side: int | None = option(None, "side at which the net sees images; auto: twice theirs, from 128 px to its own")
 
     def __post_init__(self) -> None:
         """Refuse what the nets cannot halve five times."""

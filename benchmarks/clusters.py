@@ -1,0 +1,214 @@
+"""Label-agnostic noise, cluster by cluster: uc beside em, lsp and advpoison, all without labels, on the same clusters.
+
+Each row: fit with labels hidden, apply, verify, then a target trained on the decoded files with the true labels, and
+with these merged into 5 and into 2 classes. Rows are files of their own and are not measured twice.
+
+    python -m benchmarks.clusters --data cifar10:ROOT --count 5000 --out benchmarks/results
+    python -m benchmarks.clusters --data FOLDER/train --test FOLDER/val --size 64 --epochs 30 --views --out RESULTS
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from uexcli import __version__, api
+from uexcli.commands import apply, evaluate, fit, verify
+from uexcli.commands.eval_data import Sources, read
+from uexcli.commands.listener import Listener
+from uexcli.core.trial import MemoryTrial
+from uexcli.registry import load
+from uexcli.runtime import machine
+
+ROWS: dict[str, dict[str, Any]] = {
+    "clean": {},
+    "uc": {"method": "uc"},
+    "uc-paper-generator": {"method": "uc", "options": {"width": "64", "blocks": "6"}},
+    "random": {"method": "random"},
+    "em": {"method": "em"},
+    "lsp": {"method": "lsp", "norm": "linf"},
+    "advpoison": {"method": "advpoison", "options": {"restarts": "1", "steps": "50"}},
+}
+EPS = "16/255"
+MERGED = (5, 2)
+T95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78}  # Student's t, two-sided, by degrees of freedom
+
+
+def main() -> None:
+    """Measure what is not measured yet, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--test", default=None)
+    parser.add_argument("--count", type=int, default=None)
+    parser.add_argument("--size", type=int, default=None)
+    parser.add_argument("--epochs", type=int, default=None)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--target", default="small")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--only", default="clean,uc,em,lsp,advpoison")
+    parser.add_argument("--tag", required=True, help="name of the data in the results' names")
+    parser.add_argument("--views", action="store_true", help="also train as trainers crop photos")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    for name in given.only.split(","):
+        path = given.out / f"clusters-{given.tag}-{name}.json"
+        if not path.exists():
+            path.write_text(json.dumps(row(name, given), indent=2) + "\n")
+        print(line(json.loads(path.read_text())), flush=True)
+
+
+def row(name: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Measure one row."""
+    recipe = ROWS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        facts: dict[str, Any] = {}
+        release = root / "release"
+        if recipe:
+            facts = _protect(recipe, given, root, release)
+        sources = Sources(given.data, str(release) if recipe else given.data, _test(given), None, _size(given), "fail")
+        device = machine.pick_device(given.device)
+        data = read(sources, device, Listener())
+        if given.count and not recipe:
+            data = dataclasses.replace(
+                data,
+                clean=data.clean[: given.count],
+                protected=data.protected[: given.count],
+                labels=data.labels[: given.count],
+            )
+        scores = {"true": _trained(data.protected, data.labels, data, given, device)}
+        for count in MERGED:
+            merged = dataclasses.replace(data, test_labels=data.test_labels % count)
+            scores[f"into {count}"] = _trained(data.protected, data.labels % count, merged, given, device)
+        if given.views:
+            facts["views"] = _viewed(release if recipe else Path(given.data), given)
+    return {
+        "row": name,
+        "data": given.tag,
+        "count": len(data.labels),
+        "tests": len(data.test_labels),
+        "target": given.target,
+        **facts,
+        "accuracy": scores,
+        "machine": {**machine.describe(), "device": machine.name_of(device), "uexcli": __version__},
+    }
+
+
+def _test(given: argparse.Namespace) -> str:
+    return str(given.test or given.data)
+
+
+def _size(given: argparse.Namespace) -> int | None:
+    size: int | None = given.size
+    return size
+
+
+def _protect(recipe: Mapping[str, Any], given: argparse.Namespace, root: Path, release: Path) -> dict[str, Any]:
+    """Fit without labels, apply, verify."""
+    began = time.perf_counter()
+    noise = root / "n.noise.safetensors"
+    fitted = fit.run(
+        fit.Request(
+            given.data,
+            output=noise,
+            mode="clusterwise",
+            eps=EPS,
+            no_labels=True,
+            limit=given.count,
+            size=given.size,
+            seed=1,
+            device=given.device,
+            **recipe,
+        )
+    )
+    seconds = time.perf_counter() - began
+    apply.run(apply.Request(noise, given.data, release, limit=given.count))
+    checked = verify.run(verify.Request(release, source=given.data, allow_missing=True))
+    assert not checked.findings, checked.findings
+    assert checked.psnr is not None
+    return {
+        "fit_seconds": round(fitted.seconds, 1),
+        "whole_seconds": round(seconds, 1),  # with reading, features, clusters and the estimate
+        "outcome": fitted.outcome,
+        "levels": checked.most_levels,
+        "psnr": round(checked.psnr["median"], 2),
+    }
+
+
+def _trained(
+    images: Tensor, labels: Tensor, data: Any, given: argparse.Namespace, device: torch.device
+) -> dict[str, Any]:
+    """Train on images with labels; accuracies of each seed, in percent."""
+    target: api.Target = load().make(api.Target, "target", given.target)  # type: ignore[type-abstract]
+    autocast = machine.pick_precision("auto", device)
+    classes = int(labels.max()) + 1
+    runs = []
+    for seed in range(given.seeds):
+        trial = MemoryTrial(images, labels, data.test, data.test_labels, classes, seed, given.epochs, device, autocast)
+        runs.append(target.evaluate(trial))
+    return {
+        "last": [round(100 * run.last, 2) for run in runs],
+        "peak": [round(100 * run.peak, 2) for run in runs],
+        "own": [round(100 * run.train_accuracy, 2) for run in runs],
+        "seconds": [round(run.seconds, 1) for run in runs],
+    }
+
+
+def _viewed(release: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """Train on crops that a trainer cuts from the written files."""
+    found = {}
+    for view in ("crop", "resized-crop"):
+        result = evaluate.run(
+            evaluate.Request(
+                given.data,
+                str(release),
+                test=_test(given),
+                target=given.target,
+                seeds=given.seeds,
+                epochs=given.epochs,
+                size=given.size,
+                device=given.device,
+                view=view,
+            )
+        )
+        cell = result.cells[0]
+        found[view] = {
+            side: [round(100 * run.last, 2) for run in getattr(cell, side).runs] for side in ("clean", "protected")
+        }
+    return found
+
+
+def interval(values: list[float], tests: int) -> float:
+    """Half of the 95 % interval of a mean over seeds, in points, with the test images' own sampling."""
+    mean = statistics.fmean(values) / 100
+    sampling = 1.96 * 100 * math.sqrt(mean * (1 - mean) / tests)
+    if len(values) < 2:
+        return sampling
+    seeds = T95.get(len(values) - 1, 2.5) * statistics.stdev(values) / math.sqrt(len(values))
+    return math.hypot(sampling, seeds)
+
+
+def line(found: Mapping[str, Any]) -> str:
+    """A row of the table."""
+    cells = [found["row"], str(found.get("fit_seconds", "")), str(found.get("psnr", ""))]
+    for score in found["accuracy"].values():
+        last = statistics.fmean(score["last"])
+        within = interval(score["last"], found["tests"])
+        cells.append(f"{last:.1f} ± {within:.1f} / {statistics.fmean(score['peak']):.1f}")
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    main()
