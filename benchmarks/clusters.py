@@ -4,7 +4,7 @@ Each row: fit with labels hidden, apply, verify, then a target trained on the de
 with these merged into 5 and into 2 classes. Rows are files of their own and are not measured twice.
 
     python -m benchmarks.clusters --data cifar10:ROOT --count 5000 --out benchmarks/results
-    python -m benchmarks.clusters --data FOLDER/train --test FOLDER/val --size 64 --epochs 30 --views --out RESULTS
+    python -m benchmarks.clusters --data FOLDER/train --test FOLDER/val --size 64 --epochs 30 --views uc --out RESULTS
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--only", default="clean,uc,em,lsp,advpoison")
     parser.add_argument("--tag", required=True, help="name of the data in the results' names")
-    parser.add_argument("--views", action="store_true", help="also train as trainers crop photos")
+    parser.add_argument("--merged", default="clean,uc", help="rows that are also trained on merged classes")
+    parser.add_argument("--views", default="", help="rows that are also trained on crops, as trainers cut them")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -89,10 +90,10 @@ def row(name: str, given: argparse.Namespace) -> dict[str, Any]:
                 labels=data.labels[: given.count],
             )
         scores = {"true": _trained(data.protected, data.labels, data, given, device)}
-        for count in MERGED:
+        for count in MERGED if name in given.merged.split(",") else ():
             merged = dataclasses.replace(data, test_labels=data.test_labels % count)
             scores[f"into {count}"] = _trained(data.protected, data.labels % count, merged, given, device)
-        if given.views:
+        if name in given.views.split(","):
             facts["views"] = _viewed(release if recipe else Path(given.data), given)
     return {
         "row": name,

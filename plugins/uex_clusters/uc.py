@@ -36,7 +36,7 @@ class UnlearnableClusters(Method):
     least: ClassVar[dict[str, Any]] = {"most_steps": 2, "batch": 8, "width": 4, "blocks": 1}
 
     epochs: int = option(50, "passes over the images for each cluster, unless most_steps ends them before")
-    most_steps: int = option(60, "steps for each cluster at the most; 0: no such bound")
+    most_steps: int = option(120, "steps for each cluster at the most; 0: no such bound")
     batch: int = option(16, "images in a batch")
     lr: float = option(0.02, "learning rate of the generators (Adam), which falls as a cosine to a hundredth")
     decay: float = option(5e-4, "weight decay of the generators")

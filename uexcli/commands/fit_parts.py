@@ -53,7 +53,7 @@ def pick(
 ) -> Parts:
     """Find and configure the plugins; pairs that cannot work together are refused here, before any work."""
     if method is None:
-        method = usual_method(registry, mode, surrogate, labelled=labelled)
+        method = usual_method(registry, mode, surrogate, preset, labelled=labelled)
     method_class = cast(type[api.Method], registry.find("method", method).cls)
     if preset is not None and preset not in method_class.presets:
         raise unknown(f"preset of method '{method_class.name}'", preset, method_class.presets)
@@ -91,9 +91,11 @@ def pick(
     )
 
 
-def usual_method(registry: Registry, mode: str | None, surrogate: str, *, labelled: bool) -> str:
+def usual_method(registry: Registry, mode: str | None, surrogate: str, preset: str | None, *, labelled: bool) -> str:
     """Give the method for photos for which none was asked: without labels `uc`, if a net that it takes is here."""
     if labelled or mode not in (None, FLAT_MODE) or FLAT_METHOD not in registry.names("method"):
+        return USUAL_METHOD
+    if preset is not None and preset not in cast(type[api.Method], registry.find("method", FLAT_METHOD).cls).presets:
         return USUAL_METHOD
     net = cast(type[api.Surrogate], registry.find("surrogate", PRETRAINED if surrogate == AUTO else surrogate).cls)
     usable = net.pretrained and net.has_gradient and (surrogate != AUTO or net().lacks() is None)
