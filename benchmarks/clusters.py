@@ -3,8 +3,9 @@
 Each row: fit with labels hidden, apply, verify, then a target trained on the decoded files with the true labels, and
 with these merged into 5 and into 2 classes. Rows are files of their own and are not measured twice.
 
-    python -m benchmarks.clusters --data cifar10:ROOT --count 5000 --out benchmarks/results
-    python -m benchmarks.clusters --data FOLDER/train --test FOLDER/val --size 64 --epochs 30 --views uc --out RESULTS
+    python -m benchmarks.clusters --data cifar10:ROOT --count 5000 --tag cifar10-5000 --out benchmarks/results
+    python -m benchmarks.clusters --data FOLDER/train --test FOLDER/val --size 64 --epochs 30 --tag photos \\
+        --out benchmarks/results
 """
 
 from __future__ import annotations

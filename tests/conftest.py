@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,24 @@ def lpips_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, str(path))
         yield path
+
+
+@pytest.fixture(scope="session")
+def onnx_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny image encoder as an ONNX file: 24 px, six features."""
+    with global_seed(1, "onnx encoder"):
+        net = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 5, stride=3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1))
+    whole = torch.nn.Sequential(net, torch.nn.Flatten()).eval()
+    path = tmp_path_factory.mktemp("encoder") / "encoder.onnx"
+    batch = {0: torch.export.Dim("batch")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            whole, (torch.rand(2, 3, 24, 24),), dynamic_shapes=(batch,), dynamo=True, verbose=False, opset_version=18
+        )
+    assert program is not None
+    program.save(path)
+    return path
 
 
 @pytest.fixture(scope="session")

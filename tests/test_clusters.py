@@ -22,6 +22,7 @@ from uex_clusters.uc import UnlearnableClusters, centres_of
 from uexcli import registry
 from uexcli.api import Progress
 from uexcli.builtin.surrogates import efficientnet_lite0
+from uexcli.commands.encoding import Encoding
 from uexcli.core.clusters import Thumbnails
 from uexcli.core.nets import SmallNet
 from uexcli.core.pixels import squash, survival
@@ -82,6 +83,8 @@ def test_nearness_is_one_at_the_farthest_fitted_image_and_more_beyond() -> None:
     memory = mode.memory(rows, lambda: points)
     near = mode.near(rows, lambda: points, memory)
     assert near is not None and float(near.max()) == pytest.approx(1, abs=1e-5) and float(near.min()) < 1
+    alone = mode.memory(torch.tensor([0] * 35 + [1]), lambda: points)
+    assert torch.equal(alone["farthest"][0], alone["farthest"][1]), "one photo has no extent of its own"
     far = points[:1] + 3
     row = mode.assign(torch.zeros(1), lambda: far, memory, keys=[])
     beyond = mode.near(row, lambda: far, memory)
@@ -261,6 +264,9 @@ def test_a_new_photo_gets_the_noise_of_the_nearest_cluster_and_a_strange_one_is_
     told = uex("apply", "flat.noise.safetensors", new, "-o", "release2", "--json", "--quiet").json
     rows = {item["key"]: (item["row"], item["near"]) for item in told["assigned"]}
     noise = noise_file.read(Path("flat.noise.safetensors"))
+    for again in (("release2",), ("release3", "--dry-run")):  # already there; and nothing to be written
+        listed = uex("apply", "flat.noise.safetensors", new, "-o", *again, "--near", "--json", "--quiet").json
+        assert listed["assigned"] == told["assigned"] and listed["written"] == 0
     assert told["new"] == 2 and rows["same.png"][0] == int(noise.rows[noise.keys.index("3.png")])
     assert rows["same.png"][1] <= 1 < rows["strange.png"][1]
 
@@ -319,3 +325,39 @@ def test_other_methods_run_cluster_by_cluster_without_labels(method: str, flat: 
     assert ran.code == 0, ran.err
     noise = noise_file.read(Path("flat.noise.safetensors"))
     assert noise.num_rows == 2 and "2 clusters stand in" in ran.err
+
+
+def test_a_patch_or_an_option_of_em_on_photos_without_labels(flat: Path, uex: Uex) -> None:
+    ran = uex("fit", flat, "--patch", 8, "-O", "rounds=1", "-O", "clusters=2")
+    assert ran.code == 0, ran.err
+    assert noise_file.read(Path("flat.noise.safetensors")).recipe["method"]["name"] == "em"
+    ran = uex("fit", flat, "-O", "rounds=1", "-o", "other")
+    assert ran.code == 2 and "the method is uc" in ran.err and "--method em" in ran.err
+    ran = uex("fit", flat, "--method", "lsp", "--weights", "w.safetensors", "-o", "other")
+    assert ran.code == 2 and "--weights" in ran.err
+
+
+def test_a_fit_with_other_weights_does_not_count_as_done(flat: Path, uex: Uex) -> None:
+    words = ("fit", flat, "--method", "random", "--seed", 1, "-O", "clusters=2")
+    assert uex(*words).code == 0
+    assert "nothing to do" in uex(*words).out
+    path = Path("flat.noise.safetensors")
+    noise = noise_file.read(path)
+    noise_file.write(path, dataclasses.replace(noise, header={**noise.header, "encoder_weights": "0" * 64}))
+    ran = uex(*words)
+    assert ran.code == 2 and "other weights" in ran.err
+
+
+def test_the_features_of_an_untrained_encoder_are_those_of_the_surrogate(flat: Path, uex: Uex) -> None:
+    """uc aims at centres that its own surrogate sees, also where weights are random."""
+    words = ("fit", flat, "--surrogate", "efficientnet_lite0", "-O", "weights=random", "-O", "most_steps=1")
+    ran = uex(*words, "--method", "uc", "-O", "clusters=2", "--seed", 3, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["passes"]["moved"] > 0
+    setup_seed = int(noise_file.read(Path("flat.noise.safetensors")).header["seed"])
+    encoder = efficientnet_lite0.EfficientnetLite0(weights="random")
+    encoding = Encoding(encoder, channels=3, size=16, seed=setup_seed, device=torch.device("cpu"))
+    problem = make_problem(
+        seed=setup_seed, make_surrogate=lambda: encoder.build(num_classes=7, channels=3, size=16), rows=2
+    )
+    torch.testing.assert_close(encoding(problem.images), problem.features(), rtol=1e-4, atol=1e-5)

@@ -12,15 +12,16 @@ import pytest
 import torch
 from conftest import Ran, opened, picture
 from PIL import Image
-from torch import nn
 
 from uexcli.commands.protect import protector_of
+from uexcli.errors import UexError
 from uexcli.io import images, noise_file, onnx_photo
 from uexcli.registry import load
 
 pytest.importorskip("onnxscript")
 Uex = Callable[..., Ran]
 SHAPES = [(16, 16, 3), (50, 21, 3), (13, 40, 3), (9, 10, 3), (33, 18, 1), (12, 12, 1), (200, 150, 3)]
+CLASSES = ("--mode", "classwise")
 CLUSTERS = ("--mode", "clusterwise", "-O", "clusters=3", "-O", "encoder=pixels", "--no-labels")
 
 
@@ -114,6 +115,26 @@ def test_onnx_runtime_alone_protects_a_photo(photos: Path, uex: Uex) -> None:
     assert np.abs(pair[0] - pair[1]).max() <= 1 and np.abs(pair[0] - np.asarray(opened(photos / "cat/3.png"))).max() > 4
 
 
+def test_a_graph_that_cannot_choose_has_to_be_told(photos: Path, uex: Uex) -> None:
+    assert uex("export", fitted(photos, uex, *CLASSES), "m.onnx").code == 0
+    session = onnx_photo.PhotoSession(Path("m.onnx").read_bytes(), cuda=False)
+    with pytest.raises(UexError, match="cannot run the model"):
+        session(picture(1), -1)
+
+
+@pytest.mark.parametrize("size", [255, 8])
+def test_a_side_that_is_the_name_of_a_number(size: int, photos: Path, uex: Uex) -> None:
+    assert uex("export", fitted(photos, uex, *CLASSES, "--size", size), "m.onnx").code == 0
+
+
+def test_an_encoder_that_shrinks_its_images_is_exported_as_it_is(photos: Path, uex: Uex) -> None:
+    words = ("--mode", "clusterwise", "--no-labels", "-O", "clusters=3", "--size", 72)
+    path = fitted(photos, uex, *words, "-O", "encoder=efficientnet_lite0:auto,64")
+    ran = uex("export", path, "m.onnx", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["chooses"] and ran.json["difference"] <= 1
+
+
 def test_a_graph_says_what_it_is_and_nothing_of_this_machine(photos: Path, uex: Uex) -> None:
     path = fitted(photos, uex, "--mode", "classwise")
     assert uex("export", path, "m.onnx").code == 0
@@ -124,44 +145,27 @@ def test_a_graph_says_what_it_is_and_nothing_of_this_machine(photos: Path, uex: 
     assert str(Path(__file__).parent).encode() not in data and b"site-packages" not in data
 
 
-class Eye(nn.Module):
-    """A tiny encoder of 24 px."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 6, 5, stride=3)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.conv(images).relu().mean((2, 3))
-
-
 @pytest.mark.parametrize("opset", [18, 20])
 def test_an_onnx_encoder_groups_photos_chooses_for_new_ones_and_becomes_part_of_the_graph(
-    opset: int, photos: Path, uex: Uex
+    opset: int, onnx_encoder: Path, photos: Path, uex: Uex
 ) -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        program = torch.onnx.export(
-            Eye().eval(), (torch.rand(2, 3, 24, 24),), dynamic_shapes=({0: torch.export.Dim("batch")},),
-            dynamo=True, verbose=False, opset_version=opset,
-        )  # fmt: skip
-    assert program is not None
-    program.save("eye.onnx")
+    import onnx
+
+    model = onnx.version_converter.convert_version(onnx.load(onnx_encoder), opset)
+    onnx.save(model, "eye.onnx")
     words = ("--mode", "clusterwise", "-O", "clusters=3", "-O", "encoder=onnx:eye.onnx", "--no-labels")
     path = fitted(photos, uex, *words)
-    noise = noise_file.read(path)
-    assert noise.memory["centres"].shape == (3, 6)
+    assert noise_file.read(path).memory["centres"].shape == (3, 6)
     Image.fromarray(picture(77, 40)).save(photos / "cat" / "new.png")
     Path("eye.onnx").rename("moved.onnx")
     ran = uex("apply", path, photos, "-o", "r")
-    assert ran.code == 3 and "--weights" in ran.err
+    assert ran.code == 3 and "--weights" in ran.err and not Path("r").exists()
     assert uex("apply", path, photos, "-o", "by-torch", "--weights", "moved.onnx").code == 0
     assert uex("export", path, "m.onnx", "--weights", "moved.onnx").code == 0
     assert uex("apply", path, photos, "-o", "by-onnx", "--engine", "onnx:m.onnx", "--weights", "moved.onnx").code == 0
     for one in Path("by-torch").rglob("*.png"):
-        pair = [
-            np.asarray(opened(Path(root) / one.relative_to("by-torch"))).astype(int) for root in ("by-torch", "by-onnx")
-        ]
+        other = Path("by-onnx") / one.relative_to("by-torch")
+        pair = [np.asarray(opened(each)).astype(int) for each in (one, other)]
         assert np.abs(pair[0] - pair[1]).max() <= 1
 
 
@@ -171,12 +175,11 @@ def test_an_onnx_file_that_is_no_encoder_is_refused(photos: Path, uex: Uex) -> N
     assert ran.code == 3 and "no ONNX model" in ran.err
 
 
-def test_a_detector_with_one_output_among_many_still_loads(real_data: Path, photos: Path, uex: Uex) -> None:
-    """A real model from elsewhere: its first output, flattened, is what photos are grouped by."""
+def test_a_real_detector_is_no_encoder(real_data: Path, photos: Path, uex: Uex) -> None:
+    """Its outputs have a line for each place in the image, not one for each image."""
     path = real_data / "weights" / "scrfd_2.5g_bnkps.onnx"
     ran = uex("fit", photos, "--method", "random", "--seed", 1, "--mode", "clusterwise", "-O", f"encoder=onnx:{path}")
-    assert ran.code == 0, ran.err
-    assert "alike to onnx" in ran.err
+    assert ran.code == 3 and "no features of each" in ran.err
 
 
 @pytest.mark.parametrize(

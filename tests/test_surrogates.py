@@ -45,7 +45,8 @@ def test_an_encoder_shows_its_body_what_it_was_taught_with() -> None:
             seen.append(images)
             return images.mean((2, 3))
 
-    net = Encoder(Body(), outputs=3, num_classes=2, size=20, side=32, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.1))
+    net = Encoder(Body(), num_classes=2, size=20, side=32, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.1))
+    seen.clear()  # the probe that counts features
     net.features(torch.full((2, 1, 20, 20), 0.6))
     assert seen[0].shape == (2, 3, 32, 32)
     torch.testing.assert_close(seen[0][0, :, 5, 5], torch.tensor([1.0, 1.6, 3.0]))

@@ -189,7 +189,8 @@ class Granularity(Plugin, ABC):
     ) -> Tensor:
         """Give each image its row: int64 `(N,)`, dense from 0.
 
-        `labels` are int64 `(N,)`; `features()` computes float `(N, F)`, only when called; `keys` are the names.
+        `labels` are int64 `(N,)`, zeros where there are none and none are needed; `features()` computes float
+        `(N, F)`, only when called; `keys` are the names.
 
         Raises:
             UexError: these images cannot be given rows.
@@ -621,7 +622,7 @@ class Outcome:
 class Trial(ABC):
     """One training run, as a target sees it."""
 
-    train_images: Tensor  # uint8 (N, C, S, S)
+    train_images: Tensor  # uint8 (N, C, S, S); with --view their middles, and `supervised` draws crops of the photos
     train_labels: Tensor  # int64 (N,)
     test_images: Tensor
     test_labels: Tensor

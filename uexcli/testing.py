@@ -130,6 +130,14 @@ def check_granularity(granularity: api.Granularity) -> None:
     if granularity.can_assign:
         assigned = granularity.assign(labels, lambda: features, memory, keys=keys)
         assert torch.equal(assigned, first), "assign gives fitted images other rows"
+        near = granularity.near(first, lambda: features, memory)
+        if near is not None:
+            assert near.shape == (24,) and float(near.min()) >= 0, "near must be one number an image, 0 or more"
+            assert float(near.max()) <= 1 + CLOSE, "a fitted image lies beyond all that were fitted"
+        chooser = granularity.chooser(memory)
+        if chooser is not None:
+            chosen = [chooser(features[index : index + 1]) for index in range(24)]
+            assert torch.equal(torch.cat([row for row, _ in chosen]), first), "chooser and assign do not agree"
         return
     try:
         granularity.assign(labels, lambda: features, memory, keys=keys)

@@ -20,8 +20,8 @@ PUBLISHED = "openai"  # what open_clip calls the first published weights
 class Clip(Surrogate):
     """The image tower of a CLIP; features are what it embeds images to, not normalised.
 
-    `RN50` has 1,024 features after its attention pooling, `ViT-B-32` 512. OpenAI's weights of ViTs want the models
-    whose names end in `-quickgelu`. The text tower is never used.
+    `RN50` has 1,024 features after its attention pooling, `ViT-B-32` 512. OpenAI's weights of ViTs in a file want the
+    models whose names end in `-quickgelu`. The text tower is never used.
     """
 
     name: ClassVar[str] = "clip"
@@ -50,20 +50,28 @@ class Clip(Surrogate):
         if missing is not None:
             raise missing
         import open_clip
-        import torch
 
-        from uexcli.encoder import Encoder, load_weights
+        from uexcli.encoder import Encoder, load_weights, reason
 
         if self.model not in open_clip.list_models():
-            raise UsageError(f"open_clip knows no model '{self.model}'.", hint="Such as RN50 or ViT-B-32-quickgelu.")
+            raise UsageError(f"open_clip knows no model '{self.model}'.", hint="Such as RN50 or ViT-B-32.")
+        tag = self._published()
+        known = open_clip.list_pretrained_tags_by_model(self.model)
+        if tag is not None and tag not in known:  # a path of another suffix would be read as a pickle
+            raise UsageError(
+                f"open_clip knows no weights '{tag}' of {self.model}.",
+                hint=f"Give a .safetensors file, random, or one of {', '.join(known)}.",
+            )
         logger = logging.getLogger()
         before = logger.level
         logger.setLevel(logging.ERROR)  # open_clip warns on the root logger that weights are random
         try:
-            whole = open_clip.create_model(self.model, pretrained=self._published(), pretrained_text=False)
+            whole = open_clip.create_model(
+                self.model, pretrained=tag, pretrained_text=False, force_quick_gelu=tag == PUBLISHED
+            )
         except Exception as error:  # of open_clip, the hub and the network, in as many kinds
             raise UexError(
-                f"the weights of CLIP {self.model} are not here, and cannot be downloaded ({_short(error)}).",
+                f"the weights of CLIP {self.model} are not here, and cannot be downloaded ({reason(error)}).",
                 hint="Give --weights FILE.safetensors, such as that of timm/resnet50_clip.openai on the hub.",
             ) from None
         finally:
@@ -73,11 +81,8 @@ class Clip(Surrogate):
         if self._file():
             load_weights(tower, self.weights, prefix="visual.")
         side = seen["size"] if isinstance(seen["size"], int) else seen["size"][0]
-        with torch.inference_mode():
-            outputs = int(tower.eval()(torch.zeros(1, 3, side, side)).shape[1])
         return Encoder(
             tower.float(),
-            outputs=outputs,
             num_classes=num_classes,
             size=size,
             side=side,
@@ -93,10 +98,6 @@ class Clip(Surrogate):
         if self.weights == "random" or self._file():
             return None
         return PUBLISHED if self.weights == "auto" else self.weights
-
-
-def _short(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(". ")
 
 
 @hookimpl

@@ -15,6 +15,13 @@ CENTRES, FARTHEST = "centres", "farthest"  # in the noise file: float32 (R, F) a
 STARTS = 4  # of k-means
 
 
+def means(points: Tensor, rows: Tensor) -> Tensor:
+    """Give the mean of the points `(N, F)` of each row, rows int64 `(N,)` dense from 0: `(R, F)`."""
+    count = int(rows.max()) + 1
+    sums = points.new_zeros(count, points.shape[1]).index_add_(0, rows, points)
+    return sums / rows.bincount(minlength=count).unsqueeze(1)
+
+
 @dataclass(frozen=True)
 class Clusterwise(Granularity):
     """Row k is cluster k's; a new photo takes the noise of the nearest centre, which the noise file keeps."""
@@ -48,12 +55,15 @@ class Clusterwise(Granularity):
 
     def memory(self, rows: Tensor, features: Callable[[], Tensor]) -> dict[str, Tensor]:
         """The centres, each the mean of its cluster, and how far the farthest image of each cluster lies from it."""
+        import torch
+
         points = features().double()
-        count = int(rows.max()) + 1
-        sums = points.new_zeros(count, points.shape[1]).index_add_(0, rows, points)
-        centres = sums / rows.bincount(minlength=count).unsqueeze(1)
+        centres = means(points, rows)
         distances = (points - centres[rows]).norm(dim=1)
-        farthest = distances.new_zeros(count).scatter_reduce_(0, rows, distances, "amax")
+        farthest = distances.new_zeros(len(centres)).scatter_reduce_(0, rows, distances, "amax")
+        usual = farthest[farthest > 0]  # a cluster of one photo has no extent of its own
+        if len(usual):
+            farthest = torch.where(farthest > 0, farthest, usual.median())
         return {CENTRES: centres.float(), FARTHEST: farthest.float()}
 
     def assign(

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from uex_clusters.clusterwise import means
 from uexcli.api import Method, OnStep, Preset, Problem, Progress, State, UexError, Work, option
 
 if TYPE_CHECKING:
@@ -64,7 +65,10 @@ class UnlearnableClusters(Method):
             UexError: there is one cluster only.
         """
         if problem.num_rows < 2:
-            raise UexError("uc needs two clusters: each is sent to the next.", hint="Use -O clusters=2 or more.")
+            raise UexError(
+                "uc needs two clusters: each is sent to the next.",
+                hint="Use more; photos all alike are one.",
+            )
         return _Fit(self, problem, on_step).run()
 
     def steps(self, images: int) -> int:
@@ -122,7 +126,7 @@ class _Fit:
         saved = problem.journal.load()
         if saved is not None:
             self._load(saved)
-        while self.cluster < rows:
+        while True:
             while self.step < self._steps:
                 loss = self._one_step()
                 self.step += 1
@@ -133,9 +137,12 @@ class _Fit:
                 raise UexError("the fit diverged: the divergence is not finite.", hint="Try a smaller -O lr.")
             self._delta[self.cluster] = self._drawn().detach()[0]
             self._note = f"cluster {self.cluster + 1} of {rows}, divergence {value:.3f}"
+            if self.cluster + 1 == rows:
+                break
             self._begin(self.cluster + 1)
             problem.journal.save(self._state, milestone=True)
             self._tell()
+        self._on_step(Progress(rows, rows, self._note))
         return self._delta
 
     def _tell(self) -> None:
@@ -203,7 +210,7 @@ class _Fit:
             moments: dict[int, dict[str, Any]] = {}
             for name, value in under("adam.").items():
                 number, _, key = name.partition(".")
-                moments.setdefault(int(number), {})[key] = value
+                moments.setdefault(int(number), {})[key] = value.clone()
             self._adam.load_state_dict({**self._adam.state_dict(), "state": moments})
             self._stream.load(under("stream."))
             self._view.set_state(state["view"])
@@ -213,6 +220,4 @@ class _Fit:
 
 def centres_of(problem: Problem) -> Tensor:
     """The mean features of the images of each row, as the surrogate sees them: float32 `(R, F)`, on the device."""
-    points, rows = problem.features().double(), problem.rows.cpu()
-    sums = points.new_zeros(problem.num_rows, points.shape[1]).index_add_(0, rows, points)
-    return (sums / rows.bincount(minlength=problem.num_rows).unsqueeze(1)).float().to(problem.device)
+    return means(problem.features().double(), problem.rows.cpu()).float().to(problem.device)

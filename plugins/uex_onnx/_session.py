@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from uexcli.api import UexError
+from uexcli.encoder import reason, triangles
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+FULL = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}  # float32 as on the CPU
 FATAL = 4  # ONNX Runtime's severity; what goes wrong below it is told by us
 FLOATS = "tensor(float)"
 
@@ -22,6 +23,8 @@ class Model(nn.Module):
     """Features by ONNX Runtime; `provider` is what it really runs on. Its only tensor is the file's SHA-256."""
 
     sha256: Tensor
+    down: Tensor
+    across: Tensor
     provider: str
 
     def __init__(self, path: Path, *, size: int, side: int, mean: float, std: float) -> None:
@@ -38,14 +41,14 @@ class Model(nn.Module):
         listed = onnxruntime.get_available_providers()
         try:
             try:
-                wanted = [CUDA, CPU] if CUDA in listed else [CPU]
+                wanted = [(CUDA, FULL), CPU] if CUDA in listed else [CPU]
                 self._session = onnxruntime.InferenceSession(
                     self.onnx_model, options, providers=wanted, enable_fallback=0
                 )
             except Exception:  # a CUDA that is listed and does not work
                 self._session = onnxruntime.InferenceSession(self.onnx_model, options, providers=[CPU])
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise UexError(f"{path}: no ONNX model, or a damaged one ({_short(error)}).") from None
+            raise UexError(f"{path}: no ONNX model, or a damaged one ({reason(error)}).") from None
         self.provider = self._session.get_providers()[0]
         inputs = self._session.get_inputs()
         shape = list(inputs[0].shape) if inputs else []
@@ -56,15 +59,14 @@ class Model(nn.Module):
         self.height, self.width = (each if isinstance(each, int) else side for each in shape[2:])
         self.batch = shape[0] if isinstance(shape[0], int) else None
         self.mean, self.std = mean, std
-        self.smooth = size > min(self.height, self.width)
+        for name, side_there in (("down", self.height), ("across", self.width)):
+            self.register_buffer(name, triangles(size, side_there), persistent=False)
         digest = hashlib.sha256(self.onnx_model).digest()
         self.register_buffer("sha256", torch.tensor(list(digest), dtype=torch.uint8))
 
     def shown(self, images: Tensor) -> Tensor:
         """Float `(B, C, S, S)` in [0, 1] to what the model takes: `(B, 3, height, width)`."""
-        wide = functional.interpolate(
-            images.expand(-1, 3, -1, -1), size=(self.height, self.width), mode="bilinear", antialias=self.smooth
-        )
+        wide = self.down @ images.expand(-1, 3, -1, -1) @ self.across.T
         return (wide - self.mean) / self.std
 
     def features(self, images: Tensor) -> Tensor:
@@ -72,22 +74,21 @@ class Model(nn.Module):
         shown = self.shown(images).numpy(force=True)
         step = self.batch or len(shown)
         made: list[Any] = []
-        try:
-            for begin in range(0, len(shown), step):
-                part = shown[begin : begin + step]
-                if len(part) < step:
-                    raise UexError(f"the ONNX model takes {step} images at once.", hint="Export it for any batch.")
+        for begin in range(0, len(shown), step):
+            part = shown[begin : begin + step]
+            if len(part) < step:
+                raise UexError(f"the ONNX model takes {step} images at once.", hint="Export it for any batch.")
+            try:
                 made += [self._session.run([self.output], {self.input: part})[0]]
-        except UexError:
-            raise
-        except Exception as error:
-            raise UexError(f"ONNX Runtime cannot run the model ({_short(error)}).") from None
-        return torch.cat([torch.from_numpy(part).float().reshape(step, -1) for part in made]).to(images.device)
+            except Exception as error:
+                raise UexError(f"ONNX Runtime cannot run the model ({reason(error)}).") from None
+            if not made[-1].shape or made[-1].shape[0] != step:
+                raise UexError(
+                    f"the ONNX model gives {list(made[-1].shape)} for {step} images: no features of each.",
+                    hint="An image encoder gives (batch, features).",
+                )
+        return torch.cat([torch.from_numpy(part).float().flatten(1) for part in made]).to(images.device)
 
     def forward(self, images: Tensor) -> Tensor:
         """The features: it has no classes."""
         return self.features(images)
-
-
-def _short(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(". ")

@@ -44,30 +44,25 @@ class Timm(Surrogate):
         if missing is not None:
             raise missing
         import timm
-        import torch
         from timm.data.config import resolve_model_data_config
 
-        from uexcli.encoder import Encoder, load_weights
+        from uexcli.encoder import Encoder, load_weights, reason
 
         if not timm.is_model(self.model):
             raise UsageError(f"timm knows no model '{self.model}'.", hint="Such as resnet50.a1_in1k.")
         try:
             body = timm.create_model(self.model, pretrained=self.weights == "auto", num_classes=0)
         except Exception as error:  # of timm, the hub and the network, in as many kinds
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(". ")
             raise UexError(
-                f"the weights of timm's {self.model} are not here, and cannot be downloaded ({reason}).",
+                f"the weights of timm's {self.model} are not here, and cannot be downloaded ({reason(error)}).",
                 hint="Give --weights FILE.safetensors, or use --surrogate efficientnet_lite0.",
             ) from None
         if self.weights not in ("auto", "random"):
             load_weights(body, self.weights)
         seen = resolve_model_data_config(body)  # type: ignore[no-untyped-call]
         side = int(seen["input_size"][1])
-        with torch.inference_mode():
-            outputs = int(body.eval()(torch.zeros(1, 3, side, side)).shape[1])
         return Encoder(
             body,
-            outputs=outputs,
             num_classes=num_classes,
             size=size,
             side=side,

@@ -33,7 +33,7 @@ def apply(
     engine: Annotated[
         str,
         typer.Option(
-            metavar="ENGINE", help="What runs a network that makes the noise: torch, onnx or onnx:MODEL.onnx."
+            metavar="ENGINE", help="What makes the noise, of a network or shared: torch, onnx or onnx:MODEL.onnx."
         ),
     ] = "torch",
     near: Annotated[
@@ -67,6 +67,7 @@ def apply(
         dry_run=dry_run,
         engine=engine,
         weights=weights,
+        near=near,
     )
     with Screen(quiet=quiet, as_json=json) as screen:
         result = job.run(request, screen)
@@ -79,6 +80,8 @@ def _nearness(new: Sequence[Assigned]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
+    from uexcli.commands.apply import FAR
+
     shown = Table(box=None, pad_edge=False)
     shown.add_column("new photo", overflow="fold")
     shown.add_column("noise", justify="right")
@@ -86,7 +89,7 @@ def _nearness(new: Sequence[Assigned]) -> Table:
     shown.add_column("")
     for item in sorted(new, key=lambda item: -(item.near or 0)):
         distance = "" if item.near is None else f"{item.near:.2f}"
-        unlike = "unlike anything fitted" if item.near is not None and item.near > 1 else ""
+        unlike = "unlike anything fitted" if item.near is not None and item.near > FAR else ""
         shown.add_row(escape(visible(item.key)), str(item.row), distance, unlike)
     shown.caption = "distance: to the centre of its noise; 1 is that of the farthest photo that was fitted."
     shown.caption_justify = "left"

@@ -17,6 +17,7 @@ def preview(
     noise: opt.NoiseArg,
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="One image file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("preview.png"),
+    weights: opt.Weights = None,
     force: opt.Force = False,
     json: opt.Json = False,
 ) -> None:
@@ -24,7 +25,7 @@ def preview(
     from uexcli.commands import preview as job
 
     with Screen(as_json=json) as screen:
-        result = job.run(job.Request(noise, photo, output, force))
+        result = job.run(job.Request(noise, photo, output, force, weights))
     screen.result(
         "uex.preview/1",
         result,

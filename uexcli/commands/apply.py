@@ -21,6 +21,8 @@ from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, images, noise_file, partial, receipt, release, samples
 from uexcli.registry import Registry, load
 
+FAR = 1.01  # of the farthest fitted image's distance: beyond it, more than rounding
+
 
 @dataclass(frozen=True)
 class Request:
@@ -41,6 +43,7 @@ class Request:
     dry_run: bool = False
     engine: str = noise_engine.TORCH  # no part of the job: pixels are the same within one level
     weights: Path | None = None  # of the encoder, where they do not lie where `fit` found them
+    near: bool = False  # say of new images how near they are, also where nothing is written
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,8 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     beside = receipt.path_for(request.noise)
     if request.output.exists() and not partial.is_free(request.output):
         if receipt.matches(beside, request.output, job, chosen):
-            return Result(request.output, written=0, already=True, bounded=norm.bounded, receipt=beside)
+            places = _places(protector, chosen, request)
+            return Result(request.output, 0, already=True, bounded=norm.bounded, **places, receipt=beside)
         if not request.force:
             raise UsageError(
                 f"{request.output} exists, and is not this release.",
@@ -121,13 +125,12 @@ def run(request: Request, listener: Listener | None = None) -> Result:
             f"{request.noise}: fitted on {len(noise.keys):,} other images; none of {request.photos} is among them.",
             hint="Give the photos it was fitted on, or fit these.",
         )
-    engine = _start(protector, network, request, listener, len(chosen))
-    if any(sample.key not in protector.fitted for sample in chosen):
-        protector.check_new()
+    engine = _start(protector, network, request, listener, chosen)
     if request.dry_run:
         for sample in chosen:
             listener.say(visible(f"{sample.key} -> {request.output / names[sample.key]}"))
-        return Result(request.output, written=0, eps=noise.eps, norm=norm.name, bounded=norm.bounded, engine=engine)
+        places = _places(protector, chosen, request)
+        return Result(request.output, 0, eps=noise.eps, norm=norm.name, bounded=norm.bounded, **places, engine=engine)
 
     atomic.check_room(beside, 0)
     with partial.growing(request.output, job, resume=request.resume, force=request.force) as folder:
@@ -225,14 +228,22 @@ def _left_out(found: samples.Labelled, chosen: Sequence[api.Sample]) -> list[sam
     return [samples.Skipped(key, f"{key}: outside --limit.") for key in found.keys if key not in keys]
 
 
-def _start(protector: Protector, network: nn.Module | None, request: Request, listener: Listener, count: int) -> str:
-    """Let the engine asked for make the noise of `count` images; give its name."""
-    jobs = min(count, request.jobs or os.cpu_count() or 1)
+def _start(
+    protector: Protector,
+    network: nn.Module | None,
+    request: Request,
+    listener: Listener,
+    chosen: Sequence[api.Sample],
+) -> str:
+    """Let the engine asked for make the noise of the chosen images, and get ready for new ones; give its name."""
+    jobs = min(len(chosen), request.jobs or os.cpu_count() or 1)
     if network is None:
-        protector.model, name = noise_engine.start_photos(request.engine, load(), protector, listener, jobs)
-        return name
-    forward, name = noise_engine.start(request.engine, network, protector.noise, listener, jobs)
-    protector.source = noise_source.make(protector.noise, protector.norm, forward)
+        protector.model, name = noise_engine.start_photos(request.engine, protector, listener, jobs)
+    else:
+        forward, name = noise_engine.start(request.engine, network, protector.noise, listener, jobs)
+        protector.source = noise_source.make(protector.noise, protector.norm, forward)
+    if any(sample.key not in protector.fitted for sample in chosen):
+        protector.check_new()
     return name
 
 
@@ -266,10 +277,23 @@ def _write_all(
     return done, skipped
 
 
+def _places(protector: Protector, chosen: Sequence[api.Sample], request: Request) -> dict[str, Any]:
+    """Look where new images lie, without writing any, if that is asked for."""
+    if not request.near:
+        return {}
+    found = []
+    for sample in chosen:
+        if sample.key not in protector.fitted:
+            _, place = protector.row(sample, images.open_photo(sample))
+            assert place is not None
+            found.append(Assigned(sample.key, place.row, place.near))
+    return {"new": len(found), "assigned": tuple(found)}
+
+
 def _told_of_new(done: Sequence[Written], listener: Listener) -> tuple[Assigned, ...]:
     """List the images that were not fitted; warn of those that nothing fitted is like."""
     new = tuple(Assigned(item.key, item.place.row, item.place.near) for item in done if item.place is not None)
-    far = [item for item in new if item.near is not None and item.near > 1]
+    far = [item for item in new if item.near is not None and item.near > FAR]
     if far:
         worst = max(far, key=lambda item: item.near or 0)
         others = f" and {len(far) - 1:,} more" if len(far) > 1 else ""

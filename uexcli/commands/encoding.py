@@ -15,6 +15,7 @@ from uexcli.core.pixels import squash
 from uexcli.core.problem import chunk_of
 from uexcli.errors import UexError
 from uexcli.io import onnx
+from uexcli.runtime import machine
 
 AUTO, PIXELS = "auto", "pixels"  # what a granularity may ask for besides a net's name
 AT_ONCE = 32  # images
@@ -37,10 +38,11 @@ class Encoding:
         if encoder is None:
             self.net, self.digest = clusters.Thumbnails(), None
             return
-        with seeding.global_seed(seed, "encoder"):
+        with seeding.global_seed(seed, "surrogate"):  # as the fit's surrogate, where it is the same net
             made = encoder.build(num_classes=2, channels=channels, size=size)
         self.net = Features(made.eval().requires_grad_(False)).to(device)
-        self.digest = onnx.digest(made.state_dict())
+        body = {name: tensor for name, tensor in made.state_dict().items() if not name.startswith("head.")}
+        self.digest = onnx.digest(body)
 
     def __call__(self, images: Tensor, on_done: Callable[[int], None] = lambda _: None) -> Tensor:
         """Give the features; `on_done` hears how many images are done.
@@ -59,7 +61,7 @@ class Encoding:
         return self._features(squash(pixels, size, channels).to(self.device))
 
     def _features(self, images: Tensor) -> Tensor:
-        with torch.inference_mode():
+        with torch.inference_mode(), machine.full_precision():
             found = self.net(images).float().cpu()
         features: Tensor = found.clone()  # outside of inference mode: a tensor like any other
         if not bool(features.isfinite().all()):

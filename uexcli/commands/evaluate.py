@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -150,7 +151,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         )
 
     runs = 2 * request.seeds * len(measures)
-    estimate = _estimate(target, trial(data.clean, 0)) * runs
+    estimate = (_estimate(target, trial(data.clean, 0)) + _cutting(data, target, trial(data.clean, 0))) * runs
     listener.say(f"{runs} trainings; estimated time: about {duration(estimate)}")
     began = time.perf_counter()
     cells: list[Cell] = []
@@ -217,7 +218,7 @@ def _against(measure: api.Countermeasure | None, images: Tensor) -> Tensor:
 
 
 def _fresh(measure: api.Countermeasure | None, drawn: views.Views | None) -> Fresh | None:
-    """Give what draws the crops of an epoch, after the countermeasure."""
+    """Give what draws the crops of an epoch, which the countermeasure then changes."""
     if drawn is None:
         return None
     return lambda generator: _against(measure, drawn(generator))
@@ -236,6 +237,16 @@ def _estimate(target: api.Target, trial: MemoryTrial) -> float:
     each = (time.perf_counter() - began) / max(1.0, target.work(probe))
     tests = 0.3 * len(trial.test_images) * target.work(trial) / max(1, len(trial.train_images))
     return each * (target.work(trial) + tests)
+
+
+def _cutting(data: Data, target: api.Target, trial: MemoryTrial) -> float:
+    """Time the crops of a few photos; seconds for one training, which cuts each photo anew in every epoch."""
+    if data.clean_views is None:
+        return 0.0
+    few = dataclasses.replace(data.clean_views, samples=data.clean_views.samples[:32])
+    began = time.perf_counter()
+    few(seeding.generator(0, "estimate"))
+    return (time.perf_counter() - began) / len(few.samples) * target.work(trial)
 
 
 def _cell(spec: str, clean: Side, protected: Side, base: float) -> Cell:

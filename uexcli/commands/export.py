@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uexcli.commands import noise_source, photo_model
-from uexcli.commands.export_facts import facts
 from uexcli.commands.protect import protector_of
 from uexcli.errors import UsageError
 from uexcli.io import atomic, noise_file, onnx, onnx_photo
@@ -78,16 +77,15 @@ def _network(noise: noise_file.Noise, request: Request) -> tuple[str, float, boo
         size=noise.size,
         num_rows=noise.num_rows,
         path=request.output,
-        metadata=facts(noise),
+        metadata=noise.facts(),
     )
     return onnx.digest(network.state_dict()), difference, False
 
 
 def _photos(noise: noise_file.Noise, request: Request) -> tuple[str, float, bool]:
     """Write the graph of a shared bank; give its digest, how far it differs, and whether it chooses the noise."""
-    registry = load()
-    protector = protector_of(registry, noise, request.weights)
-    model = photo_model.make(registry, noise, protector)
+    protector = protector_of(load(), noise, request.weights)
+    model = photo_model.make(protector)
     session = onnx_photo.PhotoSession(model, cuda=False)
     difference = photo_model.compare(session, protector)
     atomic.write(request.output, model)

@@ -105,8 +105,14 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         "seed": seed,
         "photos": _fingerprint(loaded),
         "device": setup.device.type,
+        "encoder": made_of.encoder,
     }
     if existing is not None:
+        if existing.header.get(ENCODER_WEIGHTS) != made_of.encoder:
+            raise UsageError(
+                f"{setup.output} was fitted with other weights of '{plan.encoder}'.",
+                hint="Use -o for another name, or --force to replace it.",
+            )
         if not request.dry_run:
             fit_state.clear(setup, job, listener)
         return Result(plan, written=False, already=True, skipped=loaded.skipped)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from uexcli.commands.encoding import PIXELS, Encoding
 from uexcli.commands.fit_setup import Request, Setup
 from uexcli.core.problem import chunk_of
 from uexcli.core.store import Store
@@ -17,6 +18,7 @@ from uexcli.errors import UexError, UsageError
 from uexcli.io.mapped import Mapped
 from uexcli.runtime import machine
 
+FEATURES = 4 + 8 + 8  # bytes of a feature: float32, float64, and the copy of k-means
 BANKS = 2  # the noise that moves, and the best there was
 COPIES = 8  # float32 copies of a chunk of images that brushing noise onto the 8-bit grid takes, at most
 HOLES = 1.75  # what libraries rearrange, and what a heap that keeps its memory has no use for
@@ -60,7 +62,7 @@ def settle(request: Request, setup: Setup) -> Memory:
     count, one = len(setup.found.samples), setup.channels * setup.size**2
     own = setup.parts.granularity.own
     data = count * one * (1 + (4 * BANKS if own else 0))
-    work = _work(setup, one)
+    work = _work(setup, one) + _looking(setup)
     host = machine.resident() + (work if setup.device.type == "cpu" else chunk_of(one) * one * 4)
     if request.memory is not None:
         limit = parse(request.memory)
@@ -96,6 +98,17 @@ def _work(setup: Setup, one: int) -> int:
         each = 2 * each + activations(lambda shown: network.train()(shown, rows), network, images, setup.autocast)
         weights += sum(parameter.numel() * 4 for parameter in network.parameters())
     return int(HOLES * (chunks + 2 * batch * (each + 4 * one) + 5 * weights))
+
+
+def _looking(setup: Setup) -> int:
+    """Give the bytes that grouping photos takes: the features of all, with their copies in k-means, and the net."""
+    encoder = setup.parts.encoder
+    if encoder is None or setup.parts.granularity.encoder == PIXELS:
+        return 0
+    encoding = Encoding(encoder, channels=setup.channels, size=setup.size, seed=0, device=torch.device("cpu"))
+    few = torch.zeros(1, setup.channels, setup.size, setup.size, dtype=torch.uint8)
+    weights = sum(parameter.numel() * 4 for parameter in encoding.net.parameters())
+    return FEATURES * encoding(few).shape[1] * len(setup.found.samples) + weights
 
 
 def activations(

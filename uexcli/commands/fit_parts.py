@@ -9,7 +9,7 @@ from typing import Any, cast
 from uexcli import api
 from uexcli.commands.encoding import AUTO, PIXELS
 from uexcli.errors import UsageError, unknown
-from uexcli.registry import Registry, configure, describe
+from uexcli.registry import Registry, configure, describe, options_of
 
 FLAT_MODE, FLAT_METHOD = "clusterwise", "uc"  # for photos without labels, where a plugin brings them
 USUAL_METHOD = "em"
@@ -50,10 +50,12 @@ def pick(
     preset: str | None,
     labelled: bool,
     device: str,
+    patched: bool = False,
 ) -> Parts:
     """Find and configure the plugins; pairs that cannot work together are refused here, before any work."""
+    named = method is not None
     if method is None:
-        method = usual_method(registry, mode, surrogate, preset, labelled=labelled)
+        method = usual_method(registry, mode, surrogate, preset, labelled=labelled or patched)
     method_class = cast(type[api.Method], registry.find("method", method).cls)
     if preset is not None and preset not in method_class.presets:
         raise unknown(f"preset of method '{method_class.name}'", preset, method_class.presets)
@@ -74,7 +76,15 @@ def pick(
         wanted = (fixed and fixed.surrogate) or wanted
         classes.append(_surrogate(registry, method_class, wanted if surrogate == AUTO else surrogate))
     given = {key: str(value) for key, value in fixed.options.items()} if fixed is not None else {}
-    made = configure(classes, {**given, **options})
+    if "weights" in options and not any("weights" in options_of(cls) for cls in classes):
+        raise UsageError("--weights: no net of this fit takes any.", hint="Name one: --surrogate efficientnet_lite0")
+    try:
+        made = configure(classes, {**given, **options})
+    except UsageError as error:
+        if named or method == USUAL_METHOD:
+            raise
+        hint = f"{error.hint or ''} Without labels the method is {method}; --method {USUAL_METHOD} for the usual one."
+        raise UsageError(error.message, hint=hint.strip()) from None
     for part in made:
         missing = part.lacks()
         if missing is not None:
@@ -107,8 +117,12 @@ def told_of_method(registry: Registry, method: api.Method) -> str:
     if method.name == FLAT_METHOD:
         return f"no labels: Unlearnable Clusters (--method {FLAT_METHOD}), which need none"
     missing = registry.find("surrogate", PRETRAINED).cls().lacks()
-    way = f"; for Unlearnable Clusters, which need none: {missing.hint}" if missing is not None else ""
-    return f"no labels: {method.name} with what stands in for them{way}"
+    way = (
+        f" groups of thumbnails; for those of a pretrained net, and Unlearnable Clusters: {missing.hint}"
+        if missing is not None
+        else " groups of photos that are alike"
+    )
+    return f"no labels: {method.name} with{way}"
 
 
 def _surrogate(registry: Registry, method: type[api.Method], name: str) -> type[api.Surrogate]:

@@ -46,26 +46,31 @@ def make_problem(setup: Setup, loaded: samples.Loaded, seed: int, store: Store, 
     stretched = int(setup.recipe["photo_side"])
     images = loaded.images.to(device) if not store.in_files else loaded.images
     count, channels, size = (int(side) for side in images.shape[:3])
-    used: Encoding | None = None
+    digest: str | None = None
+
+    def told(done: int) -> None:
+        listener.step(api.Progress(done, count, stage="look"))
+        store.release()
 
     @functools.cache
     def features() -> Tensor:
-        nonlocal used
-        used = Encoding(parts.encoder, channels=channels, size=size, seed=seed, device=device)
-        return used(images, lambda done: listener.step(api.Progress(done, count, stage="look")))
+        nonlocal digest
+        encoding = Encoding(parts.encoder, channels=channels, size=size, seed=seed, device=device)
+        digest = encoding.digest
+        return encoding(images, told)
 
     keys = loaded.found.keys
     if len(loaded.labels):
-        labels, told = loaded.labels, f"{len(loaded.found.classes)} classes"
+        labels, source = loaded.labels, f"{len(loaded.found.classes)} classes"
     elif parts.granularity.needs_labels or parts.granularity.own:
-        labels, told = _pseudo_labels(images, seed)
+        labels, source = _pseudo_labels(images, seed)
     else:  # the groups that share a noise are the classes, once they are known
-        labels, told = torch.zeros(count, dtype=torch.int64), ""
+        labels, source = torch.zeros(count, dtype=torch.int64), ""
     rows = parts.granularity.rows(labels, features, seeding.generator(seed, "rows"), keys=keys)
-    if not told:
+    if not source:
         grouped = rows.shape == labels.shape and int(rows.max()) > 0
-        told = f"none; {int(rows.max()) + 1} clusters stand in"
-        labels, told = (rows, told) if grouped else _pseudo_labels(images, seed)
+        source = f"none; {int(rows.max()) + 1} clusters stand in"
+        labels, source = (rows, source) if grouped else _pseudo_labels(images, seed)
     num_rows = int(rows.max()) + 1
     if (
         rows.shape != labels.shape
@@ -100,7 +105,7 @@ def make_problem(setup: Setup, loaded: samples.Loaded, seed: int, store: Store, 
         survival=survival(setup.size, stretched).to(device) if stretched > setup.size else None,
         known_features=features if surrogate is not None and surrogate == parts.encoder else None,
     )
-    return Made(problem, told, memory, None if used is None else used.digest)
+    return Made(problem, source, memory, digest)
 
 
 def _pseudo_labels(images: Tensor, seed: int) -> tuple[Tensor, str]:

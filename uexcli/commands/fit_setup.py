@@ -93,6 +93,7 @@ def prepare(request: Request) -> Setup:
         preset=request.preset,
         labelled=bool(found.labels),
         device=device.type,
+        patched=request.patch is not None,
     )
     if request.compiled and parts.surrogate is None:
         raise UsageError(f"method '{parts.method.name}' uses no surrogate to compile.", hint="Leave --compile out.")

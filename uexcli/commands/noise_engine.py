@@ -9,13 +9,11 @@ import torch
 from torch import nn
 
 from uexcli.commands import photo_model
-from uexcli.commands.export_facts import facts
 from uexcli.commands.listener import Listener, visible
 from uexcli.commands.protect import Protector
 from uexcli.core.noise import Forward
 from uexcli.errors import UsageError, unknown
 from uexcli.io import noise_file, onnx, onnx_photo
-from uexcli.registry import Registry
 
 TORCH, ONNX = "torch", "onnx"
 
@@ -52,13 +50,13 @@ def start(
     if path:
         session = onnx.read(Path(path), network, threads=threads)
     else:
-        session = onnx.Session(onnx.convert(network, **shape, metadata=facts(noise)), threads=threads)
+        session = onnx.Session(onnx.convert(network, **shape, metadata=noise.facts()), threads=threads)
     onnx.check(session, network, **shape, num_rows=noise.num_rows)
     return session, _told(session, listener)
 
 
 def start_photos(
-    engine: str, registry: Registry, protector: Protector, listener: Listener, jobs: int
+    engine: str, protector: Protector, listener: Listener, jobs: int
 ) -> tuple[onnx_photo.PhotoSession | None, str]:
     """Give the model that protects whole photos with shared noise, called by `jobs` threads at once; None: torch does.
 
@@ -68,7 +66,7 @@ def start_photos(
     threads = max(1, (os.cpu_count() or 1) // jobs)
     if engine == TORCH:
         return None, TORCH
-    session = photo_model.load(engine, registry, protector.noise, protector, threads)
+    session = photo_model.load(engine, protector, threads)
     return session, _told(session, listener)
 
 

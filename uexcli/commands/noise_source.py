@@ -77,11 +77,18 @@ def encoding(registry: Registry, noise: noise_file.Noise, weights: Path | None) 
         return Encoding(None, device=torch.device("cpu"), **shape)
     elsewhere = None if weights is None else {"weights": str(weights)}
     encoder = cast(api.Surrogate, part(registry, noise, ENCODER, elsewhere))
-    hint = "Say where they are now: --weights FILE"
-    missing = encoder.lacks()
-    if missing is not None:
-        raise UexError(f"new photos need the encoder of the fit: {missing.message}", hint=missing.hint or hint)
-    made = Encoding(encoder, device=torch.device("cpu"), **shape)
+    hint = "Say where its weights are now: --weights FILE"
+    try:
+        missing = encoder.lacks()
+        if missing is not None:
+            raise missing
+        made = Encoding(encoder, device=torch.device("cpu"), **shape)
+    except UexError as error:
+        install = f"{error.hint} Or say" if error.hint and error.hint.startswith("Run:") else "Say"
+        raise UexError(
+            f"new photos need the encoder of the fit, '{encoder.name}': {error.message}",
+            hint=f"{install} where its weights are now: --weights FILE",
+        ) from None
     if noise.header.get(ENCODER_WEIGHTS, made.digest) != made.digest:
         raise UexError(f"the weights of '{encoder.name}' are not those the noise was fitted with.", hint=hint)
     return made

@@ -8,23 +8,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uexcli import api
-from uexcli.commands import noise_source
-from uexcli.commands.export_facts import facts
 from uexcli.commands.protect import Protector, planes
 from uexcli.errors import UexError
 from uexcli.io import images, noise_file, onnx, onnx_photo
-from uexcli.registry import Registry
 
 CLOSE = 1  # 8-bit level
 
 
-def check(noise: noise_file.Noise, norm: api.Norm, granularity: api.Granularity) -> None:
+def check(protector: Protector) -> None:
     """Refuse noise of which no such graph can be made.
 
     Raises:
         UexError: it is of one image each, a patch, or under a norm that ONNX cannot keep.
     """
+    noise, norm, granularity = protector.noise, protector.norm, protector.granularity
     hint = "Apply it as it is: uex apply NOISE PHOTOS -o RELEASE"
     if not granularity.can_assign:
         raise UexError(
@@ -42,27 +39,24 @@ def bank_of(noise: noise_file.Noise) -> str:
     return onnx.digest({"delta": noise.delta, **noise.memory})
 
 
-def make(registry: Registry, noise: noise_file.Noise, protector: Protector) -> bytes:
+def make(protector: Protector) -> bytes:
     """Make the graph.
 
     Raises:
         UexError: see `check`; or the encoder of the fit is not here, or ONNX cannot say what it does.
     """
-    norm, granularity = protector.norm, protector.granularity
-    check(noise, norm, granularity)
+    check(protector)
+    onnx.need()
+    noise, norm = protector.noise, protector.norm
     assert noise.delta is not None
-    stages: list[onnx_photo.Stage] = []
-    if granularity.chooser(noise.memory) is not None:
-        onnx.need()
-        chooser = granularity.chooser(noise.memory)
-        assert chooser is not None
-        stages = [*_stages(noise_source.encoding(registry, noise, protector.weights).net), chooser.eval()]
+    chooser = protector.granularity.chooser(noise.memory)
+    stages = [] if chooser is None else [*_stages(protector.encoding.net), chooser.eval()]
     return onnx_photo.convert(
         noise.delta,
         levels=norm.levels(noise.eps) or 0,
         eps=noise.eps,
         chooser=stages,
-        metadata={**facts(noise), "bank": bank_of(noise), "classes": list(noise.classes)},
+        metadata={**noise.facts(), "bank": bank_of(noise), "classes": list(noise.classes)},
     )
 
 
@@ -122,19 +116,17 @@ def compare(session: onnx_photo.PhotoSession, protector: Protector) -> int:
     return largest
 
 
-def load(
-    engine: str, registry: Registry, noise: noise_file.Noise, protector: Protector, threads: int
-) -> onnx_photo.PhotoSession:
+def load(engine: str, protector: Protector, threads: int) -> onnx_photo.PhotoSession:
     """Give the session for `--engine onnx`, made now, or `onnx:MODEL`, read; compared with torch before it is used.
 
     Raises:
         UexError: see `make`, `onnx_photo.read` and `compare`.
     """
     _, _, path = engine.partition(":")
-    check(noise, protector.norm, protector.granularity)
+    check(protector)
     if path:
-        session = onnx_photo.read(Path(path), bank_of(noise), threads=threads)
+        session = onnx_photo.read(Path(path), bank_of(protector.noise), threads=threads)
     else:
-        session = onnx_photo.PhotoSession(make(registry, noise, protector), threads=threads)
+        session = onnx_photo.PhotoSession(make(protector), threads=threads)
     compare(session, protector)
     return session

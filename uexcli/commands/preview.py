@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uexcli import api
-from uexcli.commands import noise_source, protect
+from uexcli.commands import protect
 from uexcli.core.quality import psnr, ssim
 from uexcli.errors import UsageError
 from uexcli.io import images, noise_file, sheet
@@ -21,6 +21,7 @@ class Request:
     photo: Path
     output: Path
     force: bool = False
+    weights: Path | None = None  # of the encoder, where they do not lie where `fit` found them
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,7 @@ def run(request: Request) -> Result:
     if request.output.exists() and not request.force:
         raise UsageError(f"{request.output} exists.", hint="Use -o for another name, or --force to replace it.")
     noise = noise_file.read(request.noise)
-    registry = load()
-    norm, granularity = protect.parts(registry, noise)
-    forward = noise_source.network(registry, noise) if noise.network else None
-    source = noise_source.make(noise, norm, forward)
-    protector = protect.Protector(noise, norm, granularity, source, ".png", 1, lossy=False)
+    protector = protect.protector_of(load(), noise, request.weights)
     sample = _sample(request.photo, noise)
     photo = images.open_photo(sample)
     protected = protector.protect(photo, sample.key, protector.row(sample, photo)[0])

@@ -79,7 +79,8 @@ class Protector:
         self._lock = threading.Lock()
 
     @functools.cached_property
-    def _encoding(self) -> Encoding:
+    def encoding(self) -> Encoding:
+        """What tells which fitted images a new one is like; built when it is asked for."""
         return noise_source.encoding(load(), self.noise, self.weights)
 
     def check_new(self) -> None:
@@ -88,9 +89,10 @@ class Protector:
         Raises:
             UexError: what tells their noise is not here.
         """
-        if self.model is None and self.granularity.can_assign and self.granularity.encoder != PIXELS:
+        chooses = self.model is not None and self.model.chooses
+        if not chooses and self.granularity.can_assign and self.granularity.encoder != PIXELS:
             with self._lock:
-                _ = self._encoding
+                _ = self.encoding
 
     def row(self, sample: api.Sample, photo: images.Photo) -> tuple[int, Place | None]:
         """The row of the bank an image uses; and how near that is, for one that was not fitted.
@@ -130,7 +132,7 @@ class Protector:
         @functools.cache
         def features() -> Tensor:
             with self._lock:  # one at a time: a net uses all threads there are
-                return self._encoding.of_photo(planes(photo.pixels), self.noise.size, self.noise.channels)
+                return self.encoding.of_photo(planes(photo.pixels), self.noise.size, self.noise.channels)
 
         memory = self.noise.memory
         try:
@@ -227,8 +229,8 @@ def planes(pixels: np.ndarray) -> Tensor:
 
 
 def protector_of(registry: Registry, noise: noise_file.Noise, weights: Path | None) -> Protector:
-    """Make the protector of a bank of noise, for photos that are looked at, not written."""
+    """Make the protector for photos that are looked at, not written."""
     norm, granularity = parts(registry, noise)
-    return Protector(
-        noise, norm, granularity, noise_source.make(noise, norm, None), ".png", 1, lossy=False, weights=weights
-    )
+    network = noise_source.network(registry, noise) if noise.network else None
+    source = noise_source.make(noise, norm, network)
+    return Protector(noise, norm, granularity, source, ".png", 1, lossy=False, weights=weights)

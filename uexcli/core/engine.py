@@ -27,6 +27,13 @@ class Tally:
     trained: int = 0
     seen: int = 0
 
+    def count(self, images: Tensor) -> None:
+        """Count a pass of images: there and back if their gradient is wanted."""
+        if images.requires_grad:
+            self.moved += len(images)
+        else:
+            self.seen += len(images)
+
 
 class Engine:
     """Runs the steps of one fit on one device."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, fx, nn
@@ -22,9 +22,16 @@ class Frozen(api.Frozen):
     """
 
     def __init__(
-        self, model: nn.Module, example: Tensor, dtype: torch.dtype | None = None, *, compiled: bool = False
+        self,
+        model: nn.Module,
+        example: Tensor,
+        dtype: torch.dtype | None = None,
+        *,
+        compiled: bool = False,
+        on_run: Callable[[Tensor], None] = lambda _: None,
     ) -> None:
         self.dtype = dtype
+        self._on_run = on_run
         self._model = model
         self._net, self._folds = _fold(model, example)
         self._made_of = next(model.parameters()).dtype
@@ -41,6 +48,7 @@ class Frozen(api.Frozen):
 
     def __call__(self, images: Tensor) -> Tensor:
         """Give the logits (or what else the net makes) of float images, float32; differentiable in the images."""
+        self._on_run(images)
         with torch.autocast(images.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             logits: Tensor = self._run(images.contiguous(memory_format=torch.channels_last))
         return logits.float()

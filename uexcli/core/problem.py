@@ -308,7 +308,8 @@ class BankProblem(api.Problem):
     def freeze(self, model: nn.Module, *, features: bool = False) -> api.Frozen:
         """Give a fast copy of a net for input gradients."""
         net = Features(model) if features else model
-        return Frozen(net, self._example(model), self.autocast, compiled=self.engine.compiled)
+        tally = self.engine.tally
+        return Frozen(net, self._example(model), self.autocast, compiled=self.engine.compiled, on_run=tally.count)
 
     def _example(self, model: nn.Module) -> Tensor:
         few = torch.arange(min(2, len(self.images)), device=self.images.device)

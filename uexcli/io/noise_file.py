@@ -79,6 +79,18 @@ class Noise:
         """The bound, in the norm's units at the fitted size."""
         return float(self.header["eps"])
 
+    def facts(self) -> dict[str, Any]:
+        """What whoever runs a model of this noise must know."""
+        norm = self.recipe["norm"]
+        return {
+            "method": self.recipe["method"]["name"],
+            "mode": self.recipe["granularity"]["name"],
+            "norm": {"name": norm["name"], "options": norm.get("options", {})},
+            "eps": self.eps,
+            "channels": self.channels,
+            "size": self.size,
+        }
+
 
 def fingerprint(keys: Sequence[str], digests: Sequence[str]) -> str:
     """The SHA-256 over all (key, digest) pairs, whatever their order."""

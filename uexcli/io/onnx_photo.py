@@ -31,7 +31,7 @@ INPUTS, OUTPUTS = ("photo", "row"), ("protected", "taken", "near")
 CHOOSES = "chooses"  # in the metadata: whether the graph finds the row of a photo
 IR_VERSION = 10  # ONNX Runtime 1.20 reads it
 TINY = 1e-12
-PHOTO = ("height of photo", "width of photo")  # in the graph
+PHOTO, SIDE = ("height of photo", "width of photo"), "side of noise"  # in the graph
 Stage = nn.Module | bytes  # of what chooses: a module, or an ONNX model with one input
 
 
@@ -50,8 +50,9 @@ def convert(delta: Tensor, *, levels: int, eps: float, chooser: Sequence[Stage],
 
     rows, channels, size = int(delta.shape[0]), int(delta.shape[1]), int(delta.shape[2])
     graph = Graph()
-    _shrink(graph, channels, size)
+    _open(graph, size)
     if chooser:
+        _shrink(graph, channels, size)
         example: Any = torch.rand(1, channels, size, size, generator=torch.Generator().manual_seed(0))
         source = "small"
         for number, stage in enumerate(chooser):
@@ -60,7 +61,8 @@ def convert(delta: Tensor, *, levels: int, eps: float, chooser: Sequence[Stage],
             example = _add_stage(graph, stage, example, source, names, f"s{number}/")
             source = names[0]
     else:
-        graph.constant("chosen", np.zeros(1, np.int64))
+        # where there are several, a row outside the bank: not to be told is an error
+        graph.constant("chosen", np.array([0 if rows == 1 else rows], np.int64))
         graph.node("Identity", [graph.constant("unknown", np.full(1, -1, np.float32))], "near")
     _paint(graph, delta, levels=levels, eps=eps)
     pixels = ["height", "width", "channels"]
@@ -136,13 +138,12 @@ class Graph:
         return do("Div", triangles, do("ReduceSum", triangles, "one", keepdims=1))
 
 
-def _shrink(graph: Graph, channels: int, size: int) -> None:
-    """From `photo` to `base`, float (1, C, H, W) of levels, and `small`, the photo as nets see it."""
+def _open(graph: Graph, size: int) -> None:
+    """From `photo` to `base`, float (1, C, H, W) of levels; and what depends on its shape."""
     for name, value in (("zero", 0), ("one", 1), ("three", 3)):
         graph.constant(name, np.array([value], np.int64))
-    for number in (0, 1, 2, 3, size):
-        if not any(item.name == str(number) for item in graph.constants):
-            graph.constant(str(number), np.array(number, np.int64))
+    for name, value in (("0", 0), ("1", 1), ("2", 2), ("3", 3), (SIDE, size)):
+        graph.constant(name, np.array(value, np.int64))
     graph.constant("half", np.array(0.5, np.float32))
     graph.constant("1.0", np.array(1, np.float32))
     graph.node("Cast", ["photo"], "levels", to=1)
@@ -159,6 +160,10 @@ def _shrink(graph: Graph, channels: int, size: int) -> None:
     graph.node("Cast", ["grey"], "grey number", to=7)
     graph.node("Mul", ["grey number", "three"], "skipped")
     graph.node("Add", ["counting", "skipped"], "planes wanted")
+
+
+def _shrink(graph: Graph, channels: int, size: int) -> None:
+    """From `base` to `small`, the photo as nets see it: float (1, channels, size, size) in [0, 1]."""
     if channels == 1:
         graph.constant("luma", np.array([*LUMA, 1], np.float32))
         graph.node("Gather", ["luma", "planes wanted"], "weights", axis=0)
@@ -169,8 +174,8 @@ def _shrink(graph: Graph, channels: int, size: int) -> None:
         graph.node("ReduceSum", ["weighted", "one"], "shown", keepdims=1)
     else:
         graph.node("Expand", ["base", graph.constant("in colour", np.array([1, 3, 1, 1], np.int64))], "shown")
-    graph.node("Div", ["shown", graph.constant("255", np.array(255, np.float32))], "shown in one")
-    graph.resize("shown in one", PHOTO, [str(size)] * 2, "small")
+    graph.node("Div", ["shown", graph.constant("white level", np.array(255, np.float32))], "shown in one")
+    graph.resize("shown in one", PHOTO, [SIDE] * 2, "small")
 
 
 def _add_stage(graph: Graph, stage: Stage, example: Any, source: str, names: Sequence[str], prefix: str) -> Any:
@@ -196,8 +201,11 @@ def _stage(stage: Stage, example: Tensor, outputs: int) -> tuple[Any, Any]:
     from onnx import inliner, version_converter
 
     if isinstance(stage, nn.Module):
-        with torch.inference_mode():
-            made = stage(example)
+        try:
+            with torch.inference_mode():
+                made = stage(example)
+        except RuntimeError as error:
+            raise UexError(f"the encoder cannot be made a part of the model ({onnx.short(error)}).") from error
         return inliner.inline_local_functions(
             onnx.program(stage, (example,), ["given"], [f"made {number}" for number in range(outputs)])
         ), made
@@ -237,14 +245,14 @@ def _paint(graph: Graph, delta: Tensor, *, levels: int, eps: float) -> None:
         graph.node("ReduceMean", ["noise in levels", "one"], "mean noise", keepdims=1)
         graph.node("Concat", ["noise in levels", "mean noise"], "noise and mean", axis=1)
         graph.node("Gather", ["noise and mean", "planes wanted"], "matched", axis=1)
-    graph.resize("matched", [str(size)] * 2, PHOTO, "stretched")
+    graph.resize("matched", [SIDE] * 2, PHOTO, "stretched")
     # averaged on a photo that is smaller than the noise: brought up to the bound again
     graph.node("Abs", ["stretched"], "sizes")
     graph.node("ReduceMax", ["sizes"], "largest", keepdims=0)
     graph.node("Max", ["largest", graph.constant("tiny", np.array(TINY, np.float32))], "at least tiny")
     graph.node("Div", [graph.constant("bound", np.array(255 * eps, np.float32)), "at least tiny"], "filling")
     graph.node("Min", list(PHOTO), "shorter")
-    graph.node("Less", ["shorter", str(size)], "is smaller")
+    graph.node("Less", ["shorter", SIDE], "is smaller")
     graph.node("Where", ["is smaller", "filling", graph.constant("as it is", np.array(1, np.float32))], "factor")
     graph.node("Mul", ["stretched", "factor"], "added")
     graph.node("Add", ["base", "added"], "sum")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,18 @@ def pick_device(name: str) -> torch.device:
     if kind == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
         raise UexError(f"--device {name}: only {torch.cuda.device_count()} CUDA device(s) here.")
     return device
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Let convolutions and products of float32 be what they say, as on a CPU: no TF32."""
+    products = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = products
 
 
 def settle(device: torch.device) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Surrogate, UexError, hookimpl, option
+from uexcli.api import Surrogate, UexError, UsageError, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,7 +48,7 @@ class EfficientnetLite0(Surrogate):
         path = self._path()
         if path is None:
             return UexError(f"surrogate '{self.name}' needs its weights.", hint=f"Run: {INSTALL}")
-        return None if path.is_file() else UexError(f"--weights {path}: no such file.", hint=f"Run: {INSTALL}")
+        return None if path.is_file() else UsageError(f"--weights {path}: no such file.", hint=f"Run: {INSTALL}")
 
     def _path(self) -> Path | None:
         if self.weights != "auto":
@@ -62,7 +62,7 @@ class EfficientnetLite0(Surrogate):
         Raises:
             UexError: the weights are not there, or are not the published ones.
         """
-        from uexcli.builtin.surrogates._lite import OUTPUTS, Lite0
+        from uexcli.builtin.surrogates._lite import Lite0
         from uexcli.encoder import Encoder
 
         side = self.side or min(NATIVE, max(LEAST, 2 * size))
@@ -70,7 +70,7 @@ class EfficientnetLite0(Surrogate):
         if self.weights != "random":
             self._load(body)
         half = (0.5, 0.5, 0.5)
-        return Encoder(body, outputs=OUTPUTS, num_classes=num_classes, size=size, side=side, mean=half, std=half)
+        return Encoder(body, num_classes=num_classes, size=size, side=side, mean=half, std=half)
 
     def _load(self, body: nn.Module) -> None:
         import hashlib

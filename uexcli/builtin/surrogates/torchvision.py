@@ -17,7 +17,6 @@ class _Classifier(Surrogate):
 
     pretrained: ClassVar[bool] = True
     least: ClassVar[dict[str, str]] = {"weights": "random"}
-    fixed: ClassVar[bool] = False  # it takes images of one size only
 
     weights: str = option("auto", "auto: torchvision's, downloaded once; a safetensors file; random: none")
     side: int | None = option(None, "side at which the net sees images; auto: twice theirs, from 128 px to its own")
@@ -40,7 +39,7 @@ class _Classifier(Surrogate):
         """
         from uexcli.builtin.surrogates._torchvision import build
 
-        return build(self.classifier, self.weights, self.side, fixed=self.fixed, num_classes=num_classes, size=size)
+        return build(self.classifier, self.weights, self.side, num_classes=num_classes, size=size)
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,6 @@ class VitB16(_Classifier):
     name: ClassVar[str] = "vit_b_16"
     summary: ClassVar[str] = "ViT-B/16, torchvision's ImageNet weights"
     paper: ClassVar[str] = "Dosovitskiy et al., An image is worth 16x16 words, ICLR 2021"
-    fixed: ClassVar[bool] = True
 
 
 @hookimpl
