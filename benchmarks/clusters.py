@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--target", default="small")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--only", default="clean,uc,em,lsp,advpoison")
+    parser.add_argument("--weights", default="auto", help="the file of efficientnet_lite0, where its package is not")
     parser.add_argument("--tag", required=True, help="name of the data in the results' names")
     parser.add_argument("--merged", default="clean,uc", help="rows that are also trained on merged classes")
     parser.add_argument("--views", default="", help="rows that are also trained on crops, as trainers cut them")
@@ -119,6 +120,9 @@ def _size(given: argparse.Namespace) -> int | None:
 
 def _protect(recipe: Mapping[str, Any], given: argparse.Namespace, root: Path, release: Path) -> dict[str, Any]:
     """Fit without labels, apply, verify."""
+    # every row groups the photos by the same net; uc is fitted against it too
+    weights = {"weights": given.weights} if recipe["method"] == "uc" else {}
+    options = {**weights, "encoder": f"efficientnet_lite0:{given.weights}", **recipe.get("options", {})}
     began = time.perf_counter()
     noise = root / "n.noise.safetensors"
     fitted = fit.run(
@@ -132,7 +136,7 @@ def _protect(recipe: Mapping[str, Any], given: argparse.Namespace, root: Path, r
             size=given.size,
             seed=1,
             device=given.device,
-            **recipe,
+            **{**recipe, "options": options},
         )
     )
     seconds = time.perf_counter() - began
