@@ -27,7 +27,7 @@ def info(noise: opt.NoiseArg, json: opt.Json = False) -> None:
     else:
         patch = f", on a patch of images of {recipe['size']} px" if "patch" in recipe else ""
         shown.add_row("noise", f"{rows:,} x {channels} channels x {side} px{patch}, for {result.images:,} images")
-    for kind in ("method", "norm", "granularity", "surrogate"):
+    for kind in ("method", "norm", "granularity", "surrogate", "encoder"):
         part = recipe.get(kind)
         if part:
             values = ", ".join(f"{key}={value}" for key, value in part.get("options", {}).items())
