@@ -61,7 +61,7 @@ def test_photos_without_labels_are_protected_cluster_by_cluster_and_eval_needs_l
     flat = photos / "cat"
     ran = uex("fit", flat, "--method", "random", "--seed", 3)
     assert ran.code == 0, ran.err
-    assert "k-means clusters stand in" in ran.err
+    assert "clusters stand in" in ran.err
     assert "clusterwise" in ran.err
     assert uex("apply", "cat.noise.safetensors", flat, "-o", "release").code == 0
     new = uex("apply", "cat.noise.safetensors", photos / "dog", "-o", "others", "--json")

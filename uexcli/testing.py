@@ -277,7 +277,7 @@ def check_surrogate(surrogate: api.Surrogate) -> None:
         assert features.dim() == 2 and len(features) == 2, f"features have the shape {tuple(features.shape)}"
         assert bool(features.isfinite().all()), "features are not finite"
         single = model.features(images[:1])  # type: ignore[operator]
-        close = 1e-3 * float(features.abs().max())
+        close = 1e-3 * float(features.detach().abs().max())
         torch.testing.assert_close(single, features[:1], rtol=0, atol=close, msg="images are not seen one by one")
         if not surrogate.has_gradient:
             continue
