@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=None)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--target", default="small")
+    parser.add_argument("--also", default="", help="another target, on the true labels")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--only", default="clean,uc,em,lsp,advpoison")
     parser.add_argument("--weights", default="auto", help="the file of efficientnet_lite0, where its package is not")
@@ -95,6 +96,9 @@ def row(name: str, given: argparse.Namespace) -> dict[str, Any]:
         for count in MERGED if name in given.merged.split(",") else ():
             merged = dataclasses.replace(data, test_labels=data.test_labels % count)
             scores[f"into {count}"] = _trained(data.protected, data.labels % count, merged, given, device)
+        if given.also:
+            other = argparse.Namespace(**{**vars(given), "target": given.also})
+            scores[given.also] = _trained(data.protected, data.labels, data, other, device)
         if name in given.views.split(","):
             facts["views"] = _viewed(release if recipe else Path(given.data), given)
     return {
