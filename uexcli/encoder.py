@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import safetensors
@@ -87,6 +89,17 @@ def triangles(before: int, after: int) -> Tensor:
     places, centres = torch.arange(before) + 0.5, (torch.arange(after) + 0.5) * scale
     weights = (1 - (places - centres.unsqueeze(1)).abs() / max(scale, 1.0)).clamp(min=0)
     return weights / weights.sum(1, keepdim=True)
+
+
+@contextlib.contextmanager
+def unlogged() -> Iterator[None]:
+    """Let libraries that fetch weights log nothing: what goes wrong is told by the error."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def reason(error: Exception) -> str:

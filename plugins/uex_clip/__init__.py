@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -51,7 +50,7 @@ class Clip(Surrogate):
             raise missing
         import open_clip
 
-        from uexcli.encoder import Encoder, load_weights, reason
+        from uexcli.encoder import Encoder, load_weights, reason, unlogged
 
         if self.model not in open_clip.list_models():
             raise UsageError(f"open_clip knows no model '{self.model}'.", hint="Such as RN50 or ViT-B-32.")
@@ -62,20 +61,16 @@ class Clip(Surrogate):
                 f"open_clip knows no weights '{tag}' of {self.model}.",
                 hint=f"Give a .safetensors file, random, or one of {', '.join(known)}.",
             )
-        logger = logging.getLogger()
-        before = logger.level
-        logger.setLevel(logging.ERROR)  # open_clip warns on the root logger that weights are random
         try:
-            whole = open_clip.create_model(
-                self.model, pretrained=tag, pretrained_text=False, force_quick_gelu=tag == PUBLISHED
-            )
+            with unlogged():
+                whole = open_clip.create_model(
+                    self.model, pretrained=tag, pretrained_text=False, force_quick_gelu=tag == PUBLISHED
+                )
         except Exception as error:  # of open_clip, the hub and the network, in as many kinds
             raise UexError(
                 f"the weights of CLIP {self.model} are not here, and cannot be downloaded ({reason(error)}).",
                 hint="Give --weights FILE.safetensors, such as that of timm/resnet50_clip.openai on the hub.",
             ) from None
-        finally:
-            logger.setLevel(before)
         seen = open_clip.get_model_preprocess_cfg(whole)
         tower = whole.visual
         if self._file():

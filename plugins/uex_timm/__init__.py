@@ -46,12 +46,13 @@ class Timm(Surrogate):
         import timm
         from timm.data.config import resolve_model_data_config
 
-        from uexcli.encoder import Encoder, load_weights, reason
+        from uexcli.encoder import Encoder, load_weights, reason, unlogged
 
         if not timm.is_model(self.model):
             raise UsageError(f"timm knows no model '{self.model}'.", hint="Such as resnet50.a1_in1k.")
         try:
-            body = timm.create_model(self.model, pretrained=self.weights == "auto", num_classes=0)
+            with unlogged():
+                body = timm.create_model(self.model, pretrained=self.weights == "auto", num_classes=0)
         except Exception as error:  # of timm, the hub and the network, in as many kinds
             raise UexError(
                 f"the weights of timm's {self.model} are not here, and cannot be downloaded ({reason(error)}).",
