@@ -115,7 +115,7 @@ def _traits(cls: type[Plugin]) -> dict[str, Any]:
 
     if not issubclass(cls, Method):
         return {}
-    always = cls.gives_network and cls.modes == ("universal",)
+    always = bool(cls.modes) and _shares_without_labels(cls.modes[0])
     return {
         "norm": cls.default_norm,
         "needs_surrogate": cls.needs_surrogate,
@@ -123,6 +123,16 @@ def _traits(cls: type[Plugin]) -> dict[str, Any]:
         "presets": list(cls.presets),
         "cost": _relative_cost(cls) if cls.needs_surrogate else None,
     }
+
+
+def _shares_without_labels(mode: str) -> bool:
+    """Whether a method's usual mode gives noise to photos that come later, whatever they show."""
+    from uexcli.api import Granularity
+    from uexcli.registry import load
+
+    entry = load().entries["granularity"].get(mode)
+    cls = None if entry is None else entry.cls
+    return cls is not None and issubclass(cls, Granularity) and cls.can_assign and not cls.needs_labels
 
 
 def _relative_cost(cls: type[Method]) -> float:
