@@ -40,7 +40,7 @@ class UnlearnableClusters(Method):
     most_steps: int = option(120, "steps for each cluster at the most; 0: no such bound")
     batch: int = option(16, "images in a batch")
     lr: float = option(0.02, "learning rate of the generators (Adam), which falls as a cosine to a hundredth")
-    decay: float = option(0.0, "weight decay of the generators; 5e-4 in the paper: it keeps their noise off the bound")
+    decay: float = option(0.0, "weight decay of the generators; 5e-4 in the paper")
     width: int = option(16, "channels of a generator at full size; 64 in the paper")
     blocks: int = option(2, "residual blocks of a generator; 6 in the paper")
     augment: bool = option(True, "let the surrogate see random crops and flips")

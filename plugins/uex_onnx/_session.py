@@ -52,7 +52,12 @@ class Model(nn.Module):
         self.provider = self._session.get_providers()[0]
         inputs = self._session.get_inputs()
         shape = list(inputs[0].shape) if inputs else []
-        if len(inputs) != 1 or len(shape) != 4 or inputs[0].type != FLOATS or shape[1] not in (3, "C", None):
+        if (
+            len(inputs) != 1
+            or len(shape) != 4
+            or inputs[0].type != FLOATS
+            or (isinstance(shape[1], int) and shape[1] != 3)
+        ):
             told = [(each.name, each.shape, each.type) for each in inputs]
             raise UexError(f"{path}: no image encoder; one input (batch, 3, height, width) is wanted, not {told}.")
         self.input, self.output = inputs[0].name, self._session.get_outputs()[0].name

@@ -77,7 +77,7 @@ def encoding(registry: Registry, noise: noise_file.Noise, weights: Path | None) 
         return Encoding(None, device=torch.device("cpu"), **shape)
     elsewhere = None if weights is None else {"weights": str(weights)}
     encoder = cast(api.Surrogate, part(registry, noise, ENCODER, elsewhere))
-    hint = "Say where its weights are now: --weights FILE"
+    where = "where its weights are now: --weights FILE"
     try:
         missing = encoder.lacks()
         if missing is not None:
@@ -87,10 +87,10 @@ def encoding(registry: Registry, noise: noise_file.Noise, weights: Path | None) 
         install = f"{error.hint} Or say" if error.hint and error.hint.startswith("Run:") else "Say"
         raise UexError(
             f"new photos need the encoder of the fit, '{encoder.name}': {error.message}",
-            hint=f"{install} where its weights are now: --weights FILE",
+            hint=f"{install} {where}",
         ) from None
     if noise.header.get(ENCODER_WEIGHTS, made.digest) != made.digest:
-        raise UexError(f"the weights of '{encoder.name}' are not those the noise was fitted with.", hint=hint)
+        raise UexError(f"the weights of '{encoder.name}' are not those the noise was fitted with.", hint=f"Say {where}")
     return made
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from uexcli import __version__
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic
 
+S = TypeVar("S")
 FORMAT = 1
 OPSET = 18  # what torch's exporter makes by itself, so that nothing has to be converted
 ENTRY = "uex"  # of the model's metadata
@@ -223,6 +224,23 @@ def facts_of(session: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def loaded(path: Path, start: Callable[[bytes], S]) -> S:
+    """Start a session with the model in a file.
+
+    Raises:
+        UsageError: there is no such file.
+        UexError: it cannot be read, or is no model that `start` takes.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such ONNX model.", hint="Write one with: uex export NOISE MODEL.onnx")
+    try:
+        return start(path.read_bytes())
+    except OSError as error:
+        raise UexError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    except UexError as error:
+        raise UexError(f"{path}: {error.message}", hint=error.hint) from None
+
+
 def read(path: Path, network: nn.Module, *, threads: int = 1) -> Session:
     """Load a model that was exported from a network.
 
@@ -230,14 +248,7 @@ def read(path: Path, network: nn.Module, *, threads: int = 1) -> Session:
         UsageError: there is no such file.
         UexError: it cannot be read, is no model of uex, of another format, or of another network.
     """
-    if not path.is_file():
-        raise UsageError(f"{path}: no such ONNX model.", hint="Write one with: uex export NOISE MODEL.onnx")
-    try:
-        session = Session(path.read_bytes(), threads=threads)
-    except OSError as error:
-        raise UexError(f"{path}: cannot be read ({error.strerror or error}).") from None
-    except UexError as error:
-        raise UexError(f"{path}: {error.message}", hint=error.hint) from None
+    session = loaded(path, lambda model: Session(model, threads=threads))
     if "weights" not in session.facts:
         raise UexError(f"{path}: an ONNX model, but none of uex.", hint="Write one with: uex export NOISE MODEL.onnx")
     if session.facts.get("format") != FORMAT:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from uexcli import __version__
 from uexcli.core.pixels import LUMA
-from uexcli.errors import UexError, UsageError
+from uexcli.errors import UexError
 from uexcli.io import onnx
 
 FORMAT = 1
@@ -317,14 +317,7 @@ def read(path: Path, bank: str, *, threads: int = 1) -> PhotoSession:
         UsageError: there is no such file.
         UexError: it cannot be read, is no such graph, of another format, or of another noise file.
     """
-    if not path.is_file():
-        raise UsageError(f"{path}: no such ONNX model.", hint="Write one with: uex export NOISE MODEL.onnx")
-    try:
-        session = PhotoSession(path.read_bytes(), threads=threads)
-    except OSError as error:
-        raise UexError(f"{path}: cannot be read ({error.strerror or error}).") from None
-    except UexError as error:
-        raise UexError(f"{path}: {error.message}", hint=error.hint) from None
+    session = onnx.loaded(path, lambda model: PhotoSession(model, threads=threads))
     if session.facts.get("format") != FORMAT:
         version = session.facts.get("uexcli", "unknown")
         raise UexError(f"{path}: a model written by uexcli {version}.", hint="Export the noise file again.")
