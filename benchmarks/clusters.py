@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from uexcli import __version__, api
@@ -63,6 +64,8 @@ def main() -> None:
     parser.add_argument("--tag", required=True, help="name of the data in the results' names")
     parser.add_argument("--merged", default="clean,uc", help="rows that are also trained on merged classes")
     parser.add_argument("--views", default="", help="rows that are also trained on crops, as trainers cut them")
+    parser.add_argument("--sources", default="112x112,224x224,336x224", help="of photos of these widths and heights")
+    parser.add_argument("--fit-seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -100,7 +103,7 @@ def row(name: str, given: argparse.Namespace) -> dict[str, Any]:
             other = argparse.Namespace(**{**vars(given), "target": given.also})
             scores[given.also] = _trained(data.protected, data.labels, data, other, device)
         if name in given.views.split(","):
-            facts["views"] = _viewed(release if recipe else Path(given.data), given)
+            facts["views"] = _viewed(root, given)
     return {
         "row": name,
         "data": given.tag,
@@ -138,7 +141,7 @@ def _protect(recipe: Mapping[str, Any], given: argparse.Namespace, root: Path, r
             no_labels=True,
             limit=given.count,
             size=given.size,
-            seed=1,
+            seed=given.fit_seed,
             device=given.device,
             **{**recipe, "options": options},
         )
@@ -176,27 +179,41 @@ def _trained(
     }
 
 
-def _viewed(release: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """Train on crops that a trainer cuts from the written files."""
-    found = {}
-    for view in ("crop", "resized-crop"):
-        result = evaluate.run(
-            evaluate.Request(
-                given.data,
-                str(release),
-                test=_test(given),
-                target=given.target,
-                seeds=given.seeds,
-                epochs=given.epochs,
-                size=given.size,
-                device=given.device,
-                view=view,
+def _viewed(root: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """Resize the photos, protect them as new ones, and train on crops that a trainer cuts from the written files."""
+    found: dict[str, Any] = {}
+    for source in given.sources.split(","):
+        width, height = map(int, source.split("x"))
+        photos, release = root / f"photos-{source}", root / f"release-{source}"
+        for path in sorted(Path(given.data).rglob("*.*")):
+            made = photos / path.parent.name / f"new-{path.stem}.png"
+            made.parent.mkdir(parents=True, exist_ok=True)
+            with Image.open(path) as image:
+                ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS).save(made, compress_level=1)
+        applied = apply.run(apply.Request(root / "n.noise.safetensors", str(photos), release))
+        for view in ("crop", "resized-crop"):
+            result = evaluate.run(
+                evaluate.Request(
+                    str(photos),
+                    str(release),
+                    test=_test(given),
+                    target=given.target,
+                    seeds=given.seeds,
+                    epochs=given.epochs,
+                    size=given.size,
+                    device=given.device,
+                    view=view,
+                )
             )
-        )
-        cell = result.cells[0]
-        found[view] = {
-            side: [round(100 * run.last, 2) for run in getattr(cell, side).runs] for side in ("clean", "protected")
-        }
+            cell = result.cells[0]
+            found[f"{source} {view}"] = {
+                "new": applied.new,
+                **{
+                    side: [round(100 * run.last, 2) for run in getattr(cell, side).runs]
+                    for side in ("clean", "protected")
+                },
+            }
+            print(source, view, found[f"{source} {view}"], flush=True)
     return found
 
 

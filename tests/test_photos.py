@@ -18,6 +18,8 @@ import pytest
 from conftest import Ran, picture
 from PIL import Image, ImageCms
 
+from uexcli.io import noise_file
+
 Uex = Callable[..., Ran]
 ORIENTATION, MAKE, GPS = 0x0112, 0x010F, 0x8825
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -184,6 +186,20 @@ def test_grey_stays_grey(alone: bool, inside: Path, uex: Uex) -> None:
     assert released.mode == "L"
     within(inside.parent / "out" / "grey.png", np.asarray(GREY).astype(int))
     assert facts["mode_changes"] == []
+
+
+def test_noise_that_cancels_in_grey_is_brought_up_to_the_bound(inside: Path, uex: Uex) -> None:
+    GREY.save(inside / "grey.png")
+    assert uex("fit", inside, "--method", "random", "-o", "n.noise.safetensors").code == 0
+    noise = noise_file.read(Path("n.noise.safetensors"))
+    assert noise.delta is not None
+    noise.delta[:, 2] = 0.01 * noise.delta[:, 2] - noise.delta[:, 0] - noise.delta[:, 1]
+    noise.delta.clamp_(-noise.eps, noise.eps)
+    noise_file.write(Path("n.noise.safetensors"), noise)
+    ran = uex("apply", "n.noise.safetensors", inside, "-o", "out")
+    assert ran.code == 0, ran.err
+    change = np.asarray(opened(Path("out/grey.png"))).astype(int) - np.asarray(GREY)
+    assert np.abs(change).max() == 8
 
 
 def palette(clear: bool) -> Image.Image:

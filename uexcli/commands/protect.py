@@ -150,12 +150,13 @@ class Protector:
     def protect(self, photo: images.Photo, key: str, row: int) -> np.ndarray:
         """Add its noise to a photo on the 8-bit grid: uint8 (H, W, C).
 
-        On a photo smaller than the fit's size the noise is averaged, so it is brought up to the bound again.
+        On a photo smaller than the fit's size the noise is averaged over pixels, and on a grey one over channels, so
+        it is brought up to the bound again.
         """
         height, width = photo.size
         source, allowed = planes(photo.pixels), self.allowed(photo)
         delta = stretch(match_channels(self.source(photo, key, row), source.shape[1]), height, width)
-        if min(photo.size) < self.noise.size:
+        if min(photo.size) < self.noise.size or source.shape[1] < self.noise.channels:
             delta = self.norm.fill(delta, allowed, source.float() / 255)
         changed = publish(source, delta, self.norm, allowed)
         return changed[0].permute(1, 2, 0).contiguous().numpy()

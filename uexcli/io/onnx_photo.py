@@ -246,14 +246,18 @@ def _paint(graph: Graph, delta: Tensor, *, levels: int, eps: float) -> None:
         graph.node("Concat", ["noise in levels", "mean noise"], "noise and mean", axis=1)
         graph.node("Gather", ["noise and mean", "planes wanted"], "matched", axis=1)
     graph.resize("matched", [SIDE] * 2, PHOTO, "stretched")
-    # averaged on a photo that is smaller than the noise: brought up to the bound again
+    # averaged on a photo that is smaller than the noise, or grey: brought up to the bound again
     graph.node("Abs", ["stretched"], "sizes")
     graph.node("ReduceMax", ["sizes"], "largest", keepdims=0)
     graph.node("Max", ["largest", graph.constant("tiny", np.array(TINY, np.float32))], "at least tiny")
     graph.node("Div", [graph.constant("bound", np.array(255 * eps, np.float32)), "at least tiny"], "filling")
     graph.node("Min", list(PHOTO), "shorter")
     graph.node("Less", ["shorter", SIDE], "is smaller")
-    graph.node("Where", ["is smaller", "filling", graph.constant("as it is", np.array(1, np.float32))], "factor")
+    if channels > 1:
+        graph.node("Squeeze", ["grey"], "is grey")
+        graph.node("Or", ["is smaller", "is grey"], "is weaker")
+    weaker = "is weaker" if channels > 1 else "is smaller"
+    graph.node("Where", [weaker, "filling", graph.constant("as it is", np.array(1, np.float32))], "factor")
     graph.node("Mul", ["stretched", "factor"], "added")
     graph.node("Add", ["base", "added"], "sum")
     graph.node("Round", ["sum"], "rounded")
