@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
 import statistics
 import tempfile
 import time
@@ -29,6 +28,7 @@ from uexcli import __version__, api
 from uexcli.commands import apply, evaluate, fit, verify
 from uexcli.commands.eval_data import Sources, read
 from uexcli.commands.listener import Listener
+from uexcli.core.statistics import interval
 from uexcli.core.trial import MemoryTrial
 from uexcli.registry import load
 from uexcli.runtime import machine
@@ -44,7 +44,6 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 EPS = "16/255"
 MERGED = (5, 2)
-T95 = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78}  # Student's t, two-sided, by degrees of freedom
 
 
 def main() -> None:
@@ -197,7 +196,7 @@ def _viewed(root: Path, given: argparse.Namespace) -> dict[str, Any]:
                     str(photos),
                     str(release),
                     test=_test(given),
-                    target=given.target,
+                    targets=(given.target,),
                     seeds=given.seeds,
                     epochs=given.epochs,
                     size=given.size,
@@ -205,6 +204,7 @@ def _viewed(root: Path, given: argparse.Namespace) -> dict[str, Any]:
                     view=view,
                 )
             )
+            assert isinstance(result, evaluate.Result)
             cell = result.cells[0]
             found[f"{source} {view}"] = {
                 "new": applied.new,
@@ -217,22 +217,12 @@ def _viewed(root: Path, given: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def interval(values: list[float], tests: int) -> float:
-    """Half of the 95 % interval of a mean over seeds, in points, with the test images' own sampling."""
-    mean = statistics.fmean(values) / 100
-    sampling = 1.96 * 100 * math.sqrt(mean * (1 - mean) / tests)
-    if len(values) < 2:
-        return sampling
-    seeds = T95.get(len(values) - 1, 2.5) * statistics.stdev(values) / math.sqrt(len(values))
-    return math.hypot(sampling, seeds)
-
-
 def line(found: Mapping[str, Any]) -> str:
     """A row of the table."""
     cells = [found["row"], str(found.get("fit_seconds", "")), str(found.get("psnr", ""))]
     for score in found["accuracy"].values():
         last = statistics.fmean(score["last"])
-        within = interval(score["last"], found["tests"])
+        within = 100 * interval([value / 100 for value in score["last"]], found["tests"])
         cells.append(f"{last:.1f} ± {within:.1f} / {statistics.fmean(score['peak']):.1f}")
     return "| " + " | ".join(cells) + " |"
 

@@ -43,6 +43,7 @@ class Ran:
 def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every test has a working folder of its own, no colour, 80 columns, and two threads."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "dumb")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from conftest import Ran, picture
 from PIL import Image
 
 from uexcli import api
-from uexcli.commands import eval_data, evaluate
+from uexcli.commands import eval_data, eval_doubts, evaluate
 from uexcli.commands.listener import Listener
 from uexcli.core.learnability import chance, learnability
 from uexcli.core.trial import MemoryTrial
@@ -42,14 +43,14 @@ def sources(photos: Path, release: Path, **changes: Any) -> eval_data.Sources:
 
 
 def test_what_a_net_can_learn_and_what_it_cannot(pair: tuple[Path, Path], uex: Callable[..., Ran]) -> None:
-    ran = uex("eval", *pair, "--epochs", 12, "--json", "--target", "small:12,16,0.1,8")
+    ran = uex("eval", *pair, "--epochs", 12, "--json", "--target", "small:12,16,width=8")
     assert ran.code == 0, ran.err
     (cell,) = ran.json["cells"]
     assert ran.json["schema"] == "uex.eval/1"
     assert ran.json["chance"] == 0.5
     assert cell["clean"]["runs"][0]["curve"][-1] == 1
     assert cell["learnability_last"] <= 0
-    assert ran.json["target"] == "small:12,16,0.1,8"
+    assert ran.json["targets"] == ["small:12,16,width=8"]
     assert len(cell["clean"]["runs"][0]["curve"]) == len(cell["protected"]["runs"][0]["curve"]) == 12
 
 
@@ -57,7 +58,7 @@ def test_the_gate_decides_the_exit_code(pair: tuple[Path, Path], uex: Callable[.
     photos, _ = pair
     copy = photos.parent / "copy"
     shutil.copytree(photos, copy)
-    common = ("eval", photos, copy, "--epochs", 8, "--target", "small:12,16,0.1,8", "--quiet")
+    common = ("eval", photos, copy, "--epochs", 8, "--target", "small:12,16,width=8", "--quiet")
     failed = uex(*common, "--max-learnability", 0.5)
     assert failed.code == 1
     assert "Gate FAILED: worst peak learnability 1.00" in failed.out
@@ -136,24 +137,77 @@ def test_chance_is_the_largest_class() -> None:
     assert chance(torch.tensor([0, 0, 0, 1])) == 0.75
 
 
-def side(last: float, train: float = 1.0) -> evaluate.Side:
-    return evaluate.Side((api.Outcome((last,), train, 1.0),))
+def cell(last: float, protected: float, *, against: str = "none", train: float = 1.0, **changes: Any) -> evaluate.Cell:
+    sides = [evaluate.Side((api.Outcome((value,), train, 1.0),)) for value in (last, protected)]
+    learnt = learnability(protected, last, 0.5) if last > 0.5 else None
+    return evaluate.Cell("small", against, *sides, learnt, learnt, **changes)
 
 
-def test_a_clean_baseline_at_chance_says_nothing() -> None:
-    with pytest.raises(UexError, match="not above chance"):
-        evaluate._cell("none", side(0.5), side(0.5), 0.5)
+def test_a_clean_baseline_at_chance_says_nothing(pair: tuple[Path, Path], uex: Callable[..., Ran]) -> None:
+    ran = uex("eval", *pair, "--epochs", 1, "--target", "small:lr=1e-9,width=4")
+    assert ran.code == 3
+    assert "not above chance" in ran.err
 
 
-def test_what_looks_wrong_is_said() -> None:
+def data_of(tests: int, change: int = 8, levels: int | None = 8) -> eval_data.Data:
     images = pictures(8)
-    data = eval_data.Data(images, images + 1, torch.zeros(8), images, torch.zeros(8), ("a", "b"), "held out")
-    cell = evaluate._cell("none", side(0.55), side(0.5, train=0.6), 0.5)
-    said = "\n".join(evaluate.doubts([cell], 0.5, 50, data))
-    assert "within the uncertainty of chance" in said
-    assert "fits only 60.0%" in said
-    assert "only 50 test images" in said
-    assert evaluate.doubts([evaluate._cell("none", side(0.9), side(0.5), 0.5)], 0.5, 1000, data) == []
+    others = pictures(tests, seed=1)
+    labels = torch.zeros(tests, dtype=torch.int64)
+    return eval_data.Data(images, images + change, labels[:8], others, labels, ("a", "b"), "held out", levels=levels)
+
+
+def said(cells: list[evaluate.Cell], data: eval_data.Data) -> str:
+    return "\n".join(eval_doubts.doubts(cells, 0.5, data))
+
+
+def test_a_sound_result_is_not_doubted() -> None:
+    assert said([cell(0.9, 0.5)], data_of(1000)) == ""
+
+
+@pytest.mark.parametrize(
+    ("made", "wanted"),
+    [
+        (cell(0.52, 0.5), "within the uncertainty of chance"),
+        (cell(0.5, 0.5), "not above chance"),
+        (cell(0.9, 0.6, train=0.6), "fits only 60.0%"),
+        (cell(0.9, 0.89), "differ by less than they are uncertain"),
+    ],
+)
+def test_what_looks_wrong_in_a_cell_is_said(made: evaluate.Cell, wanted: str) -> None:
+    assert wanted in said([made], data_of(1000))
+
+
+def test_a_countermeasure_that_hinders_fitting_is_not_blamed_for_it() -> None:
+    assert said([cell(0.9, 0.6, train=0.6, hinders=True)], data_of(1000)) == ""
+
+
+def test_a_net_without_gradients_is_doubted() -> None:
+    broken = evaluate.Side((api.Outcome((0.5,), 1.0, 1.0, gradient=0.0),))
+    made = dataclasses.replace(cell(0.9, 0.5), protected=broken)
+    assert "no gradient" in said([made], data_of(1000))
+
+
+def test_what_looks_wrong_in_the_data_is_said() -> None:
+    assert "only 50 test images" in said([cell(0.99, 0.5)], data_of(50))
+    assert "no noise to measure" in said([cell(0.9, 0.5)], data_of(1000, change=0))
+    assert "at most 2 of 8 levels" in said([cell(0.9, 0.5)], data_of(1000, change=2))
+    assert "near the bound" not in said([cell(0.9, 0.5)], data_of(1000, change=2, levels=None))
+    data = data_of(1000)
+    leaking = dataclasses.replace(data, test=torch.cat([data.clean[:3], data.test[3:]]))
+    assert "3 test images are, pixel for pixel" in said([cell(0.9, 0.5)], leaking)
+
+
+def test_a_weaker_countermeasure_that_undoes_more_is_doubted() -> None:
+    weak = cell(0.9, 0.8, against="jpeg:90", strengths=(("jpeg", -90.0),))
+    strong = cell(0.9, 0.6, against="jpeg:10", strengths=(("jpeg", -10.0),))
+    assert "the weaker 'jpeg:90' undoes more than 'jpeg:10'" in said([weak, strong], data_of(1000))
+    other = dataclasses.replace(strong, strengths=(("bdr", -2.0),))
+    assert said([weak, other], data_of(1000)) == ""
+    swapped = (
+        dataclasses.replace(weak, protected=strong.protected),
+        dataclasses.replace(strong, protected=weak.protected),
+    )
+    assert said(list(swapped), data_of(1000)) == ""
 
 
 def test_the_worst_countermeasure_comes_first(pair: tuple[Path, Path], uex: Callable[..., Ran]) -> None:
@@ -168,7 +222,7 @@ def test_the_worst_countermeasure_comes_first(pair: tuple[Path, Path], uex: Call
         "jpeg:50",
         "--json",
         "--target",
-        "small:6,16,0.1,8",
+        "small:6,16,width=8",
     )
     assert ran.code == 0, ran.err
     cells = ran.json["cells"]
@@ -202,7 +256,7 @@ def test_copies_of_held_out_images_are_not_trained_on(pair: tuple[Path, Path]) -
 
 def test_photos_outside_the_release_are_counted(pair: tuple[Path, Path], uex: Callable[..., Ran]) -> None:
     (pair[1] / "dark" / "0.png").unlink()
-    ran = uex("eval", *pair, "--epochs", 5, "--target", "small:5,16,0.1,8")
+    ran = uex("eval", *pair, "--epochs", 5, "--target", "small:5,16,width=8")
     assert "1 of 60 photos are not in the release" in ran.err
 
 

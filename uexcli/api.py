@@ -47,6 +47,7 @@ __all__ = [
     "Problem",
     "Progress",
     "Sample",
+    "Scores",
     "State",
     "Stream",
     "Surrogate",
@@ -593,20 +594,66 @@ class Dataset(Plugin, ABC):
 
 
 class Countermeasure(Plugin, ABC):
-    """What an attacker does to the images before training on them."""
+    """What an attacker does about the noise, before training or while it goes on: override what it takes.
 
-    @abstractmethod
+    `strength` and `rivals` let `eval` doubt a result in which the weaker of two undoes more.
+    """
+
+    rivals: ClassVar[str] = ""  # a name that countermeasures share which differ in strength; "": its own
+
+    @property
+    def cost(self) -> float:
+        """Say what a training under it costs, against a plain one, for the estimate."""
+        return 1.0
+
+    @property
+    def strength(self) -> float | None:
+        """Say how strong these options make it among its rivals; None: they do not compare."""
+        return None
+
+    def prepare(self, images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
+        """Change the training set, once: uint8 `(N, C, S, S)` to the same shape; `labels` are int64 `(N,)`.
+
+        For what needs the labels; else override `apply`.
+        """
+        return self.apply(images, generator)
+
     def apply(self, images: Tensor, generator: Generator) -> Tensor:
-        """Change images: uint8 `(N, C, H, W)` to uint8 of the same shape."""
+        """Change each training image, once: uint8 `(N, C, S, S)` to the same shape."""
+        return images
+
+    def batch(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Change a batch that training is about to see, after its crops and flips.
+
+        Float images `(B, C, S, S)` in [0, 1], and the share of each class in each, float `(B, K)`; to the same.
+        """
+        return images, labels
+
+    def attack(self, net: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
+        """Change a batch with a look at what the net, in eval mode, makes of it; shapes as in `batch`.
+
+        `net` gives the logits, float `(B, K)`, with gradients.
+        """
+        return images
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a target learnt: accuracies in [0, 1] on clean test images, after each epoch, and the end's."""
+    """What a target learnt: accuracies in [0, 1] on clean test images, after each epoch, and the end's.
+
+    `Scores.outcome` makes it whole; a target that makes its own may leave out what has a default.
+    """
 
     curve: tuple[float, ...]
     train_accuracy: float  # on the un-augmented training images
     seconds: float
+    compile_seconds: float = 0.0  # spent before, on code that later runs use again
+    early_stop: float | None = None  # at the epoch a clean validation set chooses; None: not known
+    confusion: tuple[tuple[int, ...], ...] = ()  # (K, K): test images of a class, by what they were taken for
+    parts: Mapping[str, float] = field(default_factory=dict)  # accuracy on parts of the training images, by name
+    gradient: float | None = None  # share of images that the loss has a gradient at
+    auc: float | None = None  # of pairs of faces, by the cosine of their features
+    frozen_auc: float | None = None  # the same before this training, where the net knew something then
 
     @property
     def last(self) -> float:
@@ -617,6 +664,34 @@ class Outcome:
     def peak(self) -> float:
         """The best accuracy after any epoch: what early stopping could have kept."""
         return max(self.curve)
+
+
+class Scores(ABC):
+    """The book of one training run: what the net makes of the test images after each epoch, and in the end.
+
+    `predict` takes uint8 images `(N, C, S, S)` and gives the class of each, int64 `(N,)`.
+    """
+
+    @abstractmethod
+    def epoch(self, predict: Callable[[Tensor], Tensor]) -> float:
+        """Show the clean test images, write down what was right, and give the accuracy."""
+
+    @abstractmethod
+    def outcome(
+        self,
+        predict: Callable[[Tensor], Tensor],
+        *,
+        seconds: float,
+        compile_seconds: float = 0.0,
+        embed: Callable[[Tensor], Tensor] | None = None,
+        gradient: float | None = None,
+        frozen_auc: float | None = None,
+    ) -> Outcome:
+        """Close the book after at least one epoch; `embed` gives the features of uint8 images, float `(N, F)`."""
+
+    @abstractmethod
+    def auc(self, embed: Callable[[Tensor], Tensor]) -> float | None:
+        """How well the cosine of features tells pairs of the same face from others; None: there are no pairs."""
 
 
 class Trial(ABC):
@@ -630,6 +705,8 @@ class Trial(ABC):
     seed: int
     epochs: int | None  # what the user asked for; None: the target's own
     device: device
+    autocast: dtype | None  # the lower precision nets run in, by torch.autocast; None: as they are
+    on_step: OnStep
 
     @property
     def channels(self) -> int:
@@ -643,13 +720,64 @@ class Trial(ABC):
 
     @abstractmethod
     def supervised(
-        self, build: Callable[[], nn.Module], *, epochs: int, batch: int, lr: float, decay: float, augment: bool = True
+        self,
+        build: Callable[[], nn.Module],
+        *,
+        epochs: int,
+        batch: int,
+        lr: float,
+        decay: float,
+        schedule: str = "one-cycle",
+        clip: float | None = None,
+        optimiser: str = "sgd",
+        augment: bool = True,
+        knows: bool = False,
     ) -> Outcome:
-        """Train a net that `build` makes, from scratch: SGD, momentum .9, one-cycle rate, random crop and flip."""
+        """Train a net that `build` makes, on random crops and flips.
+
+        `optimiser` is `sgd`, with Nesterov momentum .9, or `adamw`. `schedule` of the learning rate is `one-cycle`,
+        `cosine`, or epochs such as `75,90,100` at which it falls to a tenth; `clip` limits the norm of the gradient.
+        The net may have `features(x)`, the input of its last layer. `knows` says that the net was trained before on
+        something else.
+        """
+
+    @abstractmethod
+    def loss(
+        self, net: nn.Module, images: Tensor, labels: Tensor, generator: Generator, *, smooth: float = 0
+    ) -> Tensor:
+        """Give the mean cross-entropy of a batch after what the countermeasure does to it: a scalar with gradient.
+
+        Float images `(B, C, S, S)` in [0, 1], int64 labels `(B,)`. For targets with a training loop of their own.
+        """
+
+    @abstractmethod
+    def scores(self) -> Scores:
+        """Open the book of this run."""
+
+    @abstractmethod
+    def generator(self, purpose: str) -> Generator:
+        """Make a CPU generator of its own for `purpose`, seeded by the run's seed."""
+
+    @abstractmethod
+    def seeded(self, purpose: str) -> AbstractContextManager[None]:
+        """Seed torch's global random numbers for a while, for what draws from nothing else, such as a net's start."""
+
+    @abstractmethod
+    def surrogate(self, name: str, weights: str) -> nn.Module:
+        """Build the surrogate of this name for the trial's images and classes, on the device.
+
+        `weights` is `auto` or a file, as its option of that name; `auto` where it has no such option.
+
+        Raises:
+            UexError: there is no such surrogate, it knows nothing before it is trained, or its weights are not here.
+        """
 
 
 class Target(Plugin, ABC):
     """Who tries to learn from the images (the papers say victim)."""
+
+    batches: ClassVar[bool] = True  # it trains on batches of images, through `supervised` or `Trial.loss`
+    least: ClassVar[Mapping[str, Any]] = {}  # options with which a run on a handful of images takes seconds
 
     @abstractmethod
     def evaluate(self, trial: Trial) -> Outcome:

@@ -120,18 +120,32 @@ class Registry:
             raise unknown(kind, name, [*self.entries[kind], *self.aliases[kind]])
         return entry
 
-    def make(self, base: type[P], kind: str, spec: str) -> P:
-        """Make an instance from `name` or `name:value,value`, the values in the order of its options."""
+    def make(self, base: type[P], kind: str, spec: str, given: Mapping[str, Any] | None = None) -> P:
+        """Make an instance from `name` or `name:value,key=value`; see `read`. `given` are options it goes before."""
+        cls, written = self.read(kind, spec)
+        return cast(P, build(cls, {**(given or {}), **written}, f"{kind} '{spec}'"))
+
+    def read(self, kind: str, spec: str) -> tuple[type[api.Plugin], dict[str, Any]]:
+        """Read `name` or `name:value,value,key=value`: values in the order of its options, then options by name.
+
+        Raises:
+            UsageError: there is no such thing, or it has no such option.
+        """
         name, _, arguments = spec.partition(":")
         cls = self.find(kind, name).cls
         fields = options_of(cls)
         values = arguments.split(",") if arguments else []
+        where = f"{kind} '{spec}'"
         if len(values) > len(fields):
-            raise UsageError(f"{kind} '{spec}': it takes {len(fields)} value(s): {', '.join(fields) or 'none'}.")
-        given = {
-            key: convert(value, fields[key], f"{kind} '{spec}'") for key, value in zip(fields, values, strict=False)
-        }
-        return cast(P, build(cls, given, f"{kind} '{spec}'"))
+            raise UsageError(f"{where}: it takes {len(fields)} value(s): {', '.join(fields) or 'none'}.")
+        given: dict[str, Any] = {}
+        for key, value in zip(fields, values, strict=False):
+            named, equals, rest = value.partition("=")
+            if equals and named in fields:
+                given[named] = convert(rest, fields[named], where)
+            else:
+                given[key] = convert(value, fields[key], where)
+        return cls, given
 
 
 def options_of(cls: type[api.Plugin]) -> dict[str, dataclasses.Field[Any]]:

@@ -28,7 +28,7 @@ from uexcli.core.noise import noise_of
 from uexcli.core.patch import Patch, paste
 from uexcli.core.pixels import SLACK, measure, publish
 from uexcli.core.problem import BankProblem
-from uexcli.core.seeding import generator
+from uexcli.core.seeding import generator, global_seed
 from uexcli.core.trial import MemoryTrial
 from uexcli.errors import UexError
 from uexcli.registry import load
@@ -49,7 +49,7 @@ def check(thing: type[api.Plugin] | api.Plugin) -> None:
     if isinstance(thing, api.Plugin):
         instance = thing
     else:
-        instance = thing(**thing.least) if issubclass(thing, (api.Method, api.Surrogate)) else thing()
+        instance = thing(**thing.least) if issubclass(thing, (api.Method, api.Surrogate, api.Target)) else thing()
     _check_description(type(instance))
     for base, contract in CONTRACTS.items():
         if isinstance(instance, base):
@@ -319,29 +319,69 @@ def _same_samples(found: list[api.Sample], wanted: list[api.Sample]) -> None:
 
 
 def check_countermeasure(countermeasure: api.Countermeasure) -> None:
-    """Countermeasures keep shape and type, leave their input alone, do change a picture, and repeat themselves."""
-    noisy = pictures(6).float() + 16 * torch.randn(6, 3, SIDE, SIDE, generator=generator(4, "noise"))
-    images = noisy.clamp(0, 255).to(torch.uint8)
-    before = images.clone()
-    changed = countermeasure.apply(images, generator(5, "apply"))
-    assert changed.shape == images.shape and changed.dtype == torch.uint8, "shape or type changes"
-    assert torch.equal(images, before), "it writes into its input"
-    assert not torch.equal(changed, images), "it changes nothing"
-    assert torch.equal(countermeasure.apply(images, generator(5, "apply")), changed), "it does not repeat itself"
-    grey = images[:, :1].contiguous()
-    assert countermeasure.apply(grey, generator(6, "apply")).shape == grey.shape, "one-channel images change shape"
+    """Countermeasures keep shape and type, leave their input alone, do change something, and repeat themselves.
+
+    What they change may be the images before training, or a batch, its labels included, while it goes on.
+    """
+    for channels in (3, 1):
+        noisy = pictures(12, channels).float() + 16 * torch.randn(12, channels, SIDE, SIDE, generator=generator(4, "n"))
+        images = noisy.clamp(0, 255).to(torch.uint8)
+        labels = torch.arange(12) % 3
+        before = images.clone()
+
+        def once(images: Tensor = images, labels: Tensor = labels) -> Tensor:
+            return countermeasure.prepare(images, labels, generator(5, "apply"))
+
+        changed = once()
+        assert changed.shape == images.shape and changed.dtype == torch.uint8, "shape or type changes"
+        assert torch.equal(images, before), "it writes into its input"
+        assert torch.equal(once(), changed), "it does not repeat itself"
+        shown, shares = images.float() / 255, nn.functional.one_hot(labels, 3).float()
+        net = _fixed_net(channels)
+        first, second = (_under(countermeasure, net, shown.clone(), shares.clone()) for _ in range(2))
+        for one, other, given in zip(first, second, (shown, shares), strict=True):
+            assert one.shape == given.shape and one.dtype == torch.float32, "a batch changes its shape or type"
+            assert torch.equal(one, other), "it does not repeat itself on batches"
+        assert float(first[0].min()) >= 0 and float(first[0].max()) <= 1 + CLOSE, "a batch leaves [0, 1]"
+        close = nn.functional.l1_loss(first[1].sum(1), torch.ones(12))
+        assert float(close) < CLOSE, "the shares of the classes do not add up to 1"
+        same = torch.equal(changed, images) and all(map(torch.equal, first, (shown, shares)))
+        assert not same or channels == 1, "it changes nothing"
+    assert countermeasure.cost >= 1, "a training under it costs less than a plain one"
+
+
+def _fixed_net(channels: int) -> nn.Module:
+    with global_seed(6, "net"):
+        return SmallNet(num_classes=3, channels=channels, size=SIDE, width=4).eval().requires_grad_(False)
+
+
+def _under(countermeasure: api.Countermeasure, net: nn.Module, images: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    drawn = generator(7, "batch")
+    images, shares = countermeasure.batch(images, shares, drawn)
+    return countermeasure.attack(net, images, shares, drawn).detach(), shares
 
 
 def check_target(target: api.Target) -> None:
-    """Targets give accuracies in [0, 1], one an epoch, and repeat themselves."""
+    """Targets give accuracies in [0, 1], one an epoch, and repeat themselves; they report how far they are."""
+    if (lacking := target.lacks()) is not None:
+        raise AssertionError(f"target '{target.name}' cannot be checked here: {lacking}")
     images, labels = pictures(40), torch.arange(40) % 2
     images[labels == 1] //= 2
+    reports: list[api.Progress] = []
+
+    def surrogate(name: str, weights: str) -> nn.Module:
+        return SmallNet(num_classes=2, channels=3, size=SIDE, width=4)
 
     def trial() -> MemoryTrial:
-        return MemoryTrial(images[:32], labels[:32], images[32:], labels[32:], 2, 0, 1, torch.device("cpu"))
+        return MemoryTrial(
+            images[:32], labels[:32], images[32:], labels[32:], 2, 0, 1, torch.device("cpu"),
+            on_step=reports.append, make_surrogate=surrogate,
+        )  # fmt: skip
 
     outcome = target.evaluate(trial())
     assert outcome.curve and all(0 <= value <= 1 for value in (*outcome.curve, outcome.train_accuracy))
+    assert outcome.seconds > 0
+    assert reports and all(report.done <= report.total for report in reports), "it reports no progress"
     assert target.evaluate(trial()).curve == outcome.curve, "the same seed gives another curve"
     assert target.work(trial()) >= 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +14,24 @@ from uexcli.errors import Exit
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from uexcli.commands.evaluate import Result, Side
+    from uexcli.commands.evaluate import Cell, Result, Side
+
+
+@command
+def _print_protocol(name: str | None) -> None:
+    """Print a protocol and end."""
+    if name is None:
+        return
+    from uexcli.commands.eval_protocol import text
+
+    typer.echo(text(name), nl=False)
+    raise typer.Exit
+
+
+def _protocols(incomplete: str) -> list[str]:
+    from uexcli.commands.eval_protocol import names
+
+    return [name for name in names() if name.startswith(incomplete)]
 
 
 @command
@@ -26,39 +44,108 @@ def evaluate(
             metavar="DIR", help="Clean test images.  [default: a fifth of PHOTOS is held out]", show_default=False
         ),
     ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE.toml",
+            help="Targets, countermeasures and seeds: quick, battery, huang2021, zhang2023, or a file.",
+            autocompletion=_protocols,
+            show_default=False,
+        ),
+    ] = None,
     target: Annotated[
-        str,
-        typer.Option(help="Who learns; auto: small on a CPU, else resnet18.", autocompletion=opt.names_of("target")),
-    ] = "auto",
+        list[str] | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Who learns; repeatable.  [default: small on a CPU, airbench on a GPU up to 64 px, else resnet18]",
+            autocompletion=opt.names_of("target"),
+            show_default=False,
+        ),
+    ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SPEC",
-            help="Also train on images after this countermeasure, such as jpeg:10; repeatable.",
+            help="Also train under this countermeasure, such as jpeg:10, or jpeg:10+cutmix for both; repeatable.",
             autocompletion=opt.names_of("countermeasure"),
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Trainings per side.")] = 1,
+    seeds: Annotated[int | None, typer.Option(help="Trainings per side.  [default: 1]", show_default=False)] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Epochs, the same for both.  [default: the target's]", show_default=False)
     ] = None,
+    share: Annotated[float, typer.Option(help="Share of the images that is protected; the rest is clean.")] = 1.0,
+    protect_class: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Only this class is protected: a name, a pattern, or 50% of them; repeatable."
+        ),
+    ] = None,
+    merge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K|FILE.csv",
+            help="Relabel: K groups of classes, or the CSV's (header class,group).",
+            show_default=False,
+        ),
+    ] = None,
+    into: Annotated[
+        str | None,
+        typer.Option(metavar="PHOTOS", help="Put the images into this set, whose own stay clean.", show_default=False),
+    ] = None,
+    into_test: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Test images of --into.", show_default=False)
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv", help="Pairs of faces (header a,b,same) that are verified too.", show_default=False
+        ),
+    ] = None,
+    pairs_middle: Annotated[float, typer.Option(help="Share of the side of --pairs' photos that is shown.")] = 1.0,
     max_learnability: Annotated[
         float | None,
         typer.Option(help="Exit 1 if the worst mean peak learnability is above this, 0 to 1.", show_default=False),
     ] = None,
     view: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="What the trainer sees: squash, crop (Resize and RandomCrop), resized-crop (RandomResizedCrop)."
+            "  [default: squash]",
+            show_default=False,
         ),
-    ] = "squash",
+    ] = None,
     size: opt.Size = "auto",
     labels: opt.Labels = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Write a report that a browser shows.", show_default=False),
+    ] = None,
+    force: opt.Force = False,
+    cells: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where trainings are kept.  [default: the user's cache]", show_default=False),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Train anew what was trained before.")] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="i/n", help="Do one of n parts of the trainings; give all the same --cells."),
+    ] = None,
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
     on_error: opt.OnError = "fail",
     json: opt.Json = False,
     quiet: opt.Quiet = False,
+    print_protocol: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Print a protocol, to copy and change, and end.",
+            is_eager=True,
+            callback=_print_protocol,
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Train on the clean and on the protected images alike, and compare on clean test images."""
     from uexcli.commands import evaluate as job
@@ -67,20 +154,40 @@ def evaluate(
         photos=photos,
         release=release,
         test=test,
-        target=target,
+        protocol=protocol,
+        targets=tuple(target or ()),
         against=tuple(against or ()),
         seeds=seeds,
         epochs=epochs,
         size=opt.parse_size(size),
+        view=view,
+        share=share,
+        protect_classes=tuple(protect_class or ()),
+        merge=merge,
+        into=into,
+        into_test=into_test,
+        pairs=pairs,
+        pairs_middle=pairs_middle,
         labels=labels,
         device=device,
         precision=precision,
         on_error=on_error,
         max_learnability=max_learnability,
-        view=view,
+        cells=cells,
+        fresh=fresh,
+        shard=shard,
+        report=report,
+        force=force,
     )
     with Screen(quiet=quiet, as_json=json) as screen:
         result = job.run(request, screen)
+    if isinstance(result, job.Partial):
+        text = (
+            f"{result.done} of {result.of} trainings are done, in {result.folder}. "
+            "When the other shards are, run this without --shard."
+        )
+        screen.result("uex.eval.partial/1", result, text)
+        return
     screen.result("uex.eval/1", document(result), *(() if json else (table(result), words(result))))
     if not result.passed:
         raise typer.Exit(Exit.FAILED)
@@ -95,45 +202,106 @@ def document(result: Result) -> dict[str, object]:
 
 
 def table(result: Result) -> Table:
-    """Three rows a countermeasure, the worst countermeasure first."""
+    """One row a cell, the worst first."""
+    from rich import box
     from rich.table import Table
 
-    runs = "1 seed" if result.seeds == 1 else f"{result.seeds} seeds (mean ± sd)"
-    title = f"Accuracy on clean test images: {result.target}, {result.epochs} epochs, {runs}"
-    shown = Table(title=title, title_justify="left")
-    shown.add_column("against")
-    shown.add_column("")
-    for column in ("clean", "protected"):
-        shown.add_column(column, justify="right")
-    shown.add_column("learnability", justify="right", style="bold")
+    runs = "1 seed" if result.seeds == 1 else f"mean of {result.seeds} seeds"
+    title = f"Accuracy on clean test images in percent, {runs} ± half of the 95 % interval"
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    several = len(result.targets) > 1
+    if several:
+        shown.add_column("target", overflow="fold")
+    shown.add_column("against", overflow="fold")
+    part = any(cell.clean_part for cell in result.cells)
+    names = ["clean", "protected", *(["clean part"] if part else []), "peak", "early", "own"]
+    for column in names:
+        shown.add_column(column, justify="right", no_wrap=True)
+    shown.add_column("learnable", justify="right", style="bold", no_wrap=True)
     for cell in result.cells:
-        rows = (("last", cell.learnability_last), ("peak", cell.learnability_peak), ("train_accuracy", None))
-        for what, learnt in rows:
-            shown.add_row(
-                cell.against if what == "last" else "",
-                "own training set" if what == "train_accuracy" else what,
-                _accuracy(cell.clean, what),
-                _accuracy(cell.protected, what),
-                "" if learnt is None else f"{learnt:.2f}",
-                end_section=what == "train_accuracy",
-            )
+        sides = [_last(cell, "clean", cell.clean), _last(cell, "protected", cell.protected)]
+        if part:
+            sides.append(_last(cell, "clean part", cell.clean_part))
+        early = f"{100 * cell.protected.mean('early_stop'):.1f}" if cell.protected.has("early_stop") else ""
+        shown.add_row(
+            *([cell.target] if several else []),
+            cell.against,
+            *sides,
+            f"{100 * cell.protected.mean('peak'):.1f}",
+            early,
+            f"{100 * cell.protected.mean('train_accuracy'):.1f}",
+            _learnt(cell),
+        )
     return shown
 
 
-def _accuracy(side: Side, what: str) -> str:
-    spread = f" ±{100 * side.spread(what):.1f}" if len(side.runs) > 1 else ""
-    return f"{side.mean(what):.1%}{spread}"
+def _last(cell: Cell, name: str, side: Side | None) -> str:
+    if side is None:
+        return ""
+    return f"{100 * side.mean('last'):.1f} ±{100 * cell.intervals[name]:.1f}"
+
+
+def _learnt(cell: Cell) -> str:
+    if cell.learnability_peak is None:
+        return "?"
+    last = "?" if cell.learnability_last is None else f"{cell.learnability_last:.2f}"
+    return f"{last}/{cell.learnability_peak:.2f}"
 
 
 def words(result: Result) -> str:
-    """What the table means, and the gate."""
+    """What the table means, what simple nets find, groups and faces, and the gate."""
     lines = [
-        f"Chance is {result.chance:.1%}. Learnability 1.00: as learnable as the clean images; 0.00: nothing above "
-        "chance. It holds for this target and these countermeasures only."
+        f"Chance is {result.chance:.1%}. Learnable, at the last epoch/at the best: 1.00 as the clean images, 0.00 "
+        "nothing above chance. Peak, early (stopped where a clean validation set says) and own (training images) are "
+        "of the protected side. It holds for these targets and countermeasures only."
     ]
+    if result.scenario:
+        lines.append(f"Scenario: {result.scenario}.")
+    lines += _groups(result)
+    lines += _faces(result)
+    lines += _detected(result)
     if result.max_learnability is not None:
         verdict = "passed" if result.passed else "FAILED"
         lines.append(
             f"Gate {verdict}: worst peak learnability {result.worst:.2f}, allowed {result.max_learnability:.2f}."
         )
     return "\n".join(lines)
+
+
+def _groups(result: Result) -> list[str]:
+    lines = []
+    for cell in result.cells:
+        for group, sides in cell.groups.items():
+            shown = ", ".join(f"{name} {value:.1%}" for name, value in sides.items())
+            lines.append(f"{cell.against}, {cell.target}, test images of {group}: {shown}.")
+        runs = cell.protected.runs
+        parts = {name: sum(run.parts[name] for run in runs) / len(runs) for name in runs[0].parts}
+        if parts:
+            shown = ", ".join(f"{value:.1%} of the {name} ones" for name, value in parts.items())
+            lines.append(f"{cell.against}, {cell.target}, own training images right: {shown}.")
+    return lines
+
+
+def _faces(result: Result) -> list[str]:
+    lines = []
+    for cell in result.cells:
+        if cell.clean.has("auc") and cell.protected.has("auc"):
+            frozen = cell.clean.mean("frozen_auc") if cell.clean.has("frozen_auc") else None
+            control = "" if frozen is None else f", before training {frozen:.4f}"
+            lines.append(
+                f"{cell.against}, {cell.target}, AUC of pairs: clean {cell.clean.mean('auc'):.4f}, "
+                f"protected {cell.protected.mean('auc'):.4f}{control}."
+            )
+    return lines
+
+
+def _detected(result: Result) -> list[str]:
+    """Whether simple nets see that the set is no ordinary one."""
+    lines = []
+    for name, probes in result.detect.items():
+        said = "; ".join(f"{probe.net} {probe.held_out:.1%} and {probe.clean:.1%}" for probe in probes)
+        verdict = "flagged as noise" if any(probe.flagged for probe in probes) else "not flagged"
+        lines.append(
+            f"Detection, accuracy of simple nets on the rest of the {name} set and on clean images: {said}: {verdict}."
+        )
+    return lines

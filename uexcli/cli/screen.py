@@ -198,6 +198,8 @@ def _next_step(stop: BaseException) -> str:
         return f"Images that were written are kept; go on with: {again}"
     if words[:1] == ["fit"] and RESUMABLE in getattr(stop, "__notes__", ()):
         return f"What was fitted so far is kept; go on with: {again}"
+    if words[:1] in (["eval"], ["bench"]):
+        return f"What was trained is kept; go on with: {shlex.join(['uex', *words])}"
     return "Nothing was written."
 
 

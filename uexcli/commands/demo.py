@@ -58,8 +58,13 @@ def run(
     )
     listener.say(f"\n$ uex apply {noise} {photos} -o {out}")
     applied = apply.run(apply.Request(noise, str(photos), out), listener)
-    listener.say(f"\n$ uex eval {photos} {out} --epochs {EPOCHS}")
-    judged = evaluate.run(evaluate.Request(str(photos), str(out), epochs=EPOCHS, device=device), listener)
+    listener.say(f"\n$ uex eval {photos} {out} --epochs {EPOCHS} --report {folder / 'report.html'}")
+    report = folder / "report.html"
+    asked = evaluate.Request(
+        str(photos), str(out), epochs=EPOCHS, device=device, cells=folder / "trainings", report=report
+    )
+    judged = evaluate.run(asked, listener)
+    assert isinstance(judged, evaluate.Result)
     listener.say(f"\n$ uex verify {out} --source {photos}")
     verified = verify.run(verify.Request(out, source=str(photos)), listener)
     picture = folder / "contact-sheet.png"

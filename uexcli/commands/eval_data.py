@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from uexcli import api
 from uexcli.commands.listener import Listener
+from uexcli.core.scores import Pairs
 from uexcli.errors import UexError, UsageError
 from uexcli.io import images, release, samples, views
-from uexcli.registry import load
+from uexcli.registry import build, load
 
 HELD_OUT = 0.2
 CLASSES_SHOWN = 3
@@ -31,6 +36,9 @@ class Data:
     test_labels: Tensor
     classes: tuple[str, ...]
     test_source: str
+    keys: tuple[str, ...] = ()  # names of the training images
+    stays: Tensor | None = None  # bool (N,): training images of a host set, which stay clean
+    levels: int | None = None  # most 8-bit levels that the release says a value may differ by; None: it says nothing
     clean_views: views.Views | None = None  # fresh crops for each epoch, where the trainer takes some from the photos
     protected_views: views.Views | None = None
 
@@ -99,23 +107,27 @@ def read(request: Sources, device: torch.device, listener: Listener) -> Data:
             f"{request.photos}: all images are of one class.", hint="Learnability needs two classes or more."
         )
     before, written = clean.images.to(device), protected.images.to(device)
+    levels = _levels(facts or {})
 
-    def drawn(kept: Tensor) -> dict[str, views.Views]:
+    def drawn(kept: Tensor) -> dict[str, Any]:
         return _views(request, size, seen.channels, {"clean_views": clean, "protected_views": protected}, kept)
 
     if request.test is None:
-        held = _held_out(clean.found)
+        held = held_out(clean.found)
         tested = {digest for digest, out in zip(clean.digests, held.tolist(), strict=True) if out}
         kept = ~_among(clean.digests, tested)
+        keys = tuple(key for key, stays in zip(clean.found.keys, kept.tolist(), strict=True) if stays)
         return Data(
-            before[kept], written[kept], labels[kept], before[held], labels[held], classes, "held out", **drawn(kept)
-        )
+            before[kept], written[kept], labels[kept], before[held], labels[held], classes, "held out",
+            keys=keys, levels=levels, **drawn(kept),
+        )  # fmt: skip
     test = get(samples.list_samples(registry, request.test, split="test"), "read test")
     tests, test_labels = _tested(request, test, clean, listener)
     every = torch.ones(len(labels), dtype=torch.bool)
     return Data(
-        before, written, labels, tests.to(device), test_labels.to(device), classes, request.test, **drawn(every)
-    )
+        before, written, labels, tests.to(device), test_labels.to(device), classes, request.test,
+        keys=tuple(clean.found.keys), levels=levels, **drawn(every),
+    )  # fmt: skip
 
 
 def _tested(request: Sources, test: samples.Loaded, clean: samples.Loaded, listener: Listener) -> tuple[Tensor, Tensor]:
@@ -127,13 +139,72 @@ def _tested(request: Sources, test: samples.Loaded, clean: samples.Loaded, liste
         raise UexError(
             f"{request.test}: its classes are not those of {request.photos}: {shown}.", hint="Use the same class names."
         )
-    fresh = ~_among(test.digests, set(clean.digests))
-    if not bool(fresh.all()):
-        if not bool(fresh.any()):
-            raise UexError(f"{request.test}: all of its images are among the training images.", hint="Test on others.")
-        listener.warn(f"{int((~fresh).sum())} test images are also among the training images, and are left out")
+    left = int(_among(test.digests, set(clean.digests)).sum())
+    if left:
+        listener.warn(f"{left} test images are also among the training images, and are left out")
+    images, labels = without_trained(request.test or "", test, clean)
     renumber = torch.tensor([classes.index(name) for name in test.found.classes])
-    return test.images[fresh], renumber[test.labels[fresh]]
+    return images, renumber[labels]
+
+
+def without_trained(name: str, test: samples.Loaded, trained: samples.Loaded) -> tuple[Tensor, Tensor]:
+    """Give the test images that are not, byte for byte, among those that are trained on, and their labels.
+
+    Raises:
+        UexError: all of them are.
+    """
+    fresh = ~_among(test.digests, set(trained.digests))
+    if not bool(fresh.any()):
+        raise UexError(f"{name}: all of its images are among the training images.", hint="Test on others.")
+    return test.images[fresh], test.labels[fresh]
+
+
+def read_pairs(path: Path, size: int, channels: int, middle: float, device: torch.device) -> Pairs:
+    """Read pairs of faces: a CSV with the header a,b,same; names are relative to it, or to `images` beside it.
+
+    `middle` is the share of each photo's side that is shown.
+
+    Raises:
+        UsageError: there is no such file.
+        UexError: it is no such CSV, a photo cannot be read, or all pairs are of one kind.
+    """
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise UsageError(f"--pairs {path}: no such file.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UexError(f"--pairs {path}: cannot be read ({error}).") from None
+    if not rows or not {"a", "b", "same"} <= set(rows[0]):
+        raise UexError(f"--pairs {path}: no CSV with the header a,b,same.")
+    same = torch.tensor([str(row["same"]).strip().lower() in {"1", "true", "yes"} for row in rows])
+    if bool(same.all()) or not bool(same.any()):
+        raise UexError(f"--pairs {path}: pairs of the same face and of others are both needed.")
+
+    def shown(column: str, row: dict[str, str]) -> np.ndarray:
+        name = row[column]
+        found = next((root / name for root in (path.parent, path.parent / "images") if (root / name).is_file()), None)
+        if found is None:
+            raise UexError(f"--pairs {path}: there is no {name}.", hint="Names are relative to the CSV.")
+        return views.middle(images.open_photo(api.Sample(name, None, path=found)), middle, size, channels)
+
+    sides = [
+        torch.from_numpy(np.stack(list(samples.parallel(functools.partial(shown, column), rows)))).to(device)
+        for column in ("a", "b")
+    ]
+    return Pairs(sides[0], sides[1], same.to(device))
+
+
+def _levels(facts: Mapping[str, Any]) -> int | None:
+    """Give the most levels a value may differ by, as a release says, where its norm limits single values."""
+    if not {"norm", "eps"} <= set(facts):
+        return None
+    try:
+        norm = build(load().find("norm", facts["norm"]["name"]).cls, facts["norm"]["options"], "norm")
+    except (TypeError, UsageError):  # of a plugin that is not here
+        return None
+    assert isinstance(norm, api.Norm)
+    return norm.levels(facts["eps"])
 
 
 def _views(
@@ -149,7 +220,7 @@ def _views(
     }
 
 
-def _held_out(found: samples.Labelled) -> Tensor:
+def held_out(found: samples.Labelled) -> Tensor:
     """Pick a fifth of each class, by a hash of the key: the same images whatever the seed. Bool `(N,)`."""
     held = torch.zeros(len(found.samples), dtype=torch.bool)
     for number in range(len(found.classes)):

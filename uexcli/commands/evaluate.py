@@ -4,46 +4,65 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from uexcli import api
-from uexcli.commands.eval_data import Data, Sources, read
-from uexcli.commands.listener import Listener, duration
-from uexcli.core import seeding
+from uexcli.commands import eval_cells, eval_protocol, eval_runs, eval_scenario
+from uexcli.commands.eval_data import Data, Sources, read, read_pairs
+from uexcli.commands.eval_doubts import doubts
+from uexcli.commands.eval_protocol import Protocol
+from uexcli.commands.eval_runs import Done, Plan
+from uexcli.commands.eval_scenario import CLEAN, CLEAN_PART, PROTECTED, Scenario, Wanted
+from uexcli.commands.eval_transfer import into
+from uexcli.commands.listener import Listener
+from uexcli.core.detect import Probe, detect
 from uexcli.core.learnability import chance, learnability
-from uexcli.core.trial import Fresh, MemoryTrial
+from uexcli.core.statistics import interval
 from uexcli.errors import UexError, UsageError, unknown
 from uexcli.io import samples, views
 from uexcli.registry import load
 from uexcli.runtime import machine
 
-PLAIN = "none"
+SHOWN = 8  # pairs of the contact sheet
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to compare, and how to train."""
+    """What to compare, and how to train; what is None or empty is the protocol's."""
 
     photos: str
     release: str
     test: str | None = None
-    target: str = "auto"
+    protocol: str | None = None
+    targets: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
-    seeds: int = 1
+    seeds: int | None = None
     epochs: int | None = None
     size: int | None = None
+    view: str | None = None
+    share: float = 1.0
+    protect_classes: tuple[str, ...] = ()
+    merge: str | None = None
+    into: str | None = None
+    into_test: str | None = None
+    pairs: Path | None = None
+    pairs_middle: float = 1.0
     labels: Path | None = None
     device: str = "auto"
     precision: str = "auto"
     on_error: str = "fail"
     max_learnability: float | None = None
-    view: str = views.SQUASH
+    cells: Path | None = None
+    fresh: bool = False
+    shard: str | None = None
+    report: Path | None = None
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,23 +72,37 @@ class Side:
     runs: tuple[api.Outcome, ...]
 
     def mean(self, what: str) -> float:
-        """The mean of `last`, `peak`, `train_accuracy` or `seconds` over seeds."""
+        """The mean over seeds of a number that every run has, such as `last`, `peak` or `seconds`."""
         return fmean(getattr(run, what) for run in self.runs)
 
     def spread(self, what: str) -> float:
         """The standard deviation over seeds; 0 with one."""
         return stdev([getattr(run, what) for run in self.runs]) if len(self.runs) > 1 else 0.0
 
+    def has(self, what: str) -> bool:
+        """Whether every run knows this number."""
+        return all(getattr(run, what) is not None for run in self.runs)
+
 
 @dataclass(frozen=True)
 class Cell:
-    """Clean and protected, trained alike, under one countermeasure."""
+    """Clean and protected, trained alike, by one target under one countermeasure.
 
+    Learnability is None where the clean baseline is not above chance.
+    """
+
+    target: str
     against: str
     clean: Side
     protected: Side
-    learnability_last: float
-    learnability_peak: float
+    learnability_last: float | None
+    learnability_peak: float | None
+    learnability_early_stop: float | None = None
+    clean_part: Side | None = None  # trained on the images that are not protected, where some are
+    intervals: Mapping[str, float] = field(default_factory=dict)  # half of the 95 % interval of `last`, by side
+    groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of test classes: accuracy by side
+    hinders: bool = False  # the countermeasure keeps a net from fitting its training images
+    strengths: tuple[tuple[str, float | None], ...] = ()  # of the countermeasures, beside what rivals them
 
 
 @dataclass(frozen=True)
@@ -77,25 +110,31 @@ class Result:
     """The cells, worst first, and what they were measured with."""
 
     cells: tuple[Cell, ...]
-    target: str
-    epochs: int
+    protocol: str
+    targets: tuple[str, ...]
     seeds: int
     size: int
     view: str
     train_images: int
     test_images: int
     test_source: str
-    classes: int
+    classes: tuple[str, ...]
     chance: float
+    scenario: str  # what of the data is protected, and how it is labelled; "" for all, as it is
+    share: float  # of the training images that are protected
+    detect: Mapping[str, tuple[Probe, ...]]  # by side
     device: str
+    versions: Mapping[str, object]
     warnings: tuple[str, ...]
     max_learnability: float | None
     seconds: float
+    reused: int  # trainings that were done before
+    folder: str  # of the trainings
 
     @property
     def worst(self) -> float:
         """The highest mean peak learnability of any cell."""
-        return max(cell.learnability_peak for cell in self.cells)
+        return max(cell.learnability_peak for cell in self.cells if cell.learnability_peak is not None)
 
     @property
     def passed(self) -> bool:
@@ -103,178 +142,206 @@ class Result:
         return self.max_learnability is None or self.worst <= self.max_learnability
 
 
-def run(request: Request, listener: Listener | None = None) -> Result:
+@dataclass(frozen=True)
+class Partial:
+    """A shard is done, and other shards are not."""
+
+    done: int
+    of: int
+    folder: str
+    seconds: float
+
+
+def run(request: Request, listener: Listener | None = None) -> Result | Partial:
     """Train on clean and on protected images, with one recipe, and compare on clean test images.
 
     Raises:
-        UsageError: photos without labels, unknown names, a gate that is no number in [0, 1].
-        UexError: the clean baseline is not above chance, so nothing can be said.
+        UsageError: photos without labels, unknown names, a gate that is no number in [0, 1], an existing report.
+        UexError: the clean baseline is not above chance, so nothing can be said; or weights are missing.
     """
     listener = listener or Listener()
     registry = load()
+    protocol = protocol_of(request)
+    _check(request, protocol)
+    shard = eval_cells.shard(request.shard)
     device = machine.pick_device(request.device)
     autocast = machine.pick_precision(request.precision, device)
     machine.settle(device)
-    _check(request)
-    name = ("small" if device.type == "cpu" else "resnet18") if request.target == "auto" else request.target
-    target: api.Target = registry.make(api.Target, "target", name)  # type: ignore[type-abstract]
-    measures: list[tuple[str, api.Countermeasure | None]] = [(PLAIN, None)]
-    measures += [
-        (spec, registry.make(api.Countermeasure, "countermeasure", spec))  # type: ignore[type-abstract]
-        for spec in dict.fromkeys(request.against)
-    ]
+    jobs = eval_runs.jobs_of(registry, protocol, device, strict=request.protocol is None, listener=listener)
+    wanted = Wanted(request.share, request.protect_classes, request.merge)
+    eval_scenario.check(wanted)
     sources = Sources(
-        request.photos, request.release, request.test, request.labels, request.size, request.on_error, request.view
+        request.photos, request.release, request.test, request.labels, protocol.size, request.on_error, protocol.view
     )
     data = read(sources, device, listener)
-    base = chance(data.test_labels)
+    if request.into is not None:
+        data = into(data, request.into, request.into_test, sources, listener)
+    scenario = eval_scenario.stage(data, wanted)
+    pairs = None
+    if request.pairs is not None:
+        size, channels = int(data.clean.shape[2]), int(data.clean.shape[1])
+        pairs = read_pairs(request.pairs, size, channels, request.pairs_middle, device)
+    base = chance(scenario.test_labels)
+    names = ", ".join(dict.fromkeys(job.name for job in jobs))
     listener.say(
         f"{len(data.labels):,} training and {len(data.test_labels):,} test images ({data.test_source}), "
-        f"{len(data.classes)} classes, chance {base:.1%}, target {name} on {machine.name_of(device)}"
+        f"{len(scenario.classes)} classes, chance {base:.1%}, target {names} on {machine.name_of(device)}"
     )
-
-    def trial(
-        images: Tensor, seed: int, on_step: api.OnStep = lambda _: None, fresh: Fresh | None = None
-    ) -> MemoryTrial:
-        return MemoryTrial(
-            images,
-            data.labels,
-            data.test,
-            data.test_labels,
-            len(data.classes),
-            seed,
-            request.epochs,
-            device,
-            autocast,
-            on_step,
-            fresh,
-        )
-
-    runs = 2 * request.seeds * len(measures)
-    estimate = (_estimate(target, trial(data.clean, 0)) + _cutting(data, target, trial(data.clean, 0))) * runs
-    listener.say(f"{runs} trainings; estimated time: about {duration(estimate)}")
+    if scenario.words:
+        listener.say(f"Scenario: {scenario.words}.")
+    cells = eval_cells.Cells(request.cells or eval_cells.default_folder(), fresh=request.fresh)
+    plan = Plan(registry, scenario, pairs, jobs, protocol, device, autocast, cells, shard, listener)
     began = time.perf_counter()
-    cells: list[Cell] = []
-    epochs = 0
-    for number, (spec, measure) in enumerate(measures):
-        sides: list[list[api.Outcome]] = [[], []]
-        pair = [
-            (_against(measure, images), _fresh(measure, drawn))
-            for images, drawn in ((data.clean, data.clean_views), (data.protected, data.protected_views))
-        ]
-        for seed in range(request.seeds):
-            for side, (images, fresh) in enumerate(pair):
-                position = (number * request.seeds + seed) * 2 + side
-                what = f"{('clean', 'protected')[side]}, {spec}, seed {seed}"
-
-                def on_step(p: api.Progress, position: int = position, what: str = what) -> None:
-                    note = f"{what}: {p.note}" if p.note else what
-                    listener.step(api.Progress(position + p.done / p.total, runs, note, "train"))
-
-                outcome = target.evaluate(trial(images, seed, on_step, fresh))
-                epochs = len(outcome.curve)
-                sides[side].append(outcome)
-        cells.append(_cell(spec, Side(tuple(sides[0])), Side(tuple(sides[1])), base))
-    cells.sort(key=lambda cell: -cell.learnability_peak)
+    done = plan.run()
+    if done is None:
+        return Partial(plan.have, plan.total, str(cells.folder), time.perf_counter() - began)
+    made = sorted(
+        (_cell(job, scenario, done, base) for job in jobs),
+        key=lambda cell: -(cell.learnability_peak if cell.learnability_peak is not None else float("-inf")),
+    )
+    if all(cell.learnability_peak is None for cell in made):
+        first = made[0]
+        raise UexError(
+            f"under '{first.against}' the clean baseline reaches {first.clean.mean('last'):.1%}, not above chance "
+            f"({base:.1%}): nothing can be said.",
+            hint="Train longer (--epochs), or on more images.",
+        )
     result = Result(
-        cells=tuple(cells),
-        target=name,
-        epochs=epochs,
-        seeds=request.seeds,
+        cells=tuple(made),
+        protocol=protocol.name,
+        targets=tuple(dict.fromkeys(job.name for job in jobs)),
+        seeds=protocol.seeds,
         size=int(data.clean.shape[2]),
-        view=request.view,
+        view=protocol.view,
         train_images=len(data.labels),
         test_images=len(data.test_labels),
         test_source=data.test_source,
-        classes=len(data.classes),
+        classes=scenario.classes,
         chance=base,
+        scenario=scenario.words,
+        share=scenario.share,
+        detect=_detected(scenario, listener),
         device=machine.name_of(device),
-        warnings=tuple(doubts(cells, base, len(data.test_labels), data)),
+        versions=machine.describe(),
+        warnings=tuple(doubts(made, base, data)),
         max_learnability=request.max_learnability,
         seconds=time.perf_counter() - began,
+        reused=cells.used,
+        folder=str(cells.folder),
     )
     for text in result.warnings:
         listener.warn(text)
+    if request.report is not None:
+        from uexcli.commands.eval_report import write
+
+        write(request.report, result, sample_pairs(data), request)
+        listener.say(f"Report: {request.report}")
     return result
 
 
-def _check(request: Request) -> None:
-    if request.seeds < 1:
-        raise UsageError(f"--seeds {request.seeds}: at least 1.")
-    if request.epochs is not None and request.epochs < 1:
-        raise UsageError(f"--epochs {request.epochs}: at least 1.")
-    if request.size is not None and request.size < 8:
-        raise UsageError(f"--size {request.size}: too small.", hint="Use 8 or more.")
+def protocol_of(request: Request) -> Protocol:
+    """Give the protocol, changed by what the command line says."""
+    protocol = Protocol() if request.protocol is None else eval_protocol.read(request.protocol)
+    against = protocol.against
+    if request.against:  # plain training always belongs to it
+        against = tuple(dict.fromkeys((eval_protocol.PLAIN, *request.against)))
+    return dataclasses.replace(
+        protocol,
+        targets=request.targets or protocol.targets,
+        against=against,
+        seeds=protocol.seeds if request.seeds is None else request.seeds,
+        epochs=protocol.epochs if request.epochs is None else request.epochs,
+        size=protocol.size if request.size is None else request.size,
+        view=protocol.view if request.view is None else request.view,
+    )
+
+
+def _check(request: Request, protocol: Protocol) -> None:
+    if protocol.seeds < 1:
+        raise UsageError(f"--seeds {protocol.seeds}: at least 1.")
+    if protocol.epochs is not None and protocol.epochs < 1:
+        raise UsageError(f"--epochs {protocol.epochs}: at least 1.")
+    if protocol.size is not None and protocol.size < 8:
+        raise UsageError(f"--size {protocol.size}: too small.", hint="Use 8 or more.")
     if request.max_learnability is not None and not 0 <= request.max_learnability <= 1:
         raise UsageError(f"--max-learnability {request.max_learnability}: not within 0 to 1.")
-    if request.view not in views.VIEWS:
-        raise unknown("view", request.view, views.VIEWS)
+    if not 0 < request.pairs_middle <= 1:
+        raise UsageError(f"--pairs-middle {request.pairs_middle}: not above 0 and at most 1.")
+    if protocol.view not in views.VIEWS:
+        raise unknown("view", protocol.view, views.VIEWS)
+    if request.into is not None and protocol.view != views.SQUASH:
+        raise UsageError("--into: photos of two sets are squashed.", hint="Leave --view out.")
+    if request.into_test is not None and request.into is None:
+        raise UsageError("--into-test: there is no --into.")
+    if request.report is not None and request.report.exists() and not request.force:
+        raise UsageError(f"{request.report}: exists already.", hint="Use --force to replace it.")
     samples.check_options(request.on_error)
 
 
-def _against(measure: api.Countermeasure | None, images: Tensor) -> Tensor:
-    """Apply a countermeasure; clean and protected images see the same random numbers."""
-    return images if measure is None else measure.apply(images, seeding.generator(0, f"against {measure.name}"))
+def _cell(job: eval_runs.Job, scenario: Scenario, done: Done, base: float) -> Cell:
+    tests = len(scenario.test_labels)
+    sides = {name: Side(tuple(done[job, name, seed] for seed in range(job.seeds))) for name in scenario.sides}
+    clean, protected = sides[CLEAN], sides[PROTECTED]
+    learnt: dict[str, float | None] = {}
+    for what in ("last", "peak", "early_stop"):
+        known = clean.has(what) and protected.has(what) and clean.mean(what) > base
+        learnt[what] = learnability(protected.mean(what), clean.mean(what), base) if known else None
+    return Cell(
+        target=job.name,
+        against=job.against.spec,
+        clean=clean,
+        protected=protected,
+        learnability_last=learnt["last"],
+        learnability_peak=learnt["peak"],
+        learnability_early_stop=learnt["early_stop"],
+        clean_part=sides.get(CLEAN_PART),
+        intervals={name: interval([run.last for run in side.runs], tests) for name, side in sides.items()},
+        groups=_groups(scenario, sides),
+        hinders=job.against.on_batches,
+        strengths=tuple((part.rivals or part.name, part.strength) for part in job.against.parts),
+    )
 
 
-def _fresh(measure: api.Countermeasure | None, drawn: views.Views | None) -> Fresh | None:
-    """Give what draws the crops of an epoch, which the countermeasure then changes."""
-    if drawn is None:
-        return None
-    return lambda generator: _against(measure, drawn(generator))
+def _groups(scenario: Scenario, sides: Mapping[str, Side]) -> dict[str, dict[str, float]]:
+    """Give the accuracy on the protected classes and on the others, where not all are protected."""
+    if not scenario.protected_classes:
+        return {}
+    mine = {scenario.classes.index(name) for name in scenario.protected_classes}
+    numbers = {"protected classes": mine, "other classes": set(range(len(scenario.classes))) - mine}
+    return {
+        group: {
+            name: fmean(_share(run.confusion, chosen) for run in side.runs)
+            for name, side in sides.items()
+            if all(run.confusion for run in side.runs)
+        }
+        for group, chosen in numbers.items()
+    }
 
 
-def _estimate(target: api.Target, trial: MemoryTrial) -> float:
-    """Time one epoch on a few images and multiply by the target's work; seconds for one training."""
-    few = torch.arange(min(256, len(trial.train_images)), device=trial.device)
-    probe = MemoryTrial(
-        trial.train_images[few], trial.train_labels[few], trial.test_images[:32], trial.test_labels[:32],
-        trial.num_classes, 0, 1, trial.device, trial.autocast,
-    )  # fmt: skip
-    target.evaluate(probe)  # the first run pays for start-up
-    began = time.perf_counter()
-    target.evaluate(probe)
-    each = (time.perf_counter() - began) / max(1.0, target.work(probe))
-    tests = 0.3 * len(trial.test_images) * target.work(trial) / max(1, len(trial.train_images))
-    return each * (target.work(trial) + tests)
+def _share(confusion: Sequence[Sequence[int]], chosen: set[int]) -> float:
+    """What share of the test images of some classes is right; 0 where there are none."""
+    total = sum(sum(confusion[number]) for number in chosen)
+    return sum(confusion[number][number] for number in chosen) / max(1, total)
 
 
-def _cutting(data: Data, target: api.Target, trial: MemoryTrial) -> float:
-    """Time the crops of a few photos; seconds for one training, which cuts each photo anew in every epoch."""
-    if data.clean_views is None:
-        return 0.0
-    few = dataclasses.replace(data.clean_views, samples=data.clean_views.samples[:32])
-    began = time.perf_counter()
-    few(seeding.generator(0, "estimate"))
-    return (time.perf_counter() - began) / len(few.samples) * target.work(trial)
-
-
-def _cell(spec: str, clean: Side, protected: Side, base: float) -> Cell:
-    for what in ("last", "peak"):
-        if clean.mean(what) <= base:
-            raise UexError(
-                f"under '{spec}' the clean baseline reaches {clean.mean(what):.1%}, not above chance "
-                f"({base:.1%}): nothing can be said.",
-                hint="Train longer (--epochs), or on more images.",
-            )
-    last, peak = (learnability(protected.mean(what), clean.mean(what), base) for what in ("last", "peak"))
-    return Cell(spec, clean, protected, last, peak)
-
-
-def doubts(cells: Sequence[Cell], base: float, tests: int, data: Data) -> list[str]:
-    """Look for the ways in which the result may be wrong."""
-    found = []
-    if torch.equal(data.clean, data.protected):
-        found.append("clean and protected images are the same at this size: there is no noise to measure")
-    for cell in cells:
-        noise = 2 * (cell.clean.mean("last") * (1 - cell.clean.mean("last")) / tests) ** 0.5
-        if cell.clean.mean("last") < base + noise:
-            found.append(f"under '{cell.against}' the clean baseline is within the uncertainty of chance; train longer")
-        if cell.protected.mean("train_accuracy") < 0.9:
-            found.append(
-                f"under '{cell.against}' the target fits only {cell.protected.mean('train_accuracy'):.1%} of the "
-                "protected training images: it may not have been trained long enough to tell"
-            )
-    if tests < 100:
-        found.append(f"only {tests} test images: accuracies are uncertain by about {100 / tests**0.5:.0f} points")
+def _detected(scenario: Scenario, listener: Listener) -> dict[str, tuple[Probe, ...]]:
+    found = {}
+    for place, name in enumerate((CLEAN, PROTECTED)):
+        listener.step(api.Progress(place, 2, f"simple nets on the {name} images", "detect"))
+        side = scenario.sides[name]
+        found[name] = detect(side.images, side.labels, scenario.test, scenario.test_labels, len(scenario.classes))
     return found
+
+
+def sample_pairs(data: Data) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pick clean and protected images for the contact sheet, of different classes: uint8 (H, W, C) each."""
+    picked: dict[int, int] = {}
+    for position, label in enumerate(data.labels.tolist()):
+        picked.setdefault(label, position)
+    chosen = list(picked.values())[:SHOWN]
+    chosen += [position for position in range(len(data.labels)) if position not in chosen][: SHOWN - len(chosen)]
+
+    def shown(side: Tensor, position: int) -> np.ndarray:
+        return side[position].permute(1, 2, 0).cpu().numpy()
+
+    return [(shown(data.clean, position), shown(data.protected, position)) for position in chosen]

@@ -37,3 +37,15 @@ def crop_and_flip(images: Tensor, generator: Generator) -> Tensor:
 
 def _pad(side: int) -> int:
     return max(1, side // 8)
+
+
+def squares(centres: Tensor, sides: Tensor, height: int, width: int) -> Tensor:
+    """Mark squares in images, cut off at the borders: bool `(N, 1, height, width)`.
+
+    `centres` are float `(N, 2)` in [0, 1], down and across; `sides` float `(N,)`, as a share of the image's.
+    """
+    lines, columns = (
+        ((torch.arange(side) + 0.5) / side - centres[:, axis, None]).abs() < sides[:, None] / 2
+        for axis, side in enumerate((height, width))
+    )
+    return (lines[:, :, None] & columns[:, None, :]).unsqueeze(1)

@@ -64,11 +64,49 @@ class ResNet18(nn.Module):
         return logits
 
 
+def take_head(net: nn.Module) -> int | None:
+    """Take a net's last linear layer out, so that the net gives its input; give its width, None where there is none."""
+    linear = [path for path, module in net.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        return None
+    parent, _, child = linear[-1].rpartition(".")
+    layer = net.get_submodule(linear[-1])
+    assert isinstance(layer, nn.Linear)
+    setattr(net.get_submodule(parent), child, nn.Identity())
+    return layer.in_features
+
+
+class Headed(nn.Module):
+    """A body, float `(B, C, S, S)` in [0, 1] to features `(B, F)`, and a linear layer over them."""
+
+    def __init__(self, body: nn.Module, width: int, *, num_classes: int) -> None:
+        super().__init__()
+        self.body = body
+        self.head = nn.Linear(width, num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Float `(B, C, S, S)` to `(B, F)`."""
+        features: Tensor = self.body(images)
+        return features.flatten(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float `(B, C, S, S)` to logits `(B, K)`."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+
 def predict(model: nn.Module, images: Tensor, autocast: torch.dtype | None = None) -> Tensor:
     """Give the class each image is taken for: uint8 `(N, C, S, S)` to int64 `(N,)`; the model is left in eval mode."""
     model.eval()
     with torch.inference_mode(), torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None):
         return torch.cat([model(as_input(part)).argmax(1) for part in images.split(256)])
+
+
+def embed(model: nn.Module, images: Tensor, autocast: torch.dtype | None = None) -> Tensor:
+    """Give the features of images: uint8 `(N, C, S, S)` to float32 `(N, F)`; the model is left in eval mode."""
+    model.eval()
+    with torch.inference_mode(), torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None):
+        return torch.cat([model.features(as_input(part)).float() for part in images.split(256)])  # type: ignore[operator]
 
 
 def as_input(images: Tensor) -> Tensor:

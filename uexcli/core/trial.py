@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from uexcli import api
 from uexcli.core import seeding, train
+from uexcli.core.against import PLAIN, Against
+from uexcli.core.scores import BookOf, Pairs
+from uexcli.errors import UexError
 
 Fresh = train.Fresh
+
+
+def _no_surrogates(name: str, weights: str) -> nn.Module:
+    raise UexError(f"this trial can build no surrogate '{name}'.")
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,10 @@ class MemoryTrial(api.Trial):
     autocast: torch.dtype | None = None
     on_step: api.OnStep = lambda _: None
     fresh: Fresh | None = None  # draws the views of an epoch, crops and flips included
+    against: Against = PLAIN  # what it does to batches; the images have seen the rest
+    parts: Tensor | None = None  # bool (N,): which training images are protected
+    pairs: Pairs | None = None  # of faces
+    make_surrogate: Callable[[str, str], nn.Module] = _no_surrogates
 
     def supervised(
         self,
@@ -38,22 +50,42 @@ class MemoryTrial(api.Trial):
         batch: int,
         lr: float,
         decay: float,
+        schedule: str = "one-cycle",
+        clip: float | None = None,
+        optimiser: str = "sgd",
         augment: bool = True,
+        knows: bool = False,
     ) -> api.Outcome:
-        """Train from scratch. The net's start and the batches' order depend on the seed alone, not on pixels."""
-        with seeding.global_seed(self.seed, "target"):
-            model = build()
-        return train.supervised(
-            model.to(self.device, memory_format=torch.channels_last),  # type: ignore[call-overload]
-            (self.train_images, self.train_labels),
-            (self.test_images, self.test_labels),
-            epochs=epochs,
-            batch=batch,
-            lr=lr,
-            decay=decay,
-            augment=augment,
-            generator=seeding.generator(self.seed, "batches"),
-            autocast=self.autocast,
-            on_step=self.on_step,
-            fresh=self.fresh,
-        )
+        """Train it. A new net's start and the batches' order depend on the seed alone, not on pixels."""
+        with self.seeded("target"):
+            model = build().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            return train.supervised(
+                model, self, epochs=epochs, batch=batch, lr=lr, decay=decay, schedule=schedule, clip=clip,
+                optimiser=optimiser, augment=augment, knows=knows, fresh=self.fresh,
+            )  # fmt: skip
+
+    def loss(
+        self, net: nn.Module, images: Tensor, labels: Tensor, generator: Generator, *, smooth: float = 0.0
+    ) -> Tensor:
+        """Give the loss of a batch under the countermeasures."""
+        return self.against.loss(
+            net, images, labels, generator, num_classes=self.num_classes, smooth=smooth,
+            forward=lambda model, seen: train.forward(model, seen, self.autocast),
+        )  # fmt: skip
+
+    def scores(self) -> api.Scores:
+        """Open the book of this run."""
+        return BookOf(self, self.parts, self.pairs)
+
+    def generator(self, purpose: str) -> Generator:
+        """Make a generator of its own."""
+        return seeding.generator(self.seed, purpose)
+
+    def seeded(self, purpose: str) -> AbstractContextManager[None]:
+        """Seed torch's global random numbers."""
+        return seeding.global_seed(self.seed, purpose)
+
+    def surrogate(self, name: str, weights: str) -> nn.Module:
+        """Build it, on the device."""
+        with self.seeded("target"):
+            return self.make_surrogate(name, weights).to(self.device)

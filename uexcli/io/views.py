@@ -61,6 +61,14 @@ def centre(photo: images.Photo, size: int, channels: int) -> np.ndarray:
     return _shown(photo, _crop(*photo.size, 0.5, 0.5), size, channels)
 
 
+def middle(photo: images.Photo, share: float, size: int, channels: int) -> np.ndarray:
+    """Give the square in the middle whose side is a share of the shorter one, uint8 (C, S, S)."""
+    height, width = photo.size
+    side = share * min(height, width)
+    upper, left = (height - side) / 2, (width - side) / 2
+    return _shown(photo, (left, upper, left + side, upper + side), size, channels)
+
+
 def _crop(height: int, width: int, down: float, right: float) -> Box:
     """A square of 224/256 of the shorter side, so far down and to the right as the shares in [0, 1] say."""
     side = min(height, width) / MARGIN

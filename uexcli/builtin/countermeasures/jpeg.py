@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -27,22 +26,16 @@ class Jpeg(Countermeasure):
         if not 1 <= self.quality <= 95:
             raise ValueError(f"quality {self.quality} is not within 1 to 95")
 
+    @property
+    def strength(self) -> float:
+        """A lower quality is stronger."""
+        return -self.quality
+
     def apply(self, images: Tensor, generator: Generator) -> Tensor:
         """Encode and decode one by one."""
-        import numpy as np
-        import torch
-        from PIL import Image
+        from uexcli.builtin.countermeasures._codec import through
 
-        def again(image: np.ndarray) -> np.ndarray:
-            grey = image.shape[2] == 1
-            buffer = io.BytesIO()
-            Image.fromarray(image[:, :, 0] if grey else image).save(buffer, "JPEG", quality=self.quality)
-            decoded = np.asarray(Image.open(buffer))
-            return decoded[:, :, None] if grey else decoded
-
-        arrays = images.permute(0, 2, 3, 1).cpu().numpy()
-        changed = np.stack([again(np.ascontiguousarray(image)) for image in arrays])
-        return torch.from_numpy(changed).permute(0, 3, 1, 2).contiguous().to(images.device)
+        return through(images, "JPEG", quality=self.quality)
 
 
 @hookimpl

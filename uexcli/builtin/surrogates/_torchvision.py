@@ -10,6 +10,7 @@ from torch import nn
 from torchvision import models
 
 from uexcli.api import UexError, UsageError
+from uexcli.core.nets import take_head
 from uexcli.encoder import IMAGENET, Encoder, load_weights, reason
 
 LEAST = 128  # px
@@ -37,7 +38,8 @@ def build(name: str, weights: str, side: int | None, *, num_classes: int, size: 
     seen = published.transforms()
     native = seen.crop_size[0] if hasattr(seen, "crop_size") else 224
     shown = side or (native if hasattr(net, "image_size") else min(native, max(LEAST, 2 * size)))
-    _take_head(net, name)
+    if take_head(net) is None:
+        raise UsageError(f"torchvision's '{name}' has no linear layer at its end.", hint="Use another one.")
     if weights == "auto":
         tensors = _published(published, name)
         try:
@@ -48,15 +50,6 @@ def build(name: str, weights: str, side: int | None, *, num_classes: int, size: 
         load_weights(net, weights)
     mean, std = getattr(seen, "mean", IMAGENET[0]), getattr(seen, "std", IMAGENET[1])
     return Encoder(net, num_classes=num_classes, size=size, side=shown, mean=mean, std=std)
-
-
-def _take_head(net: nn.Module, name: str) -> None:
-    """Take the last linear layer out, so that the net gives its input."""
-    linear = [path for path, module in net.named_modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise UsageError(f"torchvision's '{name}' has no linear layer at its end.", hint="Use another one.")
-    parent, _, child = linear[-1].rpartition(".")
-    setattr(net.get_submodule(parent), child, nn.Identity())
 
 
 def _published(weights: Any, name: str) -> dict[str, torch.Tensor]:

@@ -1,0 +1,111 @@
+"""The ways in which a result may be wrong, and what to do about each; see docs/eval.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from uexcli.commands.eval_data import Data
+from uexcli.core.statistics import interval
+
+if TYPE_CHECKING:
+    from uexcli.commands.evaluate import Cell
+
+FITTED = 0.9  # of the own training images that a net must get right to have been trained long enough
+FEW = 100  # test images
+REACHED = 0.5  # of the bound that some image must come to, where photos were resized
+
+
+def doubts(cells: Sequence[Cell], base: float, data: Data) -> list[str]:
+    """Look for them."""
+    return [
+        *_of_data(data),
+        *_of_cells(cells, base, len(data.test_labels)),
+        *_of_strength(cells, len(data.test_labels)),
+    ]
+
+
+def _of_data(data: Data) -> list[str]:
+    found = []
+    tests = len(data.test_labels)
+    if torch.equal(data.clean, data.protected):
+        found.append("clean and protected images are the same at this size: there is no noise to measure")
+    elif data.levels is not None:
+        most = int((data.protected.short() - data.clean.short()).abs().max())
+        if most < REACHED * data.levels:
+            found.append(
+                f"no image comes near the bound: at most {most} of {data.levels} levels at this size; "
+                "was the release re-encoded, or is --size far below the photos'?"
+            )
+    if tests < FEW:
+        found.append(f"only {tests} test images: accuracies are uncertain by about {100 / tests**0.5:.0f} points")
+    leaked = _leaked(data)
+    if leaked:
+        found.append(
+            f"{leaked} test images are, pixel for pixel at this size, among the training images: "
+            "memory passes for learning; test on others"
+        )
+    return found
+
+
+def _leaked(data: Data) -> int:
+    """Count the test images that are trained on."""
+    trained = {image.tobytes() for side in (data.clean, data.protected) for image in side.cpu().numpy()}
+    return sum(image.tobytes() in trained for image in data.test.cpu().numpy())
+
+
+def _of_cells(cells: Sequence[Cell], base: float, tests: int) -> list[str]:
+    found = []
+    for cell in cells:
+        where = f"under '{cell.against}', target '{cell.target}',"
+        clean, protected = ([run.last for run in side.runs] for side in (cell.clean, cell.protected))
+        if cell.learnability_peak is None:
+            found.append(f"{where} the clean baseline is not above chance, so nothing can be said; train longer")
+            continue
+        if cell.clean.mean("last") < base + interval(clean, tests):
+            found.append(f"{where} the clean baseline is within the uncertainty of chance; train longer")
+        elif abs(cell.clean.mean("last") - cell.protected.mean("last")) < _together(clean, protected, tests):
+            found.append(
+                f"{where} clean and protected differ by less than they are uncertain: they cannot be told apart; "
+                "take more test images, or more --seeds"
+            )
+        if cell.protected.mean("train_accuracy") < FITTED and not cell.hinders:
+            found.append(
+                f"{where} the target fits only {cell.protected.mean('train_accuracy'):.1%} of the "
+                "protected training images: it may not have been trained long enough to tell"
+            )
+        for side in (cell.clean, cell.protected):
+            if any(run.gradient is not None and run.gradient < FITTED for run in side.runs):
+                found.append(f"{where} the net has no gradient at some images: it may have broken down")
+                break
+    return found
+
+
+def _together(clean: list[float], protected: list[float], tests: int) -> float:
+    return float((interval(clean, tests) ** 2 + interval(protected, tests) ** 2) ** 0.5)
+
+
+def _of_strength(cells: Sequence[Cell], tests: int) -> list[str]:
+    """Compare countermeasures that differ in strength alone: the stronger one should undo no less."""
+    found = []
+    for weak in cells:
+        for strong in cells:
+            if weak.target != strong.target or not _weaker(weak, strong):
+                continue
+            pair = [[run.peak for run in cell.protected.runs] for cell in (weak, strong)]
+            margin = (interval(pair[0], tests) ** 2 + interval(pair[1], tests) ** 2) ** 0.5
+            if weak.protected.mean("peak") - strong.protected.mean("peak") > max(margin, 0.05):
+                found.append(
+                    f"the weaker '{weak.against}' undoes more than '{strong.against}', target '{weak.target}': "
+                    "the stronger one may want a longer training, or take too much of the images with it"
+                )
+    return found
+
+
+def _weaker(weak: Cell, strong: Cell) -> bool:
+    if len(weak.strengths) != 1 or len(strong.strengths) != 1:
+        return False
+    (name, low), (other, high) = weak.strengths[0], strong.strengths[0]
+    return name == other and low is not None and high is not None and low < high

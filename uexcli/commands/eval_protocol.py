@@ -1,0 +1,100 @@
+"""Protocols: which targets, countermeasures and seeds an evaluation tries; TOML files to copy and change."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from uexcli.errors import UexError, UsageError, unknown
+
+PLAIN = "none"
+SUFFIX = ".toml"
+FIELDS: dict[str, type | tuple[type, ...]] = {
+    "summary": str,
+    "targets": list,
+    "against": list,
+    "seeds": int,
+    "epochs": int,
+    "size": int,
+    "view": str,
+    "options": dict,
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What an evaluation tries; what the command line says goes before it."""
+
+    name: str = ""
+    summary: str = ""
+    targets: tuple[str, ...] = ("auto",)
+    against: tuple[str, ...] = (PLAIN,)
+    seeds: int = 1
+    epochs: int | None = None
+    size: int | None = None
+    view: str = "squash"
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of targets, by name
+
+
+def names() -> list[str]:
+    """The protocols that come with uex."""
+    folder = resources.files("uexcli") / "protocols"
+    return sorted(item.name.removesuffix(SUFFIX) for item in folder.iterdir() if item.name.endswith(SUFFIX))
+
+
+def text(name: str) -> str:
+    """Give the TOML of a protocol, by its name or its file.
+
+    Raises:
+        UsageError: there is none.
+        UexError: it cannot be read.
+    """
+    if name in names():
+        return (resources.files("uexcli") / "protocols" / f"{name}{SUFFIX}").read_text()
+    if not name.endswith(SUFFIX):
+        raise unknown("protocol", name, [*names(), "FILE.toml"])
+    try:
+        return Path(name).read_text()
+    except FileNotFoundError:
+        raise UsageError(f"--protocol {name}: no such file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UexError(f"--protocol {name}: cannot be read ({error}).") from None
+
+
+def read(name: str) -> Protocol:
+    """Read a protocol, by its name or its file.
+
+    Raises:
+        UsageError: there is none, or it says what no protocol can say.
+        UexError: it cannot be read.
+    """
+    try:
+        found = tomllib.loads(text(name))
+    except tomllib.TOMLDecodeError as error:
+        raise UexError(f"--protocol {name}: no TOML ({error}).") from None
+    return parse(found, name)
+
+
+def parse(found: Mapping[str, Any], name: str) -> Protocol:
+    """Make a protocol of what a TOML file says.
+
+    Raises:
+        UsageError: a key or a value that no protocol has.
+    """
+    for key, value in found.items():
+        if key not in FIELDS:
+            raise unknown(f"key in protocol {name}", key, FIELDS)
+        kind = FIELDS[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UsageError(f"--protocol {name}: {key} is not of the kind it should be.", hint=f"It is {kind}.")
+    for key in ("targets", "against"):
+        if key in found and not (found[key] and all(isinstance(item, str) for item in found[key])):
+            raise UsageError(f"--protocol {name}: {key} must be a list of names.")
+    if not all(isinstance(value, dict) for value in found.get("options", {}).values()):
+        raise UsageError(f"--protocol {name}: options are tables, such as [options.resnet18].")
+    lists = {key: tuple(found[key]) for key in ("targets", "against") if key in found}
+    return Protocol(**{**found, **lists, "name": name})

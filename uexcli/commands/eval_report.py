@@ -1,0 +1,50 @@
+"""The report of an evaluation: its figures, and pictures of some of the images, in one HTML file."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from uexcli import __version__
+from uexcli.commands.listener import visible
+from uexcli.io import atomic, release, report, sheet
+
+if TYPE_CHECKING:
+    from uexcli.commands.evaluate import Request, Result
+
+
+def write(path: Path, result: Result, pairs: Sequence[tuple[np.ndarray, np.ndarray]], request: Request) -> None:
+    """Write it, whole or not at all.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    root = Path(request.release)
+    stated = (release.read_facts(root) if root.is_dir() else None) or {}
+    facts: dict[str, object] = {
+        "photos": request.photos,
+        "release": request.release,
+        "protocol": result.protocol or "as on the command line",
+        "uexcli": __version__,
+        **{key: stated[key] for key in ("method", "granularity", "eps_text", "images", "lossless") if key in stated},
+    }
+    document = {**asdict(result), "passed": result.passed, "worst_learnability_peak": result.worst}
+    page = report.page(
+        document, heading=visible(f"What can be learnt from {root.name or request.release}"),
+        facts={name: visible(str(value)) for name, value in facts.items()}, sheet=_picture(pairs),
+    )  # fmt: skip
+    atomic.write(path, page.encode("utf-8", "backslashreplace"))
+
+
+def _picture(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> bytes:
+    factor = min(sheet.amplification(clean, protected) for clean, protected in pairs)
+    side = 96 if pairs[0][0].shape[0] <= 96 else 160
+    buffer = io.BytesIO()
+    Image.fromarray(sheet.contact_sheet(pairs, factor, side=side)).save(buffer, "PNG")
+    return buffer.getvalue()

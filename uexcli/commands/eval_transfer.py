@@ -1,0 +1,80 @@
+"""Protected classes inside another set of images: whoever collects from several sources meets them there."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from uexcli import api
+from uexcli.commands.eval_data import Data, Sources, held_out, without_trained
+from uexcli.commands.listener import Listener
+from uexcli.errors import UexError
+from uexcli.io import samples
+from uexcli.registry import load
+
+
+def into(data: Data, host: str, test: str | None, sources: Sources, listener: Listener) -> Data:
+    """Put the images of all classes into a host set, whose own images stay clean.
+
+    A class of the same name becomes one with the host's. No class that is put in has more images than the host's
+    largest one, in the order of its listing: it would be learnt by its number alone.
+
+    Raises:
+        UsageError: there is no such set.
+        UexError: it has no labels, or an image cannot be read.
+    """
+    registry = load()
+    size, channels = int(data.clean.shape[2]), int(data.clean.shape[1])
+
+    def get(found: samples.Labelled, stage: str) -> samples.Loaded:
+        return samples.load(
+            found, size, channels, on_error=sources.on_error,
+            on_done=lambda done, total: listener.step(api.Progress(done, total, stage=stage)),
+        )  # fmt: skip
+
+    found = samples.list_samples(registry, host)
+    if not found.labels:
+        raise UexError(f"--into {host}: no labels.", hint="Give a set of class folders.")
+    loaded = get(found, "read host")
+    device = data.labels.device
+    classes = tuple(dict.fromkeys((*loaded.found.classes, *data.classes)))
+    theirs = torch.tensor([classes.index(name) for name in loaded.found.classes])
+    ours = torch.tensor([classes.index(name) for name in data.classes], device=device)
+    host_labels = theirs[loaded.labels]
+    if test is None:
+        held = held_out(loaded.found)
+        tests, test_labels = loaded.images[held], host_labels[held]
+        images, host_labels = loaded.images[~held], host_labels[~held]
+    else:
+        shown = get(samples.list_samples(registry, test, split="test"), "read host's test")
+        tests, test_labels = without_trained(test, shown, loaded)
+        images, test_labels = loaded.images, theirs[test_labels]
+    most = int(host_labels.bincount().max())
+    kept = _first(data.labels, most)
+
+    def both(own: Tensor, other: Tensor) -> Tensor:
+        return torch.cat([other.to(device), own])
+
+    keys = [key for key, stays in zip(data.keys, kept.tolist(), strict=True) if stays]
+    return dataclasses.replace(
+        data,
+        clean=both(data.clean[kept], images),
+        protected=both(data.protected[kept], images),
+        labels=both(ours[data.labels[kept]], host_labels),
+        test=both(data.test, tests),
+        test_labels=both(ours[data.test_labels], test_labels),
+        classes=classes,
+        test_source=f"{data.test_source}, {test or 'held out of the host'}",
+        keys=(*(f"host/{number}" for number in range(len(images))), *keys),
+        stays=both(torch.zeros(len(keys), dtype=torch.bool, device=device), torch.ones(len(images), dtype=torch.bool)),
+    )
+
+
+def _first(labels: Tensor, most: int) -> Tensor:
+    """Mark the first so many images of each class: bool `(N,)`."""
+    kept = torch.zeros(len(labels), dtype=torch.bool)
+    for number in labels.unique().tolist():
+        kept[(labels == number).nonzero().flatten()[:most].cpu()] = True
+    return kept.to(labels.device)

@@ -1,0 +1,301 @@
+"""An evaluation as one HTML file: no script, nothing fetched, light and dark, readable on a phone."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib import resources
+from statistics import fmean
+from typing import Any
+
+Cell = Mapping[str, Any]
+CURVES = 6  # cells whose curves are drawn, the worst first
+LABELLED = 24  # classes of a confusion matrix that still has room for names
+WIDTH, HEIGHT, MARGIN = 320, 190, (10, 10, 26, 44)  # of a plot; top, right, bottom, left
+
+
+def page(result: Mapping[str, Any], *, heading: str, facts: Mapping[str, Any], sheet: bytes | None) -> str:
+    """Make the page of what `uex eval --json` gives; `facts` say what was evaluated, `sheet` is a PNG."""
+    cells: Sequence[Cell] = result["cells"]
+    parts = [
+        _head(result, heading),
+        _doubts(result["warnings"]),
+        _bars(cells),
+        _table(result),
+        _curves(cells, result["chance"]),
+        _confusion(cells, result["classes"]),
+        _detected(result["detect"]),
+        _sheet(sheet),
+        _recipe(result, facts),
+    ]
+    style = (resources.files("uexcli.io") / "report.css").read_text()
+    body = "\n".join(part for part in parts if part)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(heading)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
+        f"{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _head(result: Mapping[str, Any], heading: str) -> str:
+    known = [cell for cell in result["cells"] if cell["learnability_peak"] is not None]
+    worst = known[0]
+    share = worst["learnability_peak"]
+    words = (
+        f"Of what nets learn from the clean images, up to <strong>{max(0.0, share):.0%}</strong> is still learnt "
+        f"from the protected ones: by <b>{escape(worst['target'])}</b> under <b>{escape(_against(worst))}</b>."
+    )
+    facts = {
+        "training images": f"{result['train_images']:,}",
+        "test images": f"{result['test_images']:,} ({result['test_source']})",
+        "classes": str(len(result["classes"])),
+        "chance": f"{result['chance']:.1%}",
+        "targets": ", ".join(result["targets"]),
+        "seeds": str(result["seeds"]),
+        "shown at": f"{result['size']} px, {result['view']}",
+        "scenario": result["scenario"] or "all images protected",
+    }
+    if result["max_learnability"] is not None:
+        verdict = "passed" if result["passed"] else "failed"
+        facts["gate"] = f"{verdict}: at most {result['max_learnability']:.2f} was allowed"
+    return f'<header>\n<h1>{escape(heading)}</h1>\n<p class="lead">{words}</p>\n{_list(facts)}\n</header>'
+
+
+def _list(facts: Mapping[str, str]) -> str:
+    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
+    return f'<dl class="facts">{items}</dl>'
+
+
+def _section(title: str, body: str, note: str = "") -> str:
+    shown = f'<p class="note">{note}</p>\n' if note else ""
+    return f"<section>\n<h2>{escape(title)}</h2>\n{shown}{body}\n</section>"
+
+
+def _doubts(warnings: Sequence[str]) -> str:
+    if not warnings:
+        return ""
+    items = "".join(f"<li>{escape(text)}</li>" for text in warnings)
+    return f'<section class="doubts" role="note">\n<h2>Doubts</h2>\n<ul>{items}</ul>\n</section>'
+
+
+def _against(cell: Cell) -> str:
+    return "plain training" if cell["against"] == "none" else str(cell["against"])
+
+
+def _name(cell: Cell, several: bool) -> str:
+    return f"{_against(cell)} · {cell['target']}" if several else _against(cell)
+
+
+def _bars(cells: Sequence[Cell]) -> str:
+    several = len({cell["target"] for cell in cells}) > 1
+    rows = []
+    for cell in cells:
+        peak, last = cell["learnability_peak"], cell["learnability_last"]
+        name = escape(_name(cell, several))
+        if peak is None:
+            rows.append(
+                f'<li><span class="name">{name}</span><span class="value">the clean baseline is at chance</span></li>'
+            )
+            continue
+        shown = f"{max(0.0, min(1.0, peak)):.4f}"
+        tick = "" if last is None else f'<i class="tick" style="left:{100 * max(0.0, min(1.0, last)):.2f}%"></i>'
+        said = f"{last:.2f} / {peak:.2f}" if last is not None else f"{peak:.2f}"
+        rows.append(
+            f'<li><span class="name">{name}</span><span class="track" role="img" '
+            f'aria-label="peak learnability {peak:.2f} under {name}"><i class="bar" style="--share:{shown}"></i>{tick}'
+            f'</span><span class="value">{said}</span></li>'
+        )
+    return _section(
+        "Learnability",
+        f'<ol class="bars">{"".join(rows)}</ol>',
+        "0 is chance, 1 what the clean images give. The bar is the best epoch, the mark the last one; "
+        "the worst case comes first.",
+    )
+
+
+def _percent(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{100 * fmean(known):.1f}" if known else ""
+
+
+def _table(result: Mapping[str, Any]) -> str:
+    part = any(cell["clean_part"] for cell in result["cells"])
+    heads = ["target", "against", "clean", "protected", *(["clean part"] if part else []), "peak", "early stop", "own"]
+    rows = []
+    for cell in result["cells"]:
+        sides = [("clean", cell["clean"]), ("protected", cell["protected"])]
+        if part:
+            sides.append(("clean part", cell["clean_part"]))
+        last = [
+            f"{_percent(run['curve'][-1] for run in side['runs'])} ± {100 * cell['intervals'][name]:.1f}"
+            if side
+            else ""
+            for name, side in sides
+        ]
+        runs = cell["protected"]["runs"]
+        figures = [
+            *last,
+            _percent(max(run["curve"]) for run in runs),
+            _percent(run["early_stop"] for run in runs),
+            _percent(run["train_accuracy"] for run in runs),
+        ]
+        cols = "".join(f"<td>{escape(figure)}</td>" for figure in figures)
+        names = "".join(f"<th scope=row>{escape(name)}</th>" for name in (cell["target"], _against(cell)))
+        rows.append(f"<tr>{names}{cols}</tr>")
+    head = "".join(f"<th scope=col>{escape(name)}</th>" for name in heads)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return _section(
+        "Accuracy on clean test images, percent",
+        f'<div class="wide" tabindex="0" role="region" aria-label="table of accuracies">{table}</div>{_groups(result)}',
+        "Last epoch, mean over seeds ± half of the 95 % interval. Peak, early stop (at the epoch a clean validation "
+        "set chooses) and own (on the training images themselves) are of the protected side.",
+    )
+
+
+def _groups(result: Mapping[str, Any]) -> str:
+    lines = []
+    for cell in result["cells"]:
+        for group, sides in cell["groups"].items():
+            shown = ", ".join(f"{name} {value:.1%}" for name, value in sides.items())
+            lines.append(f"<li>{escape(_name(cell, True))}: {escape(group)}: {escape(shown)}</li>")
+        for name, key in (("after training", "auc"), ("before", "frozen_auc")):
+            pair = [[run[key] for run in cell[side]["runs"]] for side in ("clean", "protected")]
+            if all(value is not None for values in pair for value in values):
+                lines.append(
+                    f"<li>{escape(_name(cell, True))}: AUC of pairs {name}: clean {fmean(pair[0]):.4f}, "
+                    f"protected {fmean(pair[1]):.4f}</li>"
+                )
+    return f"<ul>{''.join(lines)}</ul>" if lines else ""
+
+
+def _curves(cells: Sequence[Cell], chance: float) -> str:
+    several = len({cell["target"] for cell in cells}) > 1
+    longest = [cell for cell in cells if len(cell["clean"]["runs"][0]["curve"]) > 1][:CURVES]
+    if not longest:
+        return ""
+    plots = "".join(
+        f"<figure>{_plot(cell, chance)}<figcaption>{escape(_name(cell, several))}</figcaption></figure>"
+        for cell in longest
+    )
+    names = "".join(f'<span><i class="{name}"></i> {name}</span>' for name in ("clean", "protected", "chance"))
+    key = f'<p class="key">{names}</p>'
+    return _section("Test accuracy by epoch", f'{key}<div class="plots">{plots}</div>', "One line a seed.")
+
+
+def _plot(cell: Cell, chance: float) -> str:
+    top, right, bottom, left = MARGIN
+    wide, high = WIDTH - left - right, HEIGHT - top - bottom
+    epochs = len(cell["clean"]["runs"][0]["curve"])
+
+    def place(epoch: int, value: float) -> str:
+        across = left + wide * (epoch / max(1, epochs - 1))
+        return f"{across:.1f},{top + high * (1 - value):.1f}"
+
+    marks = []
+    for value in (0.0, 0.5, 1.0):
+        level = top + high * (1 - value)
+        marks.append(f'<path class="grid" d="M{left} {level:.1f}H{WIDTH - right}"/>')
+        marks.append(f'<text x="{left - 6}" y="{level + 4:.1f}" text-anchor="end">{value:.0%}</text>')
+    for epoch in sorted({1, epochs}):
+        across = left + wide * ((epoch - 1) / max(1, epochs - 1))
+        anchor = "start" if epoch == 1 else "end"
+        words = f"epoch {epoch}"
+        marks.append(f'<text x="{across:.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{words}</text>')
+    level = top + high * (1 - chance)
+    marks.append(f'<path class="chance" d="M{left} {level:.1f}H{WIDTH - right}"/>')
+    for side in ("clean", "protected"):
+        for run in cell[side]["runs"]:
+            points = " ".join(place(epoch, value) for epoch, value in enumerate(run["curve"]))
+            marks.append(f'<polyline class="{side}" points="{points}"/>')
+    ends = {side: _percent(run["curve"][-1] for run in cell[side]["runs"]) for side in ("clean", "protected")}
+    said = (
+        f"Test accuracy over {epochs} epochs under {_against(cell)}: clean ends at {ends['clean']} percent, "
+        f"protected at {ends['protected']} percent"
+    )
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(said)}">'
+        f"<title>{escape(said)}</title>{''.join(marks)}</svg>"
+    )
+
+
+def _confusion(cells: Sequence[Cell], classes: Sequence[str]) -> str:
+    plain = next((cell for cell in cells if cell["against"] == "none"), cells[0])
+    table = plain["protected"]["runs"][0]["confusion"]
+    if not table:
+        return ""
+    count = len(table)
+    named = count <= LABELLED
+    side = max(4, min(26, 520 // count))
+    left, top = (120, 14) if named else (24, 14)
+    marks = []
+    for row, (name, numbers) in enumerate(zip(classes, table, strict=True)):
+        total = max(1, sum(numbers))
+        if named:
+            shown = name if len(name) <= 16 else f"{name[:15]}…"
+            middle = top + row * side + side / 2 + 4
+            marks.append(f'<text x="{left - 6}" y="{middle:.1f}" text-anchor="end">{escape(shown)}</text>')
+        for column, number in enumerate(numbers):
+            share = number / total
+            kind = "right" if row == column else "wrong"
+            marks.append(
+                f'<rect class="{kind}" x="{left + column * side}" y="{top + row * side}" width="{side - 1}" '
+                f'height="{side - 1}" style="--share:{share:.3f}"><title>{escape(name)} taken for '
+                f"{escape(classes[column])}: {number} of {sum(numbers)}</title></rect>"
+            )
+    right = sum(table[number][number] for number in range(count)) / max(1, sum(map(sum, table)))
+    said = f"Confusion of {count} classes, protected side, seed 0: {right:.0%} of the test images are right"
+    box = f"0 0 {left + count * side + 4} {top + count * side + 4}"
+    picture = (
+        f'<svg class="confusion" viewBox="{box}" role="img" aria-label="{escape(said)}">'
+        f"<title>{escape(said)}</title>{''.join(marks)}</svg>"
+    )
+    note = (
+        f"{escape(_name(plain, True))}, first seed, last epoch. A row is what a test image is, a column what the net "
+        "takes it for, in the same order; the diagonal is right."
+    )
+    return _section("What the protected run confuses", picture, note)
+
+
+def _detected(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    rows = "".join(
+        f"<tr><th scope=row>{escape(side)}</th><td>{escape(probe['net'])}</td><td>{probe['held_out']:.1%}</td>"
+        f"<td>{probe['clean']:.1%}</td><td>{'flagged' if probe['flagged'] else 'not flagged'}</td></tr>"
+        for side, probes in found.items()
+        for probe in probes
+    )
+    heads = ("set", "net", "held-out images of the set", "clean test images", "verdict")
+    head = "".join(f"<th scope=col>{name}</th>" for name in heads)
+    return _section(
+        "Detection",
+        f'<div class="wide" tabindex="0" role="region" aria-label="table of detection">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>",
+        "A net too simple for images that knows new images of a set far better than clean ones has read noise: "
+        "whoever trains can tell that the set is protected.",
+    )
+
+
+def _sheet(sheet: bytes | None) -> str:
+    if sheet is None:
+        return ""
+    data = base64.b64encode(sheet).decode()
+    return _section(
+        "Images",
+        f'<div class="wide"><img src="data:image/png;base64,{data}" '
+        'alt="Clean images, their noise amplified, and the protected images, one column each"></div>',
+        "Pairs of clean and protected images help to undo the protection: this page is as secret as the noise.",
+    )
+
+
+def _recipe(result: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    shown = {name: str(value) for name, value in {**facts, **result["versions"], "device": result["device"]}.items()}
+    whole = {key: value for key, value in result.items() if key != "warnings"}
+    text = escape(json.dumps(whole, indent=1))
+    return _section(
+        "Recipe",
+        f"{_list(shown)}\n<details><summary>All figures, as JSON</summary><pre>{text}</pre></details>",
+        "It holds for these targets and countermeasures only; others may learn more.",
+    )
