@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--test", default=None)
     parser.add_argument("--count", type=int, default=None)
+    parser.add_argument("--tests", type=int, default=None, help="at most so many test images")
     parser.add_argument("--size", type=int, default=None)
     parser.add_argument("--epochs", type=int, default=None)
     parser.add_argument("--seeds", type=int, default=2)
@@ -94,6 +95,8 @@ def row(name: str, given: argparse.Namespace) -> dict[str, Any]:
                 protected=data.protected[: given.count],
                 labels=data.labels[: given.count],
             )
+        if given.tests:
+            data = dataclasses.replace(data, test=data.test[: given.tests], test_labels=data.test_labels[: given.tests])
         scores = {"true": _trained(data.protected, data.labels, data, given, device)}
         for count in MERGED if name in given.merged.split(",") else ():
             merged = dataclasses.replace(data, test_labels=data.test_labels % count)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SHELLS = {"bash": "uex.bash", "zsh": "_uex", "fish": "uex.fish"}
-COMMANDS = ("fit", "apply", "eval", "verify", "preview", "export", "info", "plugins", "doctor", "demo")
+COMMANDS = ("fit", "apply", "eval", "bench", "verify", "preview", "export", "info", "plugins", "doctor", "demo")
 
 
 def run(*words: str, **environment: str) -> str:

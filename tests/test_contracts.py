@@ -43,11 +43,40 @@ def test_every_kind_has_members() -> None:
         "resnet18",
         "small",
     }
-    promised |= set(
-        "resnet34 resnet50 vgg11 densenet121 efficientnet_b1 regnet_x_1_6gf mobilenet_v2 inception_resnet_v1 vit airbench "
-        "simclr probe finetune onnx linear mobilefacenet webp bdr gaussian median resize crop uniform-noise cutout cutmix "
-        "mixup randaugment autoaugment ueraser orthogonal-projection adversarial adversarial-fast".split()
-    )
+    promised |= {
+        "resnet34",
+        "resnet50",
+        "vgg11",
+        "densenet121",
+        "efficientnet_b1",
+        "regnet_x_1_6gf",
+        "mobilenet_v2",
+        "inception_resnet_v1",
+        "vit",
+        "airbench",
+        "simclr",
+        "probe",
+        "finetune",
+        "onnx",
+        "linear",
+        "mobilefacenet",
+        "webp",
+        "bdr",
+        "gaussian",
+        "median",
+        "resize",
+        "crop",
+        "uniform-noise",
+        "cutout",
+        "cutmix",
+        "mixup",
+        "randaugment",
+        "autoaugment",
+        "ueraser",
+        "orthogonal-projection",
+        "adversarial",
+        "adversarial-fast",
+    }
     promised |= {"folder", "cifar10", "cifar100", "mnist", "jpeg", "grayscale"}
     assert promised <= {name for _, name in EVERYTHING}
 

@@ -1,0 +1,71 @@
+"""`uex bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from uexcli.cli import options as opt
+from uexcli.cli.screen import Screen, command
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from uexcli.commands.bench import Result
+
+
+@command
+def bench(
+    recipes: Annotated[Path, typer.Argument(metavar="RECIPES.toml", help="Photos, countermeasures, and methods.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to work.")] = Path(
+        "uex-bench"
+    ),
+    shard: Annotated[
+        str | None, typer.Option(metavar="i/n", help="Do one of n parts of the trainings, in the same folder.")
+    ] = None,
+    device: opt.Device = "auto",
+    precision: opt.Precision = "auto",
+    on_error: opt.OnError = "fail",
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Compare methods on your own photos: fit, apply, verify and evaluate each; go on where it was stopped."""
+    from uexcli.commands import bench as job
+
+    with Screen(quiet=quiet, as_json=json) as screen:
+        result = job.run(job.Request(recipes, output, device, precision, on_error, shard), screen)
+    lines = [] if result.missing else [f"Written: {', '.join(map(str, result.tables))}."]
+    if result.missing:
+        lines = [f"{result.missing} trainings are left to other shards; then run this without --shard."]
+    screen.result("uex.bench/1", result, *(() if json else (*([] if result.missing else [table(result)]), *lines)))
+
+
+def table(result: Result) -> Table:
+    """Methods down, countermeasures across, the method that holds best first."""
+    from rich import box
+    from rich.table import Table
+
+    from uexcli.io.leaderboard import columns
+
+    rows = [
+        {"cells": [{"target": cell.target, "against": cell.against} for cell in row.evaluation.cells]}
+        for row in result.rows
+    ]
+    known = columns(rows)
+    several = len({target for target, _ in known}) > 1
+    title = "Accuracy of the protected side in percent, best epoch; lower protects better"
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown.add_column("method", overflow="fold")
+    for target, against in known:
+        name = "plain" if against == "none" else against
+        shown.add_column(f"{target}, {name}" if several else name, justify="right", overflow="fold")
+    shown.add_column("worst", justify="right", style="bold")
+    for side in ("clean", "protected"):
+        for row in result.rows[: 1 if side == "clean" else None]:
+            cells = {(cell.target, cell.against): getattr(cell, side) for cell in row.evaluation.cells}
+            scores = [f"{100 * cells[column].mean('peak'):.1f}" if column in cells else "" for column in known]
+            worst = "" if side == "clean" else f"{100 * row.worst:.1f}"
+            shown.add_row("(clean)" if side == "clean" else row.name, *scores, worst, end_section=side == "clean")
+    return shown

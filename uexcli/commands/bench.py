@@ -1,0 +1,268 @@
+"""Bench: methods against countermeasures on one set of photos, from fit to the table, in one resumable command."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from uexcli.commands import apply, evaluate, fit, verify
+from uexcli.commands.eval_protocol import FIELDS as PROTOCOL
+from uexcli.commands.eval_protocol import PLAIN
+from uexcli.commands.listener import Listener
+from uexcli.errors import UexError, UsageError, unknown
+from uexcli.io import atomic, leaderboard
+
+SET = ("photos", "test", "labels", "limit")  # what is measured on
+FIT: dict[str, type] = {
+    "method": str, "mode": str, "norm": str, "eps": str, "surrogate": str, "size": int, "seed": int, "preset": str,
+    "patch": str, "no_labels": bool,
+}  # fmt: skip
+ROW = ("name", "release", "options", *FIT)
+TRAININGS = "trainings"
+SEED = 1  # of fits that name none: a table is to be made again
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compare, and where to work."""
+
+    recipes: Path
+    output: Path
+    device: str = "auto"
+    precision: str = "auto"
+    on_error: str = "fail"
+    shard: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method: how its noise was made, and what was measured."""
+
+    name: str
+    method: str
+    seconds: float | None  # of the fit; None: of a release made elsewhere
+    bound: str | None
+    levels: int | None  # the most any value of a written file differs by
+    psnr: float | None
+    findings: int  # of `verify`
+    evaluation: evaluate.Result
+
+    @property
+    def worst(self) -> float:
+        """The highest mean peak accuracy of the protected side."""
+        return max(cell.protected.mean("peak") for cell in self.evaluation.cells)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The rows, the one that holds best first, and where the tables are."""
+
+    rows: tuple[Row, ...]
+    tables: tuple[Path, ...]
+    missing: int  # trainings that other shards have to do
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """What a TOML file asks for."""
+
+    photos: str
+    test: str | None = None
+    labels: Path | None = None
+    limit: int | None = None
+    judged: Mapping[str, Any] = field(default_factory=dict)  # by `uex eval`
+    rows: tuple[Mapping[str, Any], ...] = ()
+
+
+def read(path: Path) -> Recipes:
+    """Read recipes.
+
+    Raises:
+        UsageError: there is no such file, or it says what no recipe can say.
+        UexError: it is no TOML.
+    """
+    try:
+        found = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UexError(f"{path}: cannot be read ({error}).") from None
+    judged = {"protocol", *PROTOCOL} - {"summary", "options"}
+    for key in found:
+        if key not in {*SET, *judged, "row"}:
+            raise unknown(f"key in {path}", key, {*SET, *judged, "row"})
+    rows = found.get("row", [])
+    if not isinstance(found.get("photos"), str) or not isinstance(rows, list) or not rows:
+        raise UsageError(f'{path}: it needs photos = "..." and one [[row]] or more.')
+    for row in rows:
+        for key in row:
+            if key not in ROW:
+                raise unknown(f"key of a row in {path}", key, ROW)
+        for key, kind in FIT.items():
+            if key in row and not isinstance(row[key], kind):
+                raise UsageError(f"{path}: {key} = {row[key]!r} is no {kind.__name__}.")
+        if not isinstance(row.get("options", {}), dict):
+            raise UsageError(f"{path}: options of a row are a table, such as options = {{ rounds = 5 }}.")
+    names = [_name(row) for row in rows]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"{path}: two rows are called '{twice[0]}'.", hint='Give them a name = "..." each.')
+    for name in names:
+        if not re.fullmatch(r"[\w.+-]{1,80}", name) or name.startswith(".") or name == TRAININGS:
+            raise UsageError(f"{path}: '{name}' cannot name a folder.", hint="Use letters, digits, - and _.")
+    return Recipes(
+        found["photos"],
+        found.get("test"),
+        Path(found["labels"]) if "labels" in found else None,
+        found.get("limit"),
+        {key: found[key] for key in judged if key in found},
+        tuple(rows),
+    )
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return str(row.get("name") or row.get("method") or "default")
+
+
+def run(request: Request, listener: Listener | None = None) -> Result:
+    """Fit, apply, verify and evaluate each row; write the table as Markdown, JSON and HTML.
+
+    What is there already is not done again: fits go on from their state, trainings are kept.
+
+    Raises:
+        UsageError: recipes that say what cannot be meant.
+        UexError: a row cannot be done.
+    """
+    listener = listener or Listener()
+    began = time.perf_counter()
+    recipes = read(request.recipes)
+    with atomic.told(request.output):
+        request.output.mkdir(parents=True, exist_ok=True)
+    rows, missing = [], 0
+    for number, recipe in enumerate(recipes.rows, 1):
+        name = _name(recipe)
+        listener.say(f"\n[{number}/{len(recipes.rows)}] {name}")
+        made = _row(name, recipe, recipes, request, listener)
+        if isinstance(made, Row):
+            rows.append(made)
+        else:
+            missing += made.of - made.done
+    rows.sort(key=lambda row: row.worst)
+    tables: tuple[Path, ...] = ()
+    if not missing:
+        title = f"Protection of {recipes.photos}"
+        tables = leaderboard.write(request.output, title, [_plain(row) for row in rows])
+    return Result(tuple(rows), tables, missing, time.perf_counter() - began)
+
+
+def _row(
+    name: str, recipe: Mapping[str, Any], recipes: Recipes, request: Request, listener: Listener
+) -> Row | evaluate.Partial:
+    noise = request.output / f"{name}.noise.safetensors"
+    given = recipe.get("release")
+    release = Path(given) if given else request.output / name
+    seconds = None
+    if not given:
+        options = {key: _text(value) for key, value in recipe.get("options", {}).items()}
+        settings = {key: recipe[key] for key in FIT if key in recipe}
+        settings.setdefault("seed", SEED)
+        fitted = fit.run(
+            fit.Request(
+                recipes.photos, output=noise, labels=recipes.labels, limit=recipes.limit, options=options,
+                device=request.device, precision=request.precision, on_error=request.on_error, resume=True, **settings,
+            ),
+            listener,
+        )  # fmt: skip
+        seconds = _kept_seconds(request.output / f"{name}.fit.json", fitted.seconds)
+        apply.run(
+            apply.Request(
+                noise, recipes.photos, release, labels=recipes.labels, limit=recipes.limit,
+                on_error=request.on_error, resume=True,
+            ),
+            listener,
+        )  # fmt: skip
+    checked = verify.run(verify.Request(release, source=recipes.photos, allow_missing=True), listener)
+    judged = dict(recipes.judged)
+    for key in ("targets", "against"):
+        if key in judged:
+            judged[key] = tuple(item for item in judged[key] if item != PLAIN or key == "targets")
+    made = evaluate.run(
+        evaluate.Request(
+            recipes.photos, str(release), test=recipes.test, labels=recipes.labels, device=request.device,
+            precision=request.precision, on_error=request.on_error, cells=request.output / TRAININGS,
+            shard=request.shard, **judged,
+        ),
+        listener,
+    )  # fmt: skip
+    if isinstance(made, evaluate.Partial):
+        return made
+    psnr = checked.psnr["median"] if checked.psnr else None
+    method = str(recipe.get("method", "")) or ("made elsewhere" if given else "default")
+    bound = None if checked.eps is None else f"{checked.norm} {checked.eps}"
+    return Row(name, method, seconds, bound, checked.most_levels, psnr, len(checked.findings), made)
+
+
+def _kept_seconds(path: Path, seconds: float) -> float | None:
+    """Remember how long a fit took, for the time it has nothing to do; None: not known."""
+    if seconds:
+        atomic.write(path, json.dumps({"fit_seconds": round(seconds, 2)}).encode())
+        return seconds
+    try:
+        return float(json.loads(path.read_text())["fit_seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    """What the tables show of a row."""
+    first = row.evaluation
+    return {
+        "name": row.name,
+        "method": row.method,
+        "fit_seconds": row.seconds,
+        "bound": row.bound,
+        "levels": row.levels,
+        "psnr": row.psnr,
+        "findings": row.findings,
+        "worst_peak": row.worst,
+        "chance": first.chance,
+        "seeds": first.seeds,
+        "train_images": first.train_images,
+        "test_images": first.test_images,
+        "size": first.size,
+        "device": first.device,
+        "versions": dict(first.versions),
+        "detected": any(probe.flagged for probe in first.detect["protected"]),
+        "warnings": list(first.warnings),
+        "cells": [
+            {
+                "target": cell.target,
+                "against": cell.against,
+                **{
+                    side: {
+                        "last": [run.last for run in runs],
+                        "peak": [run.peak for run in runs],
+                        "early_stop": [run.early_stop for run in runs],
+                        "train_accuracy": [run.train_accuracy for run in runs],
+                        "seconds": [run.seconds for run in runs],
+                        "interval": cell.intervals[side],
+                    }
+                    for side, runs in (("clean", cell.clean.runs), ("protected", cell.protected.runs))
+                },
+                "learnability_last": cell.learnability_last,
+                "learnability_peak": cell.learnability_peak,
+            }
+            for cell in first.cells
+        ],
+    }
