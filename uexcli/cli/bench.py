@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 @command
 def bench(
     recipes: Annotated[Path, typer.Argument(metavar="RECIPES.toml", help="Photos, countermeasures, and methods.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to work.")] = Path(
-        "uex-bench"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to work; go on where it was stopped.")
+    ] = Path("uex-bench"),
     shard: Annotated[
         str | None, typer.Option(metavar="i/n", help="Do one of n parts of the trainings, in the same folder.")
     ] = None,
@@ -31,15 +31,18 @@ def bench(
     json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Compare methods on your own photos: fit, apply, verify and evaluate each; go on where it was stopped."""
+    """Compare methods on your own photos: fit, apply, verify and evaluate each, and write one table."""
     from uexcli.commands import bench as job
 
     with Screen(quiet=quiet, as_json=json) as screen:
         result = job.run(job.Request(recipes, output, device, precision, on_error, shard), screen)
-    lines = [] if result.missing else [f"Written: {', '.join(map(str, result.tables))}."]
-    if result.missing:
-        lines = [f"{result.missing} trainings are left to other shards; then run this without --shard."]
-    screen.result("uex.bench/1", result, *(() if json else (*([] if result.missing else [table(result)]), *lines)))
+    if json:
+        screen.result("uex.bench/1", result)
+    elif result.missing:
+        text = f"{result.missing} trainings are left to other shards; when they are done, run this without --shard."
+        screen.result("uex.bench/1", result, text)
+    else:
+        screen.result("uex.bench/1", result, table(result), f"Written: {', '.join(map(str, result.tables))}.")
 
 
 def table(result: Result) -> Table:
@@ -55,7 +58,7 @@ def table(result: Result) -> Table:
     ]
     known = columns(rows)
     several = len({target for target, _ in known}) > 1
-    title = "Accuracy of the protected side in percent, best epoch; lower protects better"
+    title = "Protected side, best epoch, percent"
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     shown.add_column("method", overflow="fold")
     for target, against in known:

@@ -55,8 +55,9 @@ class Row:
 
     @property
     def worst(self) -> float:
-        """The highest mean peak accuracy of the protected side."""
-        return max(cell.protected.mean("peak") for cell in self.evaluation.cells)
+        """The highest mean peak accuracy of the protected side, where the clean one is above chance."""
+        cells = self.evaluation.cells
+        return max(cell.protected.mean("peak") for cell in cells if cell.learnability_peak is not None)
 
 
 @dataclass(frozen=True)
@@ -101,22 +102,7 @@ def read(path: Path) -> Recipes:
     rows = found.get("row", [])
     if not isinstance(found.get("photos"), str) or not isinstance(rows, list) or not rows:
         raise UsageError(f'{path}: it needs photos = "..." and one [[row]] or more.')
-    for row in rows:
-        for key in row:
-            if key not in ROW:
-                raise unknown(f"key of a row in {path}", key, ROW)
-        for key, kind in FIT.items():
-            if key in row and not isinstance(row[key], kind):
-                raise UsageError(f"{path}: {key} = {row[key]!r} is no {kind.__name__}.")
-        if not isinstance(row.get("options", {}), dict):
-            raise UsageError(f"{path}: options of a row are a table, such as options = {{ rounds = 5 }}.")
-    names = [_name(row) for row in rows]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UsageError(f"{path}: two rows are called '{twice[0]}'.", hint='Give them a name = "..." each.')
-    for name in names:
-        if not re.fullmatch(r"[\w.+-]{1,80}", name) or name.startswith(".") or name == TRAININGS:
-            raise UsageError(f"{path}: '{name}' cannot name a folder.", hint="Use letters, digits, - and _.")
+    _check(path, rows)
     return Recipes(
         found["photos"],
         found.get("test"),
@@ -125,6 +111,23 @@ def read(path: Path) -> Recipes:
         {key: found[key] for key in judged if key in found},
         tuple(rows),
     )
+
+
+def _check(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Refuse rows that say what no row can say, and names that cannot be folders or are there twice."""
+    for row in rows:
+        for key, value in row.items():
+            if key not in ROW:
+                raise unknown(f"key of a row in {path}", key, ROW)
+            kind = FIT.get(key, dict if key == "options" else str)
+            if not isinstance(value, kind):
+                raise UsageError(f"{path}: {key} = {value!r} is no {kind.__name__}.")
+    names = [_name(row) for row in rows]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"{path}: two rows are called '{name}'.", hint='Give them a name = "..." each.')
+        if not re.fullmatch(r"[\w.+-]{1,80}", name) or name.startswith(".") or name == TRAININGS:
+            raise UsageError(f"{path}: '{name}' cannot name a folder.", hint="Use letters, digits, - and _.")
 
 
 def _name(row: Mapping[str, Any]) -> str:
@@ -173,6 +176,7 @@ def _row(
         options = {key: _text(value) for key, value in recipe.get("options", {}).items()}
         settings = {key: recipe[key] for key in FIT if key in recipe}
         settings.setdefault("seed", SEED)
+        settings.setdefault("size", recipes.judged.get("size"))
         fitted = fit.run(
             fit.Request(
                 recipes.photos, output=noise, labels=recipes.labels, limit=recipes.limit, options=options,
