@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,17 @@ def picture(seed: int, side: int = SIDE, *, grey: bool = False) -> np.ndarray:
     generator = np.random.default_rng(seed)
     coarse = generator.integers(40, 216, (4, 4) if grey else (4, 4, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def bright(root: Path, labels: Sequence[str], count: int, *, invert: bool = False, first: int = 0) -> Path:
+    """Class folders of pictures whose class is how light they are, or inverted, how dark."""
+    for number, label in enumerate(labels):
+        for index in range(first, first + count):
+            pixels = picture(1000 * number + index) // len(labels) + 40 * number
+            path = root / label / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(255 - pixels if invert else pixels).save(path)
+    return root
 
 
 def opened(path: Path) -> Image.Image:

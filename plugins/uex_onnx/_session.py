@@ -76,7 +76,7 @@ class Model(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Float `(B, C, S, S)` in [0, 1] to `(B, F)`."""
-        shown = self.shown(images).numpy(force=True)
+        shown = self.shown(images).float().numpy(force=True)  # autocast may have made it less
         step = self.batch or len(shown)
         made: list[Any] = []
         for begin in range(0, len(shown), step):

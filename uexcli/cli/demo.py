@@ -34,7 +34,7 @@ def demo(
         f"verify: {verdict}, {result.verify.decoded:,} files decoded, changed by at most {result.verify.most_levels} "
         f"levels ({result.verify.norm} <= {result.verify.eps}).\n"
         "Black-and-white strokes need stronger noise than photos, for which 8/255 is usual: see docs/demo.md.\n"
-        f"Look at {result.sheet}. All in {duration(result.seconds)}."
+        f"Look at {result.sheet} and {result.folder / 'report.html'}. All in {duration(result.seconds)}."
     )
     screen.result("uex.demo/1", result, *(() if json else (table(result.evaluate), lines)))
     if result.verify.findings:

@@ -13,10 +13,12 @@ from typing import Any
 
 from uexcli.commands import apply, evaluate, fit, verify
 from uexcli.commands.eval_protocol import FIELDS as PROTOCOL
-from uexcli.commands.eval_protocol import PLAIN
+from uexcli.commands.eval_runs import jobs_of
 from uexcli.commands.listener import Listener
 from uexcli.errors import UexError, UsageError, unknown
 from uexcli.io import atomic, leaderboard
+from uexcli.registry import load
+from uexcli.runtime import machine
 
 SET = ("photos", "test", "labels", "limit")  # what is measured on
 FIT: dict[str, type] = {
@@ -146,6 +148,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     listener = listener or Listener()
     began = time.perf_counter()
     recipes = read(request.recipes)
+    _check_names(recipes, request)
     with atomic.told(request.output):
         request.output.mkdir(parents=True, exist_ok=True)
     rows, missing = [], 0
@@ -163,6 +166,24 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         title = f"Protection of {recipes.photos}"
         tables = leaderboard.write(request.output, title, [_plain(row) for row in rows])
     return Result(tuple(rows), tables, missing, time.perf_counter() - began)
+
+
+def _check_names(recipes: Recipes, request: Request) -> None:
+    """Find what the recipes name, before the first of them has taken its hours."""
+    registry = load()
+    for row in recipes.rows:
+        for key, kind in (("method", "method"), ("mode", "granularity"), ("norm", "norm")):
+            if key in row:
+                registry.find(kind, row[key])
+    asked = evaluate.protocol_of(evaluate.Request("", "", **_judged(recipes)))
+    strict = asked.name == ""
+    jobs_of(registry, asked, machine.pick_device(request.device), strict=strict, listener=Listener())
+
+
+def _judged(recipes: Recipes) -> dict[str, Any]:
+    """What the evaluation of each row is asked for."""
+    lists = {key: tuple(recipes.judged[key]) for key in ("targets", "against") if key in recipes.judged}
+    return {**recipes.judged, **lists}
 
 
 def _row(
@@ -193,15 +214,11 @@ def _row(
             listener,
         )  # fmt: skip
     checked = verify.run(verify.Request(release, source=recipes.photos, allow_missing=True), listener)
-    judged = dict(recipes.judged)
-    for key in ("targets", "against"):
-        if key in judged:
-            judged[key] = tuple(item for item in judged[key] if item != PLAIN or key == "targets")
     made = evaluate.run(
         evaluate.Request(
             recipes.photos, str(release), test=recipes.test, labels=recipes.labels, device=request.device,
             precision=request.precision, on_error=request.on_error, cells=request.output / TRAININGS,
-            shard=request.shard, **judged,
+            shard=request.shard, **_judged(recipes),
         ),
         listener,
     )  # fmt: skip

@@ -1,0 +1,223 @@
+"""The report: one file that stands alone, tells what is true, and fits a phone."""
+
+from __future__ import annotations
+
+import base64
+import html.parser
+import io
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Ran, bright
+from PIL import Image
+
+from uexcli.io import leaderboard, report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Strict(html.parser.HTMLParser):
+    """Reads a page and refuses tags that are not closed in their order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, tag
+
+
+def run_of(curve: list[float], **changes: Any) -> dict[str, Any]:
+    known = {"train_accuracy": 0.99, "early_stop": curve[-1], "confusion": [[8, 2], [5, 5]], "auc": None,
+             "frozen_auc": None}  # fmt: skip
+    return {"curve": curve, **known, **changes}
+
+
+def cell_of(against: str, peak: float | None, **changes: Any) -> dict[str, Any]:
+    made = {
+        "target": "small",
+        "against": against,
+        "clean": {"runs": [run_of([0.5, 0.9])]},
+        "protected": {"runs": [run_of([0.6, 0.3])]},
+        "clean_part": None,
+        "intervals": {"clean": 0.02, "protected": 0.03},
+        "groups": {},
+        "learnability_last": peak,
+        "learnability_peak": peak,
+    }
+    return {**made, **changes}
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    probe = {"net": "linear", "held_out": 0.99, "clean": 0.2, "flagged": True}
+    made = {
+        "cells": [cell_of("jpeg:10", 1.3), cell_of("none", 0.25), cell_of("adversarial", None)],
+        "warnings": ["only 50 test images"],
+        "train_images": 1000,
+        "test_images": 50,
+        "test_source": "held out",
+        "classes": ["cat", "<b>dog</b>"],
+        "chance": 0.5,
+        "targets": ["small"],
+        "seeds": 1,
+        "size": 32,
+        "view": "squash",
+        "scenario": "",
+        "max_learnability": 0.2,
+        "passed": False,
+        "detect": {"clean": [{**probe, "flagged": False}], "protected": [probe]},
+        "versions": {"torch": "2"},
+        "device": "cpu",
+    }
+    return {**made, **changes}
+
+
+def page(**changes: Any) -> str:
+    return report.page(document(**changes), heading="What & <why>", facts={"release": "<out>"}, sheet=None)
+
+
+def test_the_page_is_whole_and_what_users_wrote_is_escaped() -> None:
+    text = page()
+    Strict(text)
+    assert "What &amp; &lt;why&gt;" in text and "&lt;b&gt;dog" in text
+    assert "<b>dog</b>" not in text and "<out>" not in text
+
+
+def test_the_page_says_what_was_measured() -> None:
+    text = page()
+    assert "up to <strong>130%</strong>" in text and "<b>jpeg:10</b>" in text
+    assert "only 50 test images" in text and "failed: at most 0.20 was allowed" in text
+    assert "90.0 ± 2.0" in text and "30.0 ± 3.0" in text
+    assert "the clean baseline is at chance" in text
+    assert "65% of the test images are right" in text
+    assert text.count("<polyline") == 6
+    assert "Doubts" not in page(warnings=[])
+
+
+def test_charts_have_names_and_nothing_is_fetched() -> None:
+    text = page()
+    for tag, attrs in Strict(text).seen:
+        if tag == "svg" or attrs.get("role") == "img":
+            assert attrs.get("aria-label")
+        assert tag not in {"script", "link", "iframe"}
+        for name in ("src", "href", "data", "action"):
+            assert (attrs.get(name) or "data:").startswith(("data:", "#"))
+    assert not re.search(r"url\(|@import|https?://", text)
+
+
+def test_many_classes_have_no_room_for_names() -> None:
+    table = [[1] * 60 for _ in range(60)]
+    cell = cell_of("none", 0.5, protected={"runs": [run_of([0.1, 0.2], confusion=table)]})
+    text = page(cells=[cell], classes=[f"class {number}" for number in range(60)])
+    assert text.count("<rect") == 3600 and ">class 7</text>" not in text
+
+
+def test_the_command_writes_it(tmp_path: Path, uex: Callable[..., Ran]) -> None:
+    photos = bright(tmp_path / "photos", ("cat", "dog"), 20)
+    assert uex("fit", photos, "--method", "random", "--seed", 1, "-o", "n.safetensors").code == 0
+    assert uex("apply", "n.safetensors", photos, "-o", "release").code == 0
+    words = ("eval", photos, "release", "--target", "small:width=4,batch=8", "--epochs", 4, "--report", "r.html")
+    ran = uex(*words)
+    assert ran.code == 0, ran.err
+    text = Path("r.html").read_text()
+    Strict(text)
+    assert "as secret as the noise" in text and "random" in text
+    picture = re.search(r"data:image/png;base64,([^\"]+)", text)
+    assert picture is not None
+    assert Image.open(io.BytesIO(base64.b64decode(picture[1]))).width > 200
+    again = uex(*words)
+    assert again.code == 2 and "--force" in again.err
+    assert uex(*words, "--force").code == 0
+    Path("file").touch()
+    assert uex(*words[:-1], "file/r.html").code == 3
+
+
+def rows() -> list[dict[str, Any]]:
+    side, clean = {"last": [0.3, 0.4], "peak": [0.5, 0.6]}, {"last": [0.9, 0.9], "peak": [0.9, 0.9]}
+    cell = {"target": "small", "clean": clean, "protected": side, "learnability_last": 0.4, "learnability_peak": 0.6}
+    first = {
+        "name": "em|x",
+        "fit_seconds": 12.3,
+        "bound": "linf 8/255",
+        "psnr": 32.1,
+        "findings": 0,
+        "worst_peak": 0.55,
+        "chance": 0.1,
+        "seeds": 2,
+        "train_images": 10,
+        "test_images": 10,
+        "size": 32,
+        "device": "cpu",
+        "detected": True,
+        "warnings": ["few <images>"],
+        "cells": [{**cell, "against": "jpeg:10"}, {**cell, "against": "none"}],
+    }
+    return [first, {**first, "name": "lsp", "fit_seconds": None, "findings": 2, "cells": first["cells"][1:]}]
+
+
+def test_the_leaderboard_is_a_table(tmp_path: Path) -> None:
+    made = leaderboard.write(tmp_path, "Methods", rows())
+    text = made[0].read_text()
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in lines} == {10}
+    assert lines[0].endswith("| plain | jpeg:10 | worst |")
+    assert "90.0 / 90.0" in lines[2] and "35.0 / 55.0" in lines[3] and "2 findings" in lines[4]
+    shown = made[2].read_text()
+    Strict(shown)
+    assert "few &lt;images&gt;" in shown
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Image.Image, int]]:
+    folder = tmp_path_factory.mktemp("shots")
+
+    def shoot(text: str, width: int, *, dark: bool) -> tuple[Image.Image, int]:
+        """A screenshot, and how wide the page wants to be."""
+        script = 'document.title = "wide " + document.documentElement.scrollWidth'
+        path, picture = folder / "page.html", folder / "shot.png"
+        path.write_text(text.replace("</main>", f"</main><script>{script}</script>"))
+
+        def browse(wish: str) -> str:
+            words = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+            words += [f"--user-data-dir={folder / 'profile'}", f"--window-size={width},1400"]
+            words += [f"--blink-settings=preferredColorScheme={0 if dark else 1}", wish, path.as_uri()]
+            return subprocess.run(words, check=True, capture_output=True, text=True, timeout=120).stdout
+
+        browse(f"--screenshot={picture}")
+        found = re.search(r"<title>wide (\d+)</title>", browse("--dump-dom"))
+        assert found is not None
+        with Image.open(picture) as image:
+            return image.convert("RGB"), int(found[1])
+
+    return shoot
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [500, 1100])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_browser_shows_it(width: int, dark: bool, shots: Callable[..., tuple[Image.Image, int]]) -> None:
+    image, wide = shots(page(), width, dark=dark)
+    assert wide <= width
+    corner = image.getpixel((3, image.height // 2))
+    assert isinstance(corner, tuple)
+    assert (max(corner) < 60) if dark else (min(corner) > 230)
+    colours = [colour for _, colour in image.getcolors(10**6) or [] if isinstance(colour, tuple)]
+    assert any(red > 1.5 * blue + 40 for red, _, blue in colours), "no bar is drawn in the protected side's colour"
