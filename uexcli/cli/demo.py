@@ -15,7 +15,7 @@ from uexcli.errors import Exit
 @command
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to work.")] = Path("uex-demo"),
-    eps: Annotated[str | None, typer.Option(help="The bound.  [default: 16/255]", show_default=False)] = None,
+    eps: Annotated[str | None, typer.Option(help="The bound.  \\[default: 16/255]", show_default=False)] = None,
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
     device: opt.Device = "auto",
     force: opt.Force = False,

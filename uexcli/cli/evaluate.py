@@ -41,7 +41,7 @@ def evaluate(
     test: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR", help="Clean test images.  [default: a fifth of PHOTOS is held out]", show_default=False
+            metavar="DIR", help="Clean test images.  \\[default: a fifth of PHOTOS is held out]", show_default=False
         ),
     ] = None,
     protocol: Annotated[
@@ -57,7 +57,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="SPEC",
-            help="Who learns; repeatable.  [default: small on a CPU, airbench on a GPU up to 64 px, else resnet18]",
+            help="Who learns; repeatable.  \\[default: small on a CPU, airbench on a GPU up to 64 px, else resnet18]",
             autocompletion=opt.names_of("target"),
             show_default=False,
         ),
@@ -70,9 +70,9 @@ def evaluate(
             autocompletion=opt.names_of("countermeasure"),
         ),
     ] = None,
-    seeds: Annotated[int | None, typer.Option(help="Trainings per side.  [default: 1]", show_default=False)] = None,
+    seeds: Annotated[int | None, typer.Option(help="Trainings per side.  \\[default: 1]", show_default=False)] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Epochs, the same for both.  [default: the target's]", show_default=False)
+        int | None, typer.Option(help="Epochs, the same for both.  \\[default: the target's]", show_default=False)
     ] = None,
     share: Annotated[float, typer.Option(help="Share of the images that is protected; the rest is clean.")] = 1.0,
     protect_class: Annotated[
@@ -111,7 +111,7 @@ def evaluate(
         str | None,
         typer.Option(
             help="What the trainer sees: squash, crop (Resize and RandomCrop), resized-crop (RandomResizedCrop)."
-            "  [default: squash]",
+            "  \\[default: squash]",
             show_default=False,
         ),
     ] = None,
@@ -124,7 +124,9 @@ def evaluate(
     force: opt.Force = False,
     cells: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where trainings are kept.  [default: the user's cache]", show_default=False),
+        typer.Option(
+            metavar="DIR", help="Where trainings are kept.  \\[default: the user's cache]", show_default=False
+        ),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Train anew what was trained before.")] = False,
     shard: Annotated[

@@ -20,14 +20,14 @@ def fit(
             "--output",
             "-o",
             metavar="NOISE",
-            help="Noise file.  [default: PHOTOS.noise.safetensors]",
+            help="Noise file.  \\[default: PHOTOS.noise.safetensors]",
             show_default=False,
         ),
     ] = None,
     method: Annotated[
         str | None,
         typer.Option(
-            help="How the noise is found.  [default: em; uc without labels]",
+            help="How the noise is found.  \\[default: em; uc without labels]",
             show_default=False,
             autocompletion=opt.names_of("method"),
         ),
@@ -35,7 +35,7 @@ def fit(
     mode: Annotated[
         str | None,
         typer.Option(
-            help="Which images share a noise.  [default: samplewise; clusterwise without labels]",
+            help="Which images share a noise.  \\[default: samplewise; clusterwise without labels]",
             show_default=False,
             autocompletion=opt.names_of("granularity"),
         ),
@@ -43,11 +43,12 @@ def fit(
     norm: Annotated[
         str | None,
         typer.Option(
-            help="What small means.  [default: the method's]", show_default=False, autocompletion=opt.names_of("norm")
+            help="What small means.  \\[default: the method's]", show_default=False, autocompletion=opt.names_of("norm")
         ),
     ] = None,
     eps: Annotated[
-        str | None, typer.Option(help="The bound, such as 8/255 or 0.03.  [default: the method's]", show_default=False)
+        str | None,
+        typer.Option(help="The bound, such as 8/255 or 0.03.  \\[default: the method's]", show_default=False),
     ] = None,
     surrogate: Annotated[
         str,
@@ -82,7 +83,7 @@ def fit(
         typer.Option("--option", "-O", metavar="KEY=VALUE", help="An option of the method, norm, mode or surrogate."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Seed.  [default: drawn, and kept in the noise file only]", show_default=False)
+        int | None, typer.Option(help="Seed.  \\[default: drawn, and kept in the noise file only]", show_default=False)
     ] = None,
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
@@ -95,7 +96,7 @@ def fit(
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Use at most this much, such as 4GiB; what does not fit goes to files.  [default: what is free]",
+            help="Use at most this much, such as 4GiB; what does not fit goes to files.  \\[default: what is free]",
             show_default=False,
         ),
     ] = None,

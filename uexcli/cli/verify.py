@@ -30,12 +30,12 @@ def verify(
         ),
     ] = None,
     eps: Annotated[
-        str | None, typer.Option(help="The bound.  [default: uex-release.json's]", show_default=False)
+        str | None, typer.Option(help="The bound.  \\[default: uex-release.json's]", show_default=False)
     ] = None,
     norm: Annotated[
         str | None,
         typer.Option(
-            help="Its norm.  [default: uex-release.json's, else linf]",
+            help="Its norm.  \\[default: uex-release.json's, else linf]",
             show_default=False,
             autocompletion=opt.names_of("norm"),
         ),
