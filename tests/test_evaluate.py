@@ -157,7 +157,8 @@ def data_of(tests: int, change: int = 8, levels: int | None = 8) -> eval_data.Da
 
 
 def said(cells: list[evaluate.Cell], data: eval_data.Data) -> str:
-    return "\n".join(eval_doubts.doubts(cells, 0.5, data))
+    found = [*eval_doubts.of_data(data), *eval_doubts.doubts(cells, 0.5, len(data.test_labels))]
+    return "\n".join(found)
 
 
 def test_a_sound_result_is_not_doubted() -> None:

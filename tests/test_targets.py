@@ -133,7 +133,7 @@ def test_views_are_pictures_of_the_same_shape() -> None:
 
 def test_simclr_learns_without_labels() -> None:
     outcome = target("simclr:epochs=3,batch=32,width=8").evaluate(trial())
-    assert outcome.last > 0.6
+    assert outcome.last > 0.75
     assert not outcome.gradient
 
 

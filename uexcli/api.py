@@ -649,6 +649,7 @@ class Outcome:
     seconds: float
     compile_seconds: float = 0.0  # spent before, on code that later runs use again
     early_stop: float | None = None  # at the epoch a clean validation set chooses; None: not known
+    right: tuple[int, ...] = ()  # (K,): how many test images of each class are right in the end
     confusion: tuple[tuple[int, ...], ...] = ()  # (K, K): test images of a class, by what they were taken for
     parts: Mapping[str, float] = field(default_factory=dict)  # accuracy on parts of the training images, by name
     gradient: float | None = None  # share of images that the loss has a gradient at
@@ -777,6 +778,7 @@ class Target(Plugin, ABC):
     """Who tries to learn from the images (the papers say victim)."""
 
     batches: ClassVar[bool] = True  # it trains on batches of images, through `supervised` or `Trial.loss`
+    crops: ClassVar[bool] = True  # with --view it sees crops of the photos, as `supervised` does, not their middles
     least: ClassVar[Mapping[str, Any]] = {}  # options with which a run on a handful of images takes seconds
 
     @abstractmethod

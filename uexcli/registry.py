@@ -142,7 +142,11 @@ class Registry:
         for key, value in zip(fields, values, strict=False):
             named, equals, rest = value.partition("=")
             if equals and named in fields:
+                if named in given:
+                    raise UsageError(f"{where}: {named} is there twice.")
                 given[named] = convert(rest, fields[named], where)
+            elif any("=" in before and before.partition("=")[0] in fields for before in values[: len(given)]):
+                raise UsageError(f"{where}: '{value}' comes after options by name.", hint="Name all that follow, too.")
             else:
                 given[key] = convert(value, fields[key], where)
         return cls, given

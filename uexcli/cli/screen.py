@@ -199,7 +199,8 @@ def _next_step(stop: BaseException) -> str:
     if words[:1] == ["fit"] and RESUMABLE in getattr(stop, "__notes__", ()):
         return f"What was fitted so far is kept; go on with: {again}"
     if words[:1] in (["eval"], ["bench"]):
-        return f"What was trained is kept; go on with: {shlex.join(['uex', *words])}"
+        again = shlex.join(["uex", *(word for word in words if word != "--fresh")])
+        return f"What was trained is kept; go on with: {again}"
     return "Nothing was written."
 
 

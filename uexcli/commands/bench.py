@@ -7,16 +7,17 @@ import re
 import time
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from uexcli.commands import apply, evaluate, fit, verify
+from uexcli.commands import apply, eval_protocol, evaluate, fit, verify
 from uexcli.commands.eval_protocol import FIELDS as PROTOCOL
 from uexcli.commands.eval_runs import jobs_of
 from uexcli.commands.listener import Listener
 from uexcli.errors import UexError, UsageError, unknown
 from uexcli.io import atomic, leaderboard
+from uexcli.io.release import FACTS
 from uexcli.registry import load
 from uexcli.runtime import machine
 
@@ -48,11 +49,11 @@ class Row:
 
     name: str
     method: str
-    seconds: float | None  # of the fit; None: of a release made elsewhere
+    seconds: float | None  # of the last run of its fit; None: of a release made elsewhere
     bound: str | None
     levels: int | None  # the most any value of a written file differs by
     psnr: float | None
-    findings: int  # of `verify`
+    findings: int | None  # of `verify`; None: nothing states the bound of a release made elsewhere
     evaluation: evaluate.Result
 
     @property
@@ -101,6 +102,10 @@ def read(path: Path) -> Recipes:
     for key in found:
         if key not in {*SET, *judged, "row"}:
             raise unknown(f"key in {path}", key, {*SET, *judged, "row"})
+        kind = int if key == "limit" else str
+        if key in {*SET, "protocol"} and not (isinstance(found[key], kind) and not isinstance(found[key], bool)):
+            raise UsageError(f"{path}: {key} = {found[key]!r} is no {kind.__name__}.")
+    eval_protocol.parse({key: found[key] for key in judged & set(found) - {"protocol"}}, str(path))
     rows = found.get("row", [])
     if not isinstance(found.get("photos"), str) or not isinstance(rows, list) or not rows:
         raise UsageError(f'{path}: it needs photos = "..." and one [[row]] or more.')
@@ -155,9 +160,12 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     for number, recipe in enumerate(recipes.rows, 1):
         name = _name(recipe)
         listener.say(f"\n[{number}/{len(recipes.rows)}] {name}")
-        made = _row(name, recipe, recipes, request, listener)
+        with atomic.locked(request.output / f"{name}.lock"):
+            made = _row(name, recipe, recipes, request, listener)
         if isinstance(made, Row):
             rows.append(made)
+            _comparable(rows[0], made)
+            recipes = replace(recipes, judged={"size": made.evaluation.size, **recipes.judged})
         else:
             missing += made.of - made.done
     rows.sort(key=lambda row: row.worst)
@@ -166,6 +174,21 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         title = f"Protection of {recipes.photos}"
         tables = leaderboard.write(request.output, title, [_plain(row) for row in rows])
     return Result(tuple(rows), tables, missing, time.perf_counter() - began)
+
+
+def _comparable(first: Row, other: Row) -> None:
+    """Refuse to put into one table what was measured on other images.
+
+    Raises:
+        UexError: they were.
+    """
+    for words, what in (("training images", "train_images"), ("test images", "test_images"), ("px", "size")):
+        one, two = getattr(first.evaluation, what), getattr(other.evaluation, what)
+        if one != two:
+            raise UexError(
+                f"'{other.name}' was measured on {two} {words}, '{first.name}' on {one}: they do not compare.",
+                hint="Give the recipes a size, and releases of the same photos (see limit).",
+            )
 
 
 def _check_names(recipes: Recipes, request: Request) -> None:
@@ -177,7 +200,8 @@ def _check_names(recipes: Recipes, request: Request) -> None:
                 registry.find(kind, row[key])
     asked = evaluate.protocol_of(evaluate.Request("", "", **_judged(recipes)))
     strict = asked.name == ""
-    jobs_of(registry, asked, machine.pick_device(request.device), strict=strict, listener=Listener())
+    evaluate.check(evaluate.Request("", "", **_judged(recipes)), asked)
+    jobs_of(registry, asked, machine.pick_device(request.device), asked.size or 32, strict=strict, listener=Listener())
 
 
 def _judged(recipes: Recipes) -> dict[str, Any]:
@@ -213,7 +237,12 @@ def _row(
             ),
             listener,
         )  # fmt: skip
-    checked = verify.run(verify.Request(release, source=recipes.photos, allow_missing=True), listener)
+    stated = recipe.get("eps") if given else None
+    checked = None
+    if stated is not None or not given or (release / FACTS).is_file():
+        norm = recipe.get("norm") if given else None
+        asked = verify.Request(release, source=recipes.photos, eps=stated, norm=norm, allow_missing=True)
+        checked = verify.run(asked, listener)
     made = evaluate.run(
         evaluate.Request(
             recipes.photos, str(release), test=recipes.test, labels=recipes.labels, device=request.device,
@@ -224,10 +253,11 @@ def _row(
     )  # fmt: skip
     if isinstance(made, evaluate.Partial):
         return made
-    psnr = checked.psnr["median"] if checked.psnr else None
+    psnr = checked.psnr["median"] if checked and checked.psnr else None
     method = str(recipe.get("method", "")) or ("made elsewhere" if given else "default")
-    bound = None if checked.eps is None else f"{checked.norm} {checked.eps}"
-    return Row(name, method, seconds, bound, checked.most_levels, psnr, len(checked.findings), made)
+    bound = None if checked is None or checked.eps is None else f"{checked.norm} {checked.eps}"
+    levels, findings = (None, None) if checked is None else (checked.most_levels, len(checked.findings))
+    return Row(name, method, seconds, bound, levels, psnr, findings, made)
 
 
 def _kept_seconds(path: Path, seconds: float) -> float | None:

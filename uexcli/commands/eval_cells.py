@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import PIL
 import torch
+import torchvision
 
 from uexcli import __version__, api
 from uexcli.core.trial import MemoryTrial
 from uexcli.errors import UsageError
 from uexcli.io import atomic
-from uexcli.registry import Registry, describe
+from uexcli.io.release import digest_file as digest_of
+from uexcli.registry import Registry, describe, options_of
 from uexcli.runtime import machine
 
 FORMAT = 1  # of the files, and of the trainings: raised where the same training would end differently
@@ -25,7 +30,10 @@ FORMAT = 1  # of the files, and of the trainings: raised where the same training
 
 def default_folder() -> Path:
     """Where cells are kept where --cells does not say: in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uex" / "eval"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uex" / "eval"
+    except RuntimeError:  # a user without a home
+        return Path(tempfile.gettempdir()) / "uex-eval"
 
 
 def fingerprint(*tensors: torch.Tensor | None) -> str:
@@ -40,6 +48,9 @@ def fingerprint(*tensors: torch.Tensor | None) -> str:
     return digest.hexdigest()
 
 
+T = TypeVar("T")
+
+
 class Cells:
     """A folder of outcomes."""
 
@@ -50,7 +61,8 @@ class Cells:
 
     def key(self, facts: Mapping[str, Any]) -> str:
         """Name a training by what it depends on."""
-        whole = {"format": FORMAT, "uexcli": __version__, "torch": torch.__version__, **facts}
+        versions = {"uexcli": __version__, "torch": torch.__version__, "torchvision": torchvision.__version__}
+        whole = {"format": FORMAT, **versions, "pillow": PIL.__version__, **facts}
         return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()
 
     def load(self, key: str) -> api.Outcome | None:
@@ -60,12 +72,24 @@ class Cells:
         try:
             found = json.loads((self.folder / f"{key[:40]}.json").read_text())
             outcome = api.Outcome(**_as_tuples(found["outcome"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         if found.get("key") != key or not outcome.curve:
             return None
         self.used += 1
         return outcome
+
+    def remember(self, key: str, make: Callable[[], Any], read: Callable[[Any], T]) -> T:
+        """Give what JSON has of something else that was worked out before, or work it out and keep it; then read it."""
+        path = self.folder / f"{key[:40]}.json"
+        if not self.fresh:
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                found = json.loads(path.read_text())
+                if found["key"] == key:
+                    return read(found["made"])
+        made = make()
+        self._write(path, {"key": key, "made": made})
+        return read(made)
 
     def save(self, key: str, facts: Mapping[str, Any], outcome: api.Outcome, device: torch.device) -> None:
         """Write an outcome, whole or not at all.
@@ -80,15 +104,26 @@ class Cells:
             "outcome": dataclasses.asdict(outcome),
             "machine": {**machine.describe(), "device": machine.name_of(device)},
         }
-        with atomic.told(path):
+        self._write(path, document)
+
+    def prepare(self) -> None:
+        """Find out that outcomes can be kept, before there are any.
+
+        Raises:
+            WriteError: they cannot.
+        """
+        with atomic.told(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            part.write_text(json.dumps(document, default=str))
-            part.replace(path)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+
+    def _write(self, path: Path, document: Mapping[str, Any]) -> None:
+        atomic.write(path, json.dumps(document, default=str).encode())
 
 
 def _as_tuples(fields: dict[str, Any]) -> dict[str, Any]:
     table = tuple(tuple(row) for row in fields.get("confusion", ()))
+    fields = {**fields, "right": tuple(fields.get("right", ()))}
     return {**fields, "curve": tuple(float(value) for value in fields["curve"]), "confusion": table}
 
 
@@ -96,8 +131,13 @@ def facts_of(
     registry: Registry, target: api.Target, trial: MemoryTrial, images: str, view: str | None
 ) -> dict[str, Any]:
     """Say all that a training depends on; `images` tells its images and labels, `view` the photos crops are cut of."""
+    options = [getattr(target, name) for name in options_of(type(target))]
+    named = getattr(target, "surrogate", None)
     return {
         "target": describe(target, registry.find("target", target.name)),
+        "files": [digest_of(Path(value)) for value in options if isinstance(value, str) and Path(value).is_file()],
+        "surrogate": registry.find("surrogate", named).provenance if isinstance(named, str) else None,
+        "classes": trial.num_classes,
         "against": [describe(part, registry.find("countermeasure", part.name)) for part in trial.against.parts],
         "images": images,
         "view": view,

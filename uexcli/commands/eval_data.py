@@ -37,6 +37,7 @@ class Data:
     classes: tuple[str, ...]
     test_source: str
     keys: tuple[str, ...] = ()  # names of the training images
+    digests: frozenset[str] = frozenset()  # of all photos, those that are tested on included
     stays: Tensor | None = None  # bool (N,): training images of a host set, which stay clean
     levels: int | None = None  # most 8-bit levels that the release says a value may differ by; None: it says nothing
     clean_views: views.Views | None = None  # fresh crops for each epoch, where the trainer takes some from the photos
@@ -119,14 +120,15 @@ def read(request: Sources, device: torch.device, listener: Listener) -> Data:
         keys = tuple(key for key, stays in zip(clean.found.keys, kept.tolist(), strict=True) if stays)
         return Data(
             before[kept], written[kept], labels[kept], before[held], labels[held], classes, "held out",
-            keys=keys, levels=levels, **drawn(kept),
+            keys=keys, digests=frozenset(clean.digests), levels=levels, **drawn(kept),
         )  # fmt: skip
     test = get(samples.list_samples(registry, request.test, split="test"), "read test")
     tests, test_labels = _tested(request, test, clean, listener)
     every = torch.ones(len(labels), dtype=torch.bool)
     return Data(
         before, written, labels, tests.to(device), test_labels.to(device), classes, request.test,
-        keys=tuple(clean.found.keys), levels=levels, **drawn(every),
+        keys=tuple(clean.found.keys), digests=frozenset((*clean.digests, *test.digests)), levels=levels,
+        **drawn(every),
     )  # fmt: skip
 
 
@@ -169,7 +171,7 @@ def read_pairs(path: Path, size: int, channels: int, middle: float, device: torc
         UexError: it is no such CSV, a photo cannot be read, or all pairs are of one kind.
     """
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except FileNotFoundError:
         raise UsageError(f"--pairs {path}: no such file.") from None
@@ -182,8 +184,10 @@ def read_pairs(path: Path, size: int, channels: int, middle: float, device: torc
         raise UexError(f"--pairs {path}: pairs of the same face and of others are both needed.")
 
     def shown(column: str, row: dict[str, str]) -> np.ndarray:
-        name = row[column]
-        found = next((root / name for root in (path.parent, path.parent / "images") if (root / name).is_file()), None)
+        name = row[column] or ""
+        found = next(
+            (root / name for root in (path.parent, path.parent / "images") if name and (root / name).is_file()), None
+        )
         if found is None:
             raise UexError(f"--pairs {path}: there is no {name}.", hint="Names are relative to the CSV.")
         return views.middle(images.open_photo(api.Sample(name, None, path=found)), middle, size, channels)

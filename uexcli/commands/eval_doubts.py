@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,22 +19,22 @@ FEW = 100  # test images
 REACHED = 0.5  # of the bound that some image must come to, where photos were resized
 
 
-def doubts(cells: Sequence[Cell], base: float, data: Data) -> list[str]:
-    """Look for them."""
-    return [
-        *_of_data(data),
-        *_of_cells(cells, base, len(data.test_labels)),
-        *_of_strength(cells, len(data.test_labels)),
-    ]
+def doubts(cells: Sequence[Cell], base: float, tests: int, *, faces: bool = False) -> list[str]:
+    """Look at what was measured on so many test images, and on pairs of faces."""
+    found = [*_of_cells(cells, base, tests), *_of_strength(cells, tests)]
+    mute = sorted({cell.target for cell in cells if faces and not cell.clean.has("auc")})
+    return [*found, *(f"target '{name}' has no features: pairs of faces are not compared" for name in mute)]
 
 
-def _of_data(data: Data) -> list[str]:
+def of_data(data: Data) -> list[str]:
+    """Look at the images, before anything is trained on them."""
     found = []
     tests = len(data.test_labels)
     if torch.equal(data.clean, data.protected):
         found.append("clean and protected images are the same at this size: there is no noise to measure")
     elif data.levels is not None:
-        most = int((data.protected.short() - data.clean.short()).abs().max())
+        pairs = zip(data.protected.split(1024), data.clean.split(1024), strict=True)
+        most = max(int((after.short() - before.short()).abs().max()) for after, before in pairs)
         if most < REACHED * data.levels:
             found.append(
                 f"no image comes near the bound: at most {most} of {data.levels} levels at this size; "
@@ -52,8 +53,12 @@ def _of_data(data: Data) -> list[str]:
 
 def _leaked(data: Data) -> int:
     """Count the test images that are trained on."""
-    trained = {image.tobytes() for side in (data.clean, data.protected) for image in side.cpu().numpy()}
-    return sum(image.tobytes() in trained for image in data.test.cpu().numpy())
+    trained = _digests(data.clean) | _digests(data.protected)
+    return sum(digest in trained for digest in _digests(data.test, list))
+
+
+def _digests(images: torch.Tensor, kind: type = set) -> Any:
+    return kind(hashlib.sha256(image.tobytes()).digest() for image in images.cpu().numpy())
 
 
 def _of_cells(cells: Sequence[Cell], base: float, tests: int) -> list[str]:

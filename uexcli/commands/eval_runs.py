@@ -21,10 +21,10 @@ from uexcli.core import seeding
 from uexcli.core.against import Against
 from uexcli.core.scores import Pairs
 from uexcli.core.trial import Fresh, MemoryTrial
-from uexcli.errors import UexError, UsageError
+from uexcli.errors import UsageError
 from uexcli.io import views
 from uexcli.io.images import open_photo
-from uexcli.registry import Registry, build, options_of
+from uexcli.registry import Registry, build, convert, options_of
 
 FAST = 64  # px; up to here the fast net is the default on a GPU
 PROBED = 256  # images a training is timed on
@@ -57,9 +57,9 @@ def against_of(registry: Registry, spec: str) -> Against:
 
 
 def jobs_of(
-    registry: Registry, protocol: Protocol, device: torch.device, *, strict: bool, listener: Listener
+    registry: Registry, protocol: Protocol, device: torch.device, size: int, *, strict: bool, listener: Listener
 ) -> list[Job]:
-    """Make all of them; what does not go together is refused if `strict`, else left out.
+    """Make all of them, for images of this side; what does not go together is refused if `strict`, else left out.
 
     Raises:
         UsageError: unknown names, options a target does not have, or nothing that goes together.
@@ -68,10 +68,12 @@ def jobs_of(
     found = []
     measures = [against_of(registry, spec) for spec in dict.fromkeys(protocol.against)]
     for spec in dict.fromkeys(protocol.targets):
-        name = _default(device, protocol.size) if spec == "auto" else spec
+        name = _default(device, size) if spec == "auto" else spec
         target = _target(registry, name, protocol)
         if (lacking := target.lacks()) is not None:
             raise lacking
+        if protocol.view != views.SQUASH and not target.crops:
+            listener.warn(f"target '{name}' sees the middles of the photos, not crops of them")
         for against in measures:
             if against.on_batches and not target.batches:
                 text = f"'{against.spec}' changes the batches of a training, and target '{name}' trains on none."
@@ -82,22 +84,32 @@ def jobs_of(
             found.append(Job(name, target, against, protocol.seeds))
     if not found:
         raise UsageError("none of these countermeasures goes with these targets.")
-    return found
+    for name in protocol.options:
+        registry.find("target", name)
+    return list(dict.fromkeys(found))
 
 
-def _default(device: torch.device, size: int | None) -> str:
+def as_text(value: object) -> str:
+    """Write a value of TOML as the command line has it."""
+    if isinstance(value, list):
+        return ",".join(map(as_text, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _default(device: torch.device, size: int) -> str:
     if device.type == "cpu":
         return "small"
-    return "airbench" if size is None or size <= FAST else "resnet18"
+    return "airbench" if device.type == "cuda" and size <= FAST else "resnet18"
 
 
 def _target(registry: Registry, spec: str, protocol: Protocol) -> api.Target:
     """Make a target with the options that the protocol has for it, and those written in its name."""
     cls, _ = registry.read("target", spec)
-    options = dict(protocol.options.get(cls.name, {}))
-    wrong = sorted(set(options) - set(options_of(cls)))
-    if wrong:
-        raise UsageError(f"protocol {protocol.name}: target '{cls.name}' has no option '{wrong[0]}'.")
+    fields, options = options_of(cls), {}
+    for key, value in protocol.options.get(cls.name, {}).items():
+        if key not in fields:
+            raise UsageError(f"protocol {protocol.name}: target '{cls.name}' has no option '{key}'.")
+        options[key] = convert(as_text(value), fields[key], f"protocol {protocol.name}, [options.{cls.name}]")
     return registry.make(api.Target, "target", spec, options)  # type: ignore[type-abstract]
 
 
@@ -140,6 +152,10 @@ class Plan:
             )
         if mine:
             self._do(mine)
+        for run in todo:  # of other shards, which went on meanwhile
+            outcome = None if run in self._found or self.cells.fresh else self.cells.load(self._keys[run])
+            if outcome is not None:
+                self._found[run] = outcome
         self.have = len(self._found)
         return self._found if self.have == self.total else None
 
@@ -174,6 +190,10 @@ class Plan:
         for run in runs:
             job, name, seed = run
             side, place = self.scenario.sides[name], (job.against.spec, name)
+            known = None if self.cells.fresh else self.cells.load(self._keys[run])
+            if known is not None:  # the same by another name, or done by another shard
+                self._found[run] = known
+                continue
             if prepared is None or prepared[0] != place:
                 prepared = (place, job.against.prepare(side.images, side.labels))
             what = f"{name}, {job.name}, {job.against.spec}, seed {seed}"
@@ -244,16 +264,8 @@ def _told(drawn: views.Views | None) -> str | None:
         return None
     digest = hashlib.sha256(f"{drawn.kind} {drawn.size} {drawn.channels};".encode())
     for sample in drawn.samples:
-        digest.update(open_photo(sample).digest.encode() if sample.path is None else _stamp(sample))
+        digest.update(open_photo(sample).digest.encode())
     return digest.hexdigest()
-
-
-def _stamp(sample: api.Sample) -> bytes:
-    assert sample.path is not None
-    try:
-        return hashlib.sha256(sample.path.read_bytes()).digest()
-    except OSError as error:
-        raise UexError(f"{sample.path}: cannot be read ({error.strerror or error}).") from None
 
 
 def _fresh(against: Against, side: Side) -> Fresh | None:
@@ -278,12 +290,12 @@ def _estimate(target: api.Target, trial: MemoryTrial) -> float:
     target.evaluate(probe)
     each = (time.perf_counter() - began) / max(1.0, target.work(probe))
     tests = 0.3 * len(trial.test_images) * target.work(trial) / max(1, count)
-    return each * (target.work(trial) + tests)
+    return max(1e-3, each * (target.work(trial) + tests))
 
 
 def _cutting(side: Side, target: api.Target, trial: MemoryTrial) -> float:
     """Time the crops of a few photos; seconds for one training, which cuts each photo anew in every epoch."""
-    if side.views is None:
+    if side.views is None or not target.crops:
         return 0.0
     few = dataclasses.replace(side.views, samples=side.views.samples[:32])
     began = time.perf_counter()

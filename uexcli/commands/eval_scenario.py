@@ -61,8 +61,12 @@ def check(wanted: Wanted) -> None:
     """
     if not 0 < wanted.share <= 1:
         raise UsageError(f"--share {wanted.share:g}: not above 0 and at most 1.")
-    if wanted.merge is not None and wanted.merge.isdigit() and int(wanted.merge) < 2:
+    if wanted.merge is not None and _is_number(wanted.merge) and int(wanted.merge) < 2:
         raise UsageError(f"--merge {wanted.merge}: learnability needs two classes or more.")
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def stage(data: Data, wanted: Wanted) -> Scenario:
@@ -89,7 +93,8 @@ def stage(data: Data, wanted: Wanted) -> Scenario:
     if not bool(mask.any()):
         raise UexError("no training image would be protected.", hint="Protect a larger share.")
     within = {int(number) for number in data.labels.cpu()[mask].unique()}
-    named = tuple(data.classes[number] for number in sorted(within)) if len(within) < len(data.classes) else ()
+    limited = (wanted.classes or data.stays is not None) and len(within) < len(data.classes)
+    named = tuple(data.classes[number] for number in sorted(within)) if limited else ()
     if named:
         shown = ", ".join(named[:5]) + (f" and {len(named) - 5} more" if len(named) > 5 else "")
         words.append(f"protected classes: {shown}")
@@ -104,7 +109,8 @@ def stage(data: Data, wanted: Wanted) -> Scenario:
         CLEAN: Side(data.clean, data.labels, None, data.clean_views),
         PROTECTED: Side(mixed, data.labels, mask if some else None, drawn),
     }
-    if some and not named:  # of a class without clean images nothing could be learnt
+    left_out = set(data.labels.cpu().tolist()) - set(data.labels.cpu()[~mask].tolist())
+    if some and not left_out:  # of a class without clean images nothing could be learnt
         left = None
         if data.clean_views is not None:
             kept = [sample for sample, it in zip(data.clean_views.samples, mask.tolist(), strict=True) if not it]
@@ -151,7 +157,7 @@ def _hash(name: str) -> bytes:
 
 def _merged(data: Data, merge: str) -> Data:
     """Give images the labels of groups of classes: by turns into so many, or as a file says."""
-    if merge.isdigit():
+    if _is_number(merge):
         count = int(merge)
         if count >= len(data.classes):
             raise UsageError(f"--merge {merge}: there are only {len(data.classes)} classes.")
@@ -174,7 +180,7 @@ def _merged(data: Data, merge: str) -> Data:
 
 def _groups(path: Path) -> dict[str, str]:
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except FileNotFoundError:
         raise UsageError(f"--merge {path}: neither a number nor a file.") from None

@@ -40,9 +40,13 @@ def into(data: Data, host: str, test: str | None, sources: Sources, listener: Li
     loaded = get(found, "read host")
     device = data.labels.device
     classes = tuple(dict.fromkeys((*loaded.found.classes, *data.classes)))
-    theirs = torch.tensor([classes.index(name) for name in loaded.found.classes])
+    loaded = _others(loaded, data.digests, listener)
+
+    def theirs(names: tuple[str, ...], labels: Tensor) -> Tensor:
+        return torch.tensor([classes.index(name) for name in names])[labels]
+
     ours = torch.tensor([classes.index(name) for name in data.classes], device=device)
-    host_labels = theirs[loaded.labels]
+    host_labels = theirs(loaded.found.classes, loaded.labels)
     if test is None:
         held = held_out(loaded.found)
         tests, test_labels = loaded.images[held], host_labels[held]
@@ -50,7 +54,10 @@ def into(data: Data, host: str, test: str | None, sources: Sources, listener: Li
     else:
         shown = get(samples.list_samples(registry, test, split="test"), "read host's test")
         tests, test_labels = without_trained(test, shown, loaded)
-        images, test_labels = loaded.images, theirs[test_labels]
+        strangers = sorted(set(shown.found.classes) - set(loaded.found.classes))
+        if strangers or not shown.found.classes:
+            raise UexError(f"--into-test {test}: its classes are not those of {host}: {', '.join(strangers[:3])}.")
+        images, test_labels = loaded.images, theirs(shown.found.classes, test_labels)
     most = int(host_labels.bincount().max())
     kept = _first(data.labels, most)
 
@@ -69,6 +76,23 @@ def into(data: Data, host: str, test: str | None, sources: Sources, listener: Li
         test_source=f"{data.test_source}, {test or 'held out of the host'}",
         keys=(*(f"host/{number}" for number in range(len(images))), *keys),
         stays=both(torch.zeros(len(keys), dtype=torch.bool, device=device), torch.ones(len(images), dtype=torch.bool)),
+    )
+
+
+def _others(loaded: samples.Loaded, ours: frozenset[str], listener: Listener) -> samples.Loaded:
+    """Leave out what is, byte for byte, among our own photos: clean copies of what is protected, or tested on."""
+    kept = [position for position, digest in enumerate(loaded.digests) if digest not in ours]
+    if len(kept) == len(loaded.digests):
+        return loaded
+    listener.warn(f"{len(loaded.digests) - len(kept)} images of the host are among the photos, and are left out")
+    if not kept:
+        raise UexError("--into: all of its images are among the photos.", hint="Give another set.")
+    return samples.Loaded(
+        loaded.found.only(kept),
+        loaded.images[kept],
+        loaded.labels[kept],
+        tuple(loaded.digests[position] for position in kept),
+        loaded.skipped,
     )
 
 

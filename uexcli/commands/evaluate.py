@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from uexcli import api
 from uexcli.commands import eval_cells, eval_protocol, eval_runs, eval_scenario
-from uexcli.commands.eval_data import Data, Sources, read, read_pairs
-from uexcli.commands.eval_doubts import doubts
+from uexcli.commands.eval_data import Sources, read, read_pairs
+from uexcli.commands.eval_doubts import doubts, of_data
 from uexcli.commands.eval_protocol import Protocol
 from uexcli.commands.eval_runs import Done, Plan
 from uexcli.commands.eval_scenario import CLEAN, CLEAN_PART, PROTECTED, Scenario, Wanted
@@ -74,10 +75,6 @@ class Side:
     def mean(self, what: str) -> float:
         """The mean over seeds of a number that every run has, such as `last`, `peak` or `seconds`."""
         return fmean(getattr(run, what) for run in self.runs)
-
-    def spread(self, what: str) -> float:
-        """The standard deviation over seeds; 0 with one."""
-        return stdev([getattr(run, what) for run in self.runs]) if len(self.runs) > 1 else 0.0
 
     def has(self, what: str) -> bool:
         """Whether every run knows this number."""
@@ -162,12 +159,15 @@ def run(request: Request, listener: Listener | None = None) -> Result | Partial:
     listener = listener or Listener()
     registry = load()
     protocol = protocol_of(request)
-    _check(request, protocol)
+    check(request, protocol)
     shard = eval_cells.shard(request.shard)
     device = machine.pick_device(request.device)
     autocast = machine.pick_precision(request.precision, device)
     machine.settle(device)
-    jobs = eval_runs.jobs_of(registry, protocol, device, strict=request.protocol is None, listener=listener)
+    strict = request.protocol is None
+    eval_runs.jobs_of(registry, protocol, device, protocol.size or 32, strict=strict, listener=Listener())
+    cells = eval_cells.Cells(request.cells or eval_cells.default_folder(), fresh=request.fresh)
+    cells.prepare()
     wanted = Wanted(request.share, request.protect_classes, request.merge)
     eval_scenario.check(wanted)
     sources = Sources(
@@ -181,6 +181,7 @@ def run(request: Request, listener: Listener | None = None) -> Result | Partial:
     if request.pairs is not None:
         size, channels = int(data.clean.shape[2]), int(data.clean.shape[1])
         pairs = read_pairs(request.pairs, size, channels, request.pairs_middle, device)
+    jobs = eval_runs.jobs_of(registry, protocol, device, int(data.clean.shape[2]), strict=strict, listener=listener)
     base = chance(scenario.test_labels)
     names = ", ".join(dict.fromkeys(job.name for job in jobs))
     listener.say(
@@ -189,7 +190,9 @@ def run(request: Request, listener: Listener | None = None) -> Result | Partial:
     )
     if scenario.words:
         listener.say(f"Scenario: {scenario.words}.")
-    cells = eval_cells.Cells(request.cells or eval_cells.default_folder(), fresh=request.fresh)
+    early = of_data(data)
+    for text in early:
+        listener.warn(text)
     plan = Plan(registry, scenario, pairs, jobs, protocol, device, autocast, cells, shard, listener)
     began = time.perf_counter()
     done = plan.run()
@@ -220,21 +223,21 @@ def run(request: Request, listener: Listener | None = None) -> Result | Partial:
         chance=base,
         scenario=scenario.words,
         share=scenario.share,
-        detect=_detected(scenario, listener),
+        detect=_detected(scenario, cells, listener),
         device=machine.name_of(device),
         versions=machine.describe(),
-        warnings=tuple(doubts(made, base, data)),
+        warnings=(*early, *doubts(made, base, len(data.test_labels), faces=pairs is not None)),
         max_learnability=request.max_learnability,
         seconds=time.perf_counter() - began,
         reused=cells.used,
         folder=str(cells.folder),
     )
-    for text in result.warnings:
+    for text in result.warnings[len(early) :]:
         listener.warn(text)
     if request.report is not None:
         from uexcli.commands.eval_report import write
 
-        write(request.report, result, sample_pairs(data), request)
+        write(request.report, result, sample_pairs(scenario), request)
         listener.say(f"Report: {request.report}")
     return result
 
@@ -242,9 +245,8 @@ def run(request: Request, listener: Listener | None = None) -> Result | Partial:
 def protocol_of(request: Request) -> Protocol:
     """Give the protocol, changed by what the command line says."""
     protocol = Protocol() if request.protocol is None else eval_protocol.read(request.protocol)
-    against = protocol.against
-    if request.against:  # plain training always belongs to it
-        against = tuple(dict.fromkeys((eval_protocol.PLAIN, *request.against)))
+    # plain training always belongs to it
+    against = tuple(dict.fromkeys((eval_protocol.PLAIN, *(request.against or protocol.against))))
     return dataclasses.replace(
         protocol,
         targets=request.targets or protocol.targets,
@@ -256,7 +258,12 @@ def protocol_of(request: Request) -> Protocol:
     )
 
 
-def _check(request: Request, protocol: Protocol) -> None:
+def check(request: Request, protocol: Protocol) -> None:
+    """Refuse what cannot be asked.
+
+    Raises:
+        UsageError: it is out of range, does not go together, or a report is there already.
+    """
     if protocol.seeds < 1:
         raise UsageError(f"--seeds {protocol.seeds}: at least 1.")
     if protocol.epochs is not None and protocol.epochs < 1:
@@ -284,7 +291,8 @@ def _cell(job: eval_runs.Job, scenario: Scenario, done: Done, base: float) -> Ce
     clean, protected = sides[CLEAN], sides[PROTECTED]
     learnt: dict[str, float | None] = {}
     for what in ("last", "peak", "early_stop"):
-        known = clean.has(what) and protected.has(what) and clean.mean(what) > base
+        # not by the peak: the best of many epochs is above chance for a net that learnt nothing
+        known = clean.has(what) and protected.has(what) and clean.mean("last") > base and clean.mean(what) > base
         learnt[what] = learnability(protected.mean(what), clean.mean(what), base) if known else None
     return Cell(
         target=job.name,
@@ -297,7 +305,7 @@ def _cell(job: eval_runs.Job, scenario: Scenario, done: Done, base: float) -> Ce
         clean_part=sides.get(CLEAN_PART),
         intervals={name: interval([run.last for run in side.runs], tests) for name, side in sides.items()},
         groups=_groups(scenario, sides),
-        hinders=job.against.on_batches,
+        hinders=job.against.on_batches or not job.target.batches,
         strengths=tuple((part.rivals or part.name, part.strength) for part in job.against.parts),
     )
 
@@ -306,42 +314,50 @@ def _groups(scenario: Scenario, sides: Mapping[str, Side]) -> dict[str, dict[str
     """Give the accuracy on the protected classes and on the others, where not all are protected."""
     if not scenario.protected_classes:
         return {}
+    counts = scenario.test_labels.bincount(minlength=len(scenario.classes)).tolist()
     mine = {scenario.classes.index(name) for name in scenario.protected_classes}
     numbers = {"protected classes": mine, "other classes": set(range(len(scenario.classes))) - mine}
     return {
         group: {
-            name: fmean(_share(run.confusion, chosen) for run in side.runs)
+            name: fmean(sum(run.right[number] for number in chosen) / total for run in side.runs)
             for name, side in sides.items()
-            if all(run.confusion for run in side.runs)
+            if all(run.right for run in side.runs)
         }
         for group, chosen in numbers.items()
+        if (total := sum(counts[number] for number in chosen))
     }
 
 
-def _share(confusion: Sequence[Sequence[int]], chosen: set[int]) -> float:
-    """What share of the test images of some classes is right; 0 where there are none."""
-    total = sum(sum(confusion[number]) for number in chosen)
-    return sum(confusion[number][number] for number in chosen) / max(1, total)
-
-
-def _detected(scenario: Scenario, listener: Listener) -> dict[str, tuple[Probe, ...]]:
+def _detected(scenario: Scenario, cells: eval_cells.Cells, listener: Listener) -> dict[str, tuple[Probe, ...]]:
+    """Ask simple nets about the clean and the protected set; what they said before is kept."""
     found = {}
     for place, name in enumerate((CLEAN, PROTECTED)):
-        listener.step(api.Progress(place, 2, f"simple nets on the {name} images", "detect"))
         side = scenario.sides[name]
-        found[name] = detect(side.images, side.labels, scenario.test, scenario.test_labels, len(scenario.classes))
+
+        def probe(place: int = place, name: str = name, side: eval_scenario.Side = side) -> list[dict[str, Any]]:
+            listener.step(api.Progress(place, 2, f"simple nets on the {name} images", "detect"))
+            made = detect(side.images, side.labels, scenario.test, scenario.test_labels, len(scenario.classes))
+            return [dataclasses.asdict(one) for one in made]
+
+        asked = eval_cells.fingerprint(side.images, side.labels, scenario.test, scenario.test_labels)
+        key = cells.key({"detect": asked})
+        found[name] = cells.remember(key, probe, lambda made: tuple(Probe(**one) for one in made))
     return found
 
 
-def sample_pairs(data: Data) -> list[tuple[np.ndarray, np.ndarray]]:
+def sample_pairs(scenario: Scenario) -> list[tuple[np.ndarray, np.ndarray]]:
     """Pick clean and protected images for the contact sheet, of different classes: uint8 (H, W, C) each."""
+    clean, protected = scenario.sides[CLEAN], scenario.sides[PROTECTED]
+    mask = protected.parts
+    places = list(range(len(clean.labels))) if mask is None else mask.nonzero().flatten().tolist()
+    labels = clean.labels.tolist()
     picked: dict[int, int] = {}
-    for position, label in enumerate(data.labels.tolist()):
-        picked.setdefault(label, position)
+    for position in places:
+        picked.setdefault(labels[position], position)
     chosen = list(picked.values())[:SHOWN]
-    chosen += [position for position in range(len(data.labels)) if position not in chosen][: SHOWN - len(chosen)]
+    chosen += [position for position in places[: 2 * SHOWN] if position not in chosen][: SHOWN - len(chosen)]
 
     def shown(side: Tensor, position: int) -> np.ndarray:
         return side[position].permute(1, 2, 0).cpu().numpy()
 
-    return [(shown(data.clean, position), shown(data.protected, position)) for position in chosen]
+    return [(shown(clean.images, position), shown(protected.images, position)) for position in chosen]

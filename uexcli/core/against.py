@@ -30,11 +30,6 @@ class Against:
         )
 
     @property
-    def attacks(self) -> bool:
-        """Whether any of them looks at the net."""
-        return any(type(part).attack is not Countermeasure.attack for part in self.parts)
-
-    @property
     def cost(self) -> float:
         """Of a training under all of them, against a plain one."""
         return math.prod(part.cost for part in self.parts)

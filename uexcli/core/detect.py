@@ -32,11 +32,6 @@ class Probe:
     clean: float
     flagged: bool
 
-    @property
-    def gap(self) -> float:
-        """How much better it knows the set it was trained on a part of."""
-        return self.held_out - self.clean
-
 
 def detect(images: Tensor, labels: Tensor, test: Tensor, test_labels: Tensor, classes: int) -> tuple[Probe, ...]:
     """Train both nets on four fifths of a set, uint8 `(N, C, S, S)`, and compare; clean test images alike."""
@@ -61,7 +56,7 @@ def _judged(
     hidden: int | None,
 ) -> Probe:
     part = images[shown].flatten(1)
-    mean = part.float().mean(0)
+    mean = part.mean(0, dtype=torch.float32)
     scale = part[:1000].float().std().clamp(min=1.0)
 
     def inputs(batch: Tensor) -> Tensor:

@@ -58,6 +58,7 @@ class BookOf(api.Scores):
             seconds=seconds,
             compile_seconds=compile_seconds,
             early_stop=early_stop(right),
+            right=tuple(self.trial.test_labels.cpu()[right[-1]].bincount(minlength=self.trial.num_classes).tolist()),
             confusion=self._confusion(predict),
             parts=self._parts(own),
             gradient=gradient,

@@ -132,8 +132,9 @@ def reached(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     logits = model(inputs).gather(1, labels[:, None])
     if not logits.requires_grad:
         return 0.0
-    (grad,) = torch.autograd.grad(logits.sum(), inputs, allow_unused=True)
-    return 0.0 if grad is None else float(grad.flatten(1).any(1).float().mean())
+    (grad,) = torch.autograd.grad(logits.sum(), inputs, materialize_grads=True)
+    flat = grad.flatten(1)
+    return float((flat.isfinite().all(1) & flat.any(1)).float().mean())
 
 
 def learn(

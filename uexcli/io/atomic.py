@@ -31,6 +31,21 @@ class WriteError(UexError):
 
 
 @contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait until no other process holds this lock, and hold it; where the system has no such locks, go on at once."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with told(path):
+        file = path.open("a")
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
 def told(path: Path) -> Iterator[None]:
     """Turn an OSError while writing `path` into one line with the way out."""
     try:

@@ -69,7 +69,7 @@ def _about(rows: Sequence[Row]) -> str:
 def _facts(row: Row) -> list[str]:
     seconds = "" if row["fit_seconds"] is None else f"{row['fit_seconds']:.0f}"
     psnr = "" if row["psnr"] is None else f"{row['psnr']:.1f}"
-    checked = "OK" if not row["findings"] else f"{row['findings']} findings"
+    checked = "not checked" if row["findings"] is None else f"{row['findings']} findings" if row["findings"] else "OK"
     return [seconds, row["bound"] or "", psnr, checked, "yes" if row["detected"] else "no"]
 
 

@@ -18,7 +18,7 @@ def bound(text: str) -> float:
     """
     try:
         value = float(Fraction(text.replace(" ", "")))
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise ValueError(f"eps {text} is not a number such as 8/255") from None
     if not 0 < value < 1:
         raise ValueError(f"eps {text} is not between 0 and 1")

@@ -46,7 +46,7 @@ class OrthogonalProjection(Countermeasure):
                 loss.backward()
                 optimiser.step()
             rate.step()
-        basis = torch.linalg.qr(weights.detach().T).Q  # (D, K)
+        basis = torch.linalg.qr(weights.detach()[1:].T).Q  # (D, K - 1): the rows add up to zero, as they began
 
         def projected(part: Tensor) -> Tensor:
             flat = part.flatten(1).float()

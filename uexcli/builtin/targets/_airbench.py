@@ -38,7 +38,8 @@ class Net(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         made = self.body(self.white((images - 0.5) * 4))
-        return functional.adaptive_max_pool2d(made, 1).flatten(1)
+        features: Tensor = made.amax((2, 3))
+        return features
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(images)) / 9
@@ -53,9 +54,9 @@ class Net(nn.Module):
                 nn.init.dirac_(module.weight[: module.in_channels])
         with torch.no_grad():
             patches = ((images - 0.5) * 4).unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).flatten(3)
-            flat = patches.reshape(-1, patches.shape[3]).double()
+            flat = patches.reshape(-1, patches.shape[3]).cpu().double()
             values, vectors = torch.linalg.eigh(flat.T @ flat / len(flat))
-            filters = (vectors / (values + 5e-4).sqrt()).T.reshape(-1, images.shape[1], 2, 2).float()
+            filters = (vectors / (values + 5e-4).sqrt()).T.reshape(-1, images.shape[1], 2, 2).to(images)
             self.white.weight.copy_(torch.cat([filters, -filters]))
             assert self.white.bias is not None
             self.white.bias.zero_()
@@ -185,7 +186,7 @@ def _train(
     """Start anew and train; the rates fall in a line to zero."""
     generator = trial.generator("batches")
     with trial.seeded("target"):
-        net.restart(as_input(images[:WHITENED]))
+        net.restart(as_input(images[:: 1 + len(images) // WHITENED]))
     assert net.white.bias is not None
     filters = [weight for weight in net.parameters() if weight.requires_grad and weight.dim() == 4]
     muon = Muon(filters, lr)

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def check(epochs: int, batch: int, lr: float) -> None:
+    """Refuse what trains nothing, by ValueError."""
+    if epochs < 1 or batch < 1 or lr <= 0:
+        raise ValueError("it needs 1 epoch, 1 image a batch and a rate above 0, or more")
+
+
 @dataclass(frozen=True)
 class Scratch(Target):
     """A net with a fresh start, trained on crops and flips, tested on clean images after each epoch."""
@@ -29,8 +35,9 @@ class Scratch(Target):
 
     def __post_init__(self) -> None:
         """Refuse what trains nothing."""
-        if self.epochs < 1 or self.batch < 1 or self.lr <= 0 or self.decay < 0:
-            raise ValueError("it needs 1 epoch, 1 image a batch and a rate above 0, or more")
+        check(self.epochs, self.batch, self.lr)
+        if self.decay < 0:
+            raise ValueError(f"decay {self.decay} is below 0")
 
     @abstractmethod
     def net(self, *, num_classes: int, channels: int, size: int) -> nn.Module:

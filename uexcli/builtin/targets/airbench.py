@@ -17,6 +17,7 @@ class Airbench(Target):
 
     name: ClassVar[str] = "airbench"
     summary: ClassVar[str] = "six convolutions and Muon, 8 epochs; the default on a GPU up to 64 px"
+    crops: ClassVar[bool] = False
     paper: ClassVar[str] = "Jordan, 94% on CIFAR-10 in 3.29 seconds on a single GPU, 2024"
 
     epochs: int = option(8, "epochs, where --epochs does not say")

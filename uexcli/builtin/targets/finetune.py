@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Outcome, Target, Trial, hookimpl, option
+from uexcli.api import Outcome, Target, Trial, UsageError, hookimpl, option
+from uexcli.builtin.targets._scratch import check
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LAST_LAYER = 2  # tensors of weights: all there is where another library runs the net
 
 
 @dataclass(frozen=True)
@@ -21,10 +27,27 @@ class Finetune(Target):
     batch: int = option(64, "images in a batch")
     lr: float = option(0.01, "peak learning rate")
 
+    def __post_init__(self) -> None:
+        """Refuse what trains nothing."""
+        check(self.epochs, self.batch, self.lr)
+
     def evaluate(self, trial: Trial) -> Outcome:
-        """Train on crops and flips."""
+        """Train on crops and flips.
+
+        Raises:
+            UexError: the surrogate has no weights that could be trained.
+        """
+
+        def build() -> nn.Module:
+            net = trial.surrogate(self.surrogate, self.weights)
+            if sum(1 for _ in net.parameters()) <= LAST_LAYER:
+                raise UsageError(
+                    f"surrogate '{self.surrogate}' cannot be trained.", hint=f"probe:{self.surrogate} can."
+                )
+            return net
+
         return trial.supervised(
-            lambda: trial.surrogate(self.surrogate, self.weights),
+            build,
             epochs=trial.epochs or self.epochs,
             batch=self.batch,
             lr=self.lr,

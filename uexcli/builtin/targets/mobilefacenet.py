@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uexcli.api import Outcome, Target, Trial, UexError, hookimpl, option
+from uexcli.builtin.targets._scratch import check
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,6 +25,10 @@ class Mobilefacenet(Target):
     epochs: int = option(10, "epochs, where --epochs does not say")
     batch: int = option(64, "images in a batch")
     lr: float = option(0.02, "peak learning rate")
+
+    def __post_init__(self) -> None:
+        """Refuse what trains nothing."""
+        check(self.epochs, self.batch, self.lr)
 
     def lacks(self) -> UexError | None:
         """Say that its weights are to be given."""

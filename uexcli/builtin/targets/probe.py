@@ -15,6 +15,7 @@ class Probe(Target):
     name: ClassVar[str] = "probe"
     summary: ClassVar[str] = "a linear layer over a frozen pretrained net; probe:NAME or probe:NAME,WEIGHTS"
     batches: ClassVar[bool] = False
+    crops: ClassVar[bool] = False
 
     surrogate: str = option("efficientnet_lite0", "name of the surrogate")
     weights: str = option("auto", "file of its weights")
@@ -37,6 +38,7 @@ class OnnxProbe(Target):
     name: ClassVar[str] = "onnx"
     summary: ClassVar[str] = "a linear layer over an ONNX encoder; onnx:FILE.onnx"
     batches: ClassVar[bool] = False
+    crops: ClassVar[bool] = False
 
     model: str = option("", "the ONNX file")
 

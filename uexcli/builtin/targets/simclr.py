@@ -14,6 +14,7 @@ class Simclr(Target):
 
     name: ClassVar[str] = "simclr"
     summary: ClassVar[str] = "contrastive learning without labels, then a linear layer"
+    crops: ClassVar[bool] = False
     paper: ClassVar[str] = "Chen et al., A simple framework for contrastive learning, ICML 2020"
     batches: ClassVar[bool] = False
     least: ClassVar[dict[str, Any]] = {"epochs": 1, "width": 4}

@@ -22,6 +22,12 @@ class Small(Scratch):
     epochs: int = option(12, "epochs, where --epochs does not say")
     width: int = option(32, "channels of the first convolution")
 
+    def __post_init__(self) -> None:
+        """Refuse a net without channels."""
+        super().__post_init__()
+        if self.width < 1:
+            raise ValueError(f"width {self.width} is below 1")
+
     def net(self, *, num_classes: int, channels: int, size: int) -> nn.Module:
         """Build it."""
         from uexcli.core.nets import SmallNet

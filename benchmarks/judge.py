@@ -1,0 +1,224 @@
+"""What the judge finds: the battery against four methods, and the scenarios, on real images; resumable.
+
+    python -m benchmarks.judge battery --data cifar10:ROOT --work FOLDER --out benchmarks/results
+    python -m benchmarks.judge scenarios --data cifar10:ROOT --work FOLDER --out benchmarks/results
+    python -m benchmarks.judge faces --data LFW --pairs PAIRS.csv --weights FILE --work FOLDER --out benchmarks/results
+    python -m benchmarks.judge digits --data MNIST --work FOLDER --out benchmarks/results
+
+LFW holds `train` and `test` class folders, MNIST the IDX files of the 10,000 test digits. FOLDER keeps noise, releases
+and trainings: a run that was stopped goes on there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from uexcli.api import Sample
+from uexcli.commands import apply, bench, evaluate, fit
+from uexcli.commands.listener import Listener
+from uexcli.io.images import open_photo
+from uexcli.io.samples import find_dataset
+from uexcli.registry import load
+
+TARGET = "airbench:width=16"  # learns more than `small` in the same time on a CPU, and is nobody's surrogate here
+ROWS = """
+[[row]]
+method = "em"
+
+[[row]]
+name = "em-class"
+method = "em"
+mode = "classwise"
+
+[[row]]
+method = "lsp"
+norm = "linf"
+eps = "8/255"
+
+[[row]]
+method = "advpoison"
+"""
+
+
+class Told(Listener):
+    """Prints what is said."""
+
+    def say(self, text: str) -> None:
+        """Print it."""
+        print(text, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Print it."""
+        print(f"Warning: {text}", flush=True)
+
+
+def main() -> None:
+    """Run one part."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("part", choices=("battery", "scenarios", "faces", "digits"))
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--count", type=int, default=2500)
+    parser.add_argument("--tests", type=int, default=2000)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--target", default=TARGET)
+    parser.add_argument("--against", default="", help="countermeasures, with commas; none: the whole battery")
+    parser.add_argument("--pairs", type=Path, default=None)
+    parser.add_argument("--weights", default="", help="of mobilefacenet")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    {"battery": battery, "scenarios": scenarios, "faces": faces, "digits": digits}[given.part](given)
+
+
+def battery(given: argparse.Namespace) -> None:
+    """Four methods against all countermeasures; the leaderboard."""
+    test = _written(given.data, given.work / "test", given.tests, split="test")
+    against = given.against.split(",") if given.against else []
+    head = [
+        f"photos = {json.dumps(given.data)}",
+        f"test = {json.dumps(str(test))}",
+        f"limit = {given.count}",
+        f"epochs = {given.epochs}",
+        f"seeds = {given.seeds}",
+        f"targets = [{json.dumps(given.target)}]",
+        f"against = {json.dumps(['none', *against])}" if against else 'protocol = "battery"',
+    ]
+    recipes = given.work / "recipes.toml"
+    recipes.write_text("\n".join(head) + "\n" + ROWS)
+    made = bench.run(bench.Request(recipes, given.work), Told())
+    for path in made.tables:
+        shutil.copy(path, given.out / f"judge-battery-{given.count}{path.suffix}")
+
+
+def scenarios(given: argparse.Namespace) -> None:
+    """Shares, one protected class, and merged classes; em sample-wise, target small."""
+    test = _written(given.data, given.work / "test", given.tests, split="test")
+    noise, release = given.work / "em.noise.safetensors", given.work / "em"
+    if not release.exists():
+        _protect(given.data, noise, release, limit=given.count, method="em")
+    asked: dict[str, dict[str, Any]] = {f"share {share}": {"share": share} for share in (0.2, 0.4, 0.6, 0.8, 1.0)}
+    asked |= {"only ships": {"protect_classes": ("ship",)}, "into 5": {"merge": "5"}, "into 2": {"merge": "2"}}
+    _judged(given, "scenarios", given.data, release, str(test), asked, targets=("small",))
+
+
+def faces(given: argparse.Namespace) -> None:
+    """Identities half and fully protected; pairs before and after."""
+    train, test = Path(given.data) / "train", Path(given.data) / "test"
+    noise, release = given.work / "faces.noise.safetensors", given.work / "faces"
+    if not release.exists():
+        _protect(str(train), noise, release, size=112, method="em")
+    asked: dict[str, dict[str, Any]] = {"all identities": {}, "half of the identities": {"protect_classes": ("50%",)}}
+    common = {"pairs": given.pairs, "pairs_middle": 0.5, "size": 112}
+    _judged(
+        given, "faces", str(train), release, str(test), asked, targets=(f"mobilefacenet:{given.weights}",), **common
+    )
+
+
+def digits(given: argparse.Namespace) -> None:
+    """Wagle's review: em from ResNet-18's smaller cousin on 2,000 digits, learnt by ResNet-34 in 10 epochs."""
+    images, labels = (_idx(Path(given.data), kind) for kind in ("images-idx3", "labels-idx1"))
+    for name, part in (("digits", slice(0, 2000)), ("digits-test", slice(2000, 2000 + given.tests))):
+        root = given.work / name
+        for number, (image, label) in enumerate(zip(images[part], labels[part], strict=True)):
+            path = root / str(label) / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                Image.fromarray(image).save(path)
+    photos, noise, release = given.work / "digits", given.work / "digits.noise.safetensors", given.work / "digits-em"
+    if not release.exists():
+        _protect(str(photos), noise, release, method="em", eps="16/255")
+    asked: dict[str, dict[str, Any]] = {"resnet34": {}}
+    _judged(given, "digits", str(photos), release, str(given.work / "digits-test"), asked, targets=("resnet34",))
+
+
+def _protect(photos: str, noise: Path, release: Path, limit: int | None = None, **settings: Any) -> None:
+    fit.run(fit.Request(photos, output=noise, seed=1, limit=limit, resume=True, **settings), Told())
+    apply.run(apply.Request(noise, photos, release, limit=limit, resume=True), Told())
+
+
+def _judged(
+    given: argparse.Namespace,
+    tag: str,
+    photos: str,
+    release: Path,
+    test: str,
+    asked: dict[str, dict[str, Any]],
+    **common: Any,
+) -> None:
+    """Evaluate each scenario, and write the table of them."""
+    found = {}
+    for name, changes in asked.items():
+        print(f"[{name}]", flush=True)
+        made = evaluate.run(
+            evaluate.Request(
+                photos, str(release), test=test, epochs=given.epochs, seeds=given.seeds,
+                cells=given.work / bench.TRAININGS, **common, **changes,
+            ),
+            Told(),
+        )  # fmt: skip
+        assert isinstance(made, evaluate.Result)
+        cell = made.cells[0]
+        sides = {"clean": cell.clean, "protected": cell.protected, "clean part": cell.clean_part}
+        found[name] = {
+            "share": made.share,
+            "chance": made.chance,
+            **{side: [run.last for run in runs.runs] for side, runs in sides.items() if runs is not None},
+            "peak": [run.peak for run in cell.protected.runs],
+            "early_stop": [run.early_stop for run in cell.protected.runs],
+            "own": [run.train_accuracy for run in cell.protected.runs],
+            "parts": [dict(run.parts) for run in cell.protected.runs],
+            "groups": cell.groups,
+            "auc": {side: [run.auc for run in getattr(cell, side).runs] for side in ("clean", "protected")},
+            "frozen_auc": cell.clean.runs[0].frozen_auc,
+            "seconds": [run.seconds for run in (*cell.clean.runs, *cell.protected.runs)],
+            "confusion": cell.protected.runs[0].confusion,
+            "intervals": cell.intervals,
+            "train_images": made.train_images,
+            "test_images": made.test_images,
+            "target": cell.target,
+            "machine": {**made.versions, "device": made.device},
+            "warnings": made.warnings,
+        }
+        (given.out / f"judge-{tag}.json").write_text(json.dumps(found, indent=2) + "\n")
+        print(
+            {key: found[name][key] for key in ("clean", "protected", "peak", "auc") if key in found[name]}, flush=True
+        )
+
+
+def _written(data: str, root: Path, count: int, *, split: str) -> Path:
+    """Write the first images of a split as a class folder; PNG, so that their pixels are the same."""
+    if not root.exists():
+        part = root.with_name(f"{root.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        for number, sample in enumerate(find_dataset(load(), data).read(data, split=split)[:count]):
+            _save(sample, part / str(sample.label) / f"{number}.png")
+        part.rename(root)
+    return root
+
+
+def _save(sample: Sample, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = open_photo(sample).pixels
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(path, compress_level=1)
+
+
+def _idx(root: Path, kind: str) -> np.ndarray:
+    """Read an IDX file, plain or gzipped."""
+    path = next(iter(sorted(root.rglob(f"t10k-{kind}-ubyte*"))))
+    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    shape = [int.from_bytes(raw[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(raw[3])]
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
+
+
+if __name__ == "__main__":
+    main()
