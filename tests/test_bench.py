@@ -89,6 +89,10 @@ def test_shards_share_a_folder(photos: Path, uex: Uex) -> None:
         ("photos = 'p'\n[[row]]\nname = 'trainings'", 2, "cannot name a folder"),
         ("photos = 'p'\n[[row]]\nmethod = 'ems'", 2, "unknown method"),
         ("photos = 'p'\nagainst = ['jpg:3']\n[[row]]\nmethod = 'em'", 2, "unknown countermeasure"),
+        ("photos = 'p'\nlimit = '5'\n[[row]]\nmethod = 'em'", 2, "no int"),
+        ("photos = 'p'\nseeds = '3'\n[[row]]\nmethod = 'em'", 2, "seeds"),
+        ("photos = 'p'\nview = 'sideways'\n[[row]]\nmethod = 'em'", 2, "unknown view"),
+        ("photos = 'p'\nprotocol = 3\n[[row]]\nmethod = 'em'", 2, "no str"),
         ("photos = 'gone'\n[[row]]\nmethod = 'random'", 2, "gone"),
     ],
 )
@@ -100,3 +104,24 @@ def test_recipes_that_cannot_be_meant_are_refused(text: str, code: int, wanted: 
 
 def test_recipes_that_are_not_there(uex: Uex) -> None:
     assert uex("bench", "gone.toml").code == 2
+
+
+def test_what_was_measured_on_other_images_does_not_compare(photos: Path, uex: Uex) -> None:
+    other = bright(Path("others"), ("cat", "dog"), 20, invert=True)
+    Path("r.toml").write_text(
+        RECIPES.partition("[[row]]")[0] + f"[[row]]\nmethod = 'random'\n[[row]]\nname = 'theirs'\nrelease = '{other}'\n"
+    )
+    ran = uex("bench", "r.toml", "-o", "out")
+    assert ran.code == 3 and "do not compare" in ran.err
+
+
+def test_a_release_of_which_nothing_is_stated_takes_part(photos: Path, uex: Uex) -> None:
+    other = bright(Path("others"), ("cat", "dog"), 30, invert=True)
+    head = RECIPES.partition("[[row]]")[0]
+    Path("r.toml").write_text(f"{head}[[row]]\nname = 'theirs'\nrelease = '{other}'\n")
+    ran = uex("bench", "r.toml", "-o", "out", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["rows"][0]["findings"] is None
+    assert "not checked" in Path("out/leaderboard.md").read_text()
+    Path("r.toml").write_text(f"{head}[[row]]\nname = 'theirs'\nrelease = '{other}'\neps = '8/255'\n")
+    assert uex("bench", "r.toml", "-o", "out", "--json").json["rows"][0]["findings"] > 0

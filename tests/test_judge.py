@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from conftest import Ran, bright, picture
@@ -17,11 +19,14 @@ from sklearn.metrics import roc_auc_score
 
 from uexcli import api
 from uexcli.commands import eval_data, eval_protocol, eval_runs, eval_scenario
+from uexcli.commands.eval_transfer import into
 from uexcli.commands.listener import Listener
 from uexcli.core.detect import detect
+from uexcli.core.nets import SmallNet
 from uexcli.core.scores import area, early_stop
 from uexcli.core.seeding import generator
 from uexcli.core.statistics import interval
+from uexcli.core.train import reached
 from uexcli.core.trial import MemoryTrial
 from uexcli.errors import UsageError
 from uexcli.registry import load
@@ -351,3 +356,93 @@ def test_options_may_be_named_in_a_spec() -> None:
         load().make(api.Target, "target", "small:width=x")  # type: ignore[type-abstract]
     with pytest.raises(UsageError, match="no int"):
         load().make(api.Target, "target", "small:widht=3")  # type: ignore[type-abstract]
+
+
+def test_the_host_may_have_test_classes_of_its_own(pair: tuple[Path, Path], uex: Uex, tmp_path: Path) -> None:
+    host = bright(tmp_path / "host", ("u", "x", "y"), 10, first=500)
+    test = bright(tmp_path / "test", ("x", "y"), 4, first=900)
+    sources = eval_data.Sources(str(pair[0]), str(pair[1]), None, None, 16, "fail")
+    data = eval_data.read(sources, torch.device("cpu"), Listener())
+    made = into(data, str(host), str(test), sources, Listener())
+    assert made.classes[:3] == ("u", "x", "y")
+    assert made.test_labels[:8].tolist() == [1] * 4 + [2] * 4
+    (test / "x").rename(test / "q")
+    assert "not those of" in uex("eval", *pair, *TINY, "--into", host, "--into-test", test).err
+
+
+def test_copies_of_the_photos_are_taken_out_of_the_host(pair: tuple[Path, Path], uex: Uex, tmp_path: Path) -> None:
+    host = bright(tmp_path / "host", ("x", "y"), 10, first=500)
+    shutil.copy(pair[0] / "a" / "0.png", host / "x" / "copy.png")
+    ran = uex("eval", *pair, *TINY, "--into", host, "--json")
+    assert ran.code == 0 and "1 images of the host are among the photos" in ran.err
+
+
+def test_small_classes_do_not_turn_a_share_into_classes(tmp_path: Path) -> None:
+    labels = torch.tensor([0] * 40 + [1] * 4)
+    images = pictures(44)
+    keys = tuple(map(str, range(44)))
+    data = eval_data.Data(images, 255 - images, labels, images, labels, ("a", "b"), "held out", keys=keys)
+    few = eval_scenario.stage(data, eval_scenario.Wanted(0.1))
+    assert few.protected_classes == () and "clean part" in few.sides
+    most = eval_scenario.stage(data, eval_scenario.Wanted(0.9))
+    assert int(most.sides["protected"].parts[40:].sum()) == 4 and "clean part" not in most.sides  # type: ignore[index]
+
+
+def test_a_training_knows_the_files_it_was_given(pair: tuple[Path, Path], uex: Uex, onnx_encoder: Path) -> None:
+    shutil.copy(onnx_encoder, "enc.onnx")
+    words = ("eval", *pair, "--target", "onnx:enc.onnx", "--json")
+    assert uex(*words).json["reused"] == 0
+    assert uex(*words).json["reused"] == 2
+    model = onnx.load("enc.onnx")
+    model.doc_string = "another"
+    onnx.save(model, "enc.onnx")
+    assert uex(*words).json["reused"] == 0
+
+
+def test_the_same_target_by_two_names_is_trained_once(pair: tuple[Path, Path], uex: Uex) -> None:
+    ran = uex("eval", *pair, "--epochs", 3, "--target", "small", "--target", "auto", "--json")
+    assert ran.code == 0, ran.err
+    assert len(ran.json["cells"]) == 1
+    same = uex("eval", *pair, *TINY, "--against", "jpeg", "--against", "jpeg:10", "--fresh", "--json")
+    assert same.code == 0 and len(same.json["cells"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("device", "size", "wanted"),
+    [("cpu", 32, "small"), ("cuda", 64, "airbench"), ("cuda", 65, "resnet18"), ("mps", 32, "resnet18")],
+)
+def test_the_default_target_goes_by_device_and_size(device: str, size: int, wanted: str) -> None:
+    protocol = eval_protocol.Protocol()
+    made = eval_runs.jobs_of(load(), protocol, torch.device(device), size, strict=True, listener=Listener())
+    assert [job.name for job in made] == [wanted]
+
+
+def test_a_net_that_broke_down_has_no_gradient() -> None:
+    net = SmallNet(num_classes=2, channels=3, size=16, width=4)
+    images, labels = pictures(8), torch.arange(8) % 2
+    assert reached(net, images, labels) == 1
+    torch.nn.init.constant_(net.head.weight, float("nan"))
+    assert reached(net, images, labels) == 0
+
+
+def test_groups_are_known_whatever_the_number_of_classes() -> None:
+    count = 250
+    labels = torch.arange(count)
+    images = pictures(count)
+    trial = MemoryTrial(images, labels, images, labels, count, 0, 1, torch.device("cpu"))
+    book = trial.scores()
+    book.epoch(lambda shown: labels)
+    made = book.outcome(lambda shown: labels, seconds=1.0)
+    assert made.confusion == () and made.right == (1,) * count
+
+
+def test_values_do_not_follow_options_by_name() -> None:
+    with pytest.raises(UsageError, match="comes after"):
+        load().make(api.Target, "target", "resnet18:schedule=75,90,100")  # type: ignore[type-abstract]
+    with pytest.raises(UsageError, match="twice"):
+        load().make(api.Target, "target", "small:3,epochs=4")  # type: ignore[type-abstract]
+
+
+def test_crops_are_only_for_targets_that_see_them(pair: tuple[Path, Path], uex: Uex) -> None:
+    ran = uex("eval", *pair, "--target", "airbench:width=4", "--epochs", 3, "--view", "crop")
+    assert "sees the middles of the photos" in ran.err
