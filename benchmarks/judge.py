@@ -77,7 +77,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
+    kept, trainings = given.out / "judge-trainings", given.work / bench.TRAININGS
+    if kept.is_dir():  # of an earlier machine's run
+        shutil.copytree(kept, trainings, dirs_exist_ok=True)
     {"battery": battery, "scenarios": scenarios, "faces": faces, "digits": digits}[given.part](given)
+    shutil.copytree(trainings, kept, dirs_exist_ok=True)
 
 
 def battery(given: argparse.Namespace) -> None:
