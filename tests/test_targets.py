@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Ran, picture
-from PIL import Image
+from conftest import Ran, bright
 from torch import Tensor, nn
 
 from uexcli import api
@@ -158,14 +157,8 @@ def test_finetuning_changes_the_backbone() -> None:
 @pytest.fixture
 def split(tmp_path: Path) -> tuple[Path, Path]:
     """Photos by brightness, and a release that inverts them."""
-    for number, label in enumerate(("dark", "light")):
-        for index in range(24):
-            pixels = picture(1000 * number + index) // 4 + 120 * number
-            for root, shown in (("photos", pixels), ("release", 255 - pixels)):
-                path = tmp_path / root / label / f"{index}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(shown).save(path)
-    return tmp_path / "photos", tmp_path / "release"
+    labels = ("a", "b", "c", "d")
+    return bright(tmp_path / "photos", labels, 24), bright(tmp_path / "release", labels, 24, invert=True)
 
 
 def test_pretrained_nets_by_the_command_line(

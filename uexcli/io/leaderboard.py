@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib import resources
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from uexcli.io import atomic
+from uexcli.io.report import shell
 
 SCHEMA = "uex.bench/1"
 NAME = "leaderboard"
@@ -115,15 +115,11 @@ def html(title: str, rows: Sequence[Row]) -> str:
         body.append(f"<tr><th scope=row>{escape(row['name'])}</th>{facts}{scores}{worst}</tr>")
     doubts = "".join(f"<li>{escape(row['name'])}: {escape(text)}</li>" for row in rows for text in row["warnings"])
     box = f'<section class="doubts" role="note"><h2>Doubts</h2><ul>{doubts}</ul></section>' if doubts else ""
-    style = (resources.files("uexcli.io") / "report.css").read_text()
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        f'<h1>{escape(title)}</h1>\n<p class="note">{escape(_about(rows))}</p>\n'
-        f'<section><div class="wide" tabindex="0" role="region" aria-label="leaderboard"><table><thead><tr>{head}'
-        f"</tr></thead><tbody>{''.join(body)}</tbody></table></div></section>\n{box}\n</main>\n</body>\n</html>\n"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    return shell(
+        title,
+        f'<h1>{escape(title)}</h1>\n<p class="note">{escape(_about(rows))}</p>\n<section>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="leaderboard">{table}</div></section>\n{box}',
     )
 
 

@@ -30,13 +30,17 @@ def page(result: Mapping[str, Any], *, heading: str, facts: Mapping[str, Any], s
         _sheet(sheet),
         _recipe(result, facts),
     ]
+    return shell(heading, "\n".join(part for part in parts if part))
+
+
+def shell(title: str, body: str) -> str:
+    """Make a page of a body: styled, in the colours the reader prefers."""
     style = (resources.files("uexcli.io") / "report.css").read_text()
-    body = "\n".join(part for part in parts if part)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(heading)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         f"{body}\n</main>\n</body>\n</html>\n"
     )
 
