@@ -234,7 +234,7 @@ def _confusion(cells: Sequence[Cell], classes: Sequence[str]) -> str:
     count = len(table)
     named = count <= LABELLED
     side = max(4, min(26, 520 // count))
-    left, top = (120, 14) if named else (24, 14)
+    left, top = (20 + 7 * min(16, max(map(len, classes))) if named else 24, 14)
     marks = []
     for row, (name, numbers) in enumerate(zip(classes, table, strict=True)):
         total = max(1, sum(numbers))
