@@ -50,13 +50,7 @@ def table(result: Result) -> Table:
     from rich import box
     from rich.table import Table
 
-    from uexcli.io.leaderboard import columns
-
-    rows = [
-        {"cells": [{"target": cell.target, "against": cell.against} for cell in row.evaluation.cells]}
-        for row in result.rows
-    ]
-    known = columns(rows)
+    known = result.columns
     several = len({target for target, _ in known}) > 1
     title = "Protected side, best epoch, percent"
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)

@@ -72,6 +72,11 @@ class Result:
     missing: int  # trainings that other shards have to do
     seconds: float
 
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """The targets and countermeasures that were measured, plain training first."""
+        return leaderboard.columns([_plain(row) for row in self.rows])
+
 
 @dataclass(frozen=True)
 class Recipes:

@@ -167,7 +167,6 @@ def run(request: Request, listener: Listener | None = None) -> Result | Partial:
     strict = request.protocol is None
     eval_runs.jobs_of(registry, protocol, device, protocol.size or 32, strict=strict, listener=Listener())
     cells = eval_cells.Cells(request.cells or eval_cells.default_folder(), fresh=request.fresh)
-    cells.prepare()
     wanted = Wanted(request.share, request.protect_classes, request.merge)
     eval_scenario.check(wanted)
     sources = Sources(
@@ -193,6 +192,7 @@ def run(request: Request, listener: Listener | None = None) -> Result | Partial:
     early = of_data(data)
     for text in early:
         listener.warn(text)
+    cells.prepare()
     plan = Plan(registry, scenario, pairs, jobs, protocol, device, autocast, cells, shard, listener)
     began = time.perf_counter()
     done = plan.run()
