@@ -171,6 +171,7 @@ def test_a_sound_result_is_not_doubted() -> None:
         (cell(0.52, 0.5), "within the uncertainty of chance"),
         (cell(0.5, 0.5), "not above chance"),
         (cell(0.9, 0.6, train=0.6), "fits only 60.0%"),
+        (cell(0.6, 0.8), "learnt better than the clean ones"),
         (cell(0.9, 0.89), "differ by less than they are uncertain"),
     ],
 )

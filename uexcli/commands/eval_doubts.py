@@ -76,6 +76,11 @@ def _of_cells(cells: Sequence[Cell], base: float, tests: int) -> list[str]:
                 f"{where} clean and protected differ by less than they are uncertain: they cannot be told apart; "
                 "take more test images, or more --seeds"
             )
+        if cell.protected.mean("last") - cell.clean.mean("last") > _together(clean, protected, tests):
+            found.append(
+                f"{where} the protected images are learnt better than the clean ones: "
+                "the training on the clean ones broke down, or ended too early"
+            )
         if cell.protected.mean("train_accuracy") < FITTED and not cell.hinders:
             found.append(
                 f"{where} the target fits only {cell.protected.mean('train_accuracy'):.1%} of the "
