@@ -272,6 +272,8 @@ def test_protected_classes_inside_another_set(pair: tuple[Path, Path], uex: Uex,
     assert ran.json["train_images"] == 24 + 4 * 8
     assert ran.json["share"] == pytest.approx(8 / 56)
     assert "protected classes: d" in ran.json["scenario"]
+    half = uex("eval", *pair, *TINY, "--into", host, "--protect-class", "b", "--share", 0.5, "--json")
+    assert half.json["share"] == pytest.approx(4 / 56)  # of our own eight, although the host has a class b too
     test = bright(tmp_path / "test", ("b", "x", "y"), 4, first=900)
     other = uex("eval", *pair, *TINY, "--into", host, "--into-test", test, "--json")
     assert other.json["train_images"] == 30 + 4 * 10 and other.json["test_images"] == 12 + 16

@@ -193,6 +193,7 @@ class Plan:
             known = None if self.cells.fresh else self.cells.load(self._keys[run])
             if known is not None:  # the same by another name, or done by another shard
                 self._found[run] = known
+                before += seconds[job]
                 continue
             if prepared is None or prepared[0] != place:
                 prepared = (place, job.against.prepare(side.images, side.labels))

@@ -142,10 +142,14 @@ def _classes(data: Data, wanted: Sequence[str]) -> list[int]:
 
 
 def _share(data: Data, share: float) -> Tensor:
-    """Pick a share of each class, by a hash of the key: smaller shares lie inside larger ones. Bool `(N,)`."""
+    """Pick a share of each class, by a hash of the key: smaller shares lie inside larger ones. Bool `(N,)`.
+
+    Images of a host set, which stay clean, do not count.
+    """
     chosen = torch.zeros(len(data.labels), dtype=torch.bool)
+    ours = torch.ones_like(data.labels, dtype=torch.bool) if data.stays is None else ~data.stays
     for number in range(len(data.classes)):
-        mine = (data.labels == number).nonzero().flatten().tolist()
+        mine = ((data.labels == number) & ours).nonzero().flatten().tolist()
         mine.sort(key=lambda position: _hash(data.keys[position]))
         chosen[mine[: round(share * len(mine))]] = True
     return chosen
