@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from uexcli.api import Countermeasure, hookimpl, option
-from uexcli.builtin.countermeasures._adversary import ascend, bound
+from uexcli.builtin.countermeasures._adversary import bound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,9 +44,21 @@ class Adversarial(Countermeasure):
         return 1 + self.steps
 
     def attack(self, net: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
-        """Climb the loss."""
+        """Climb the cross-entropy by signed steps, from a uniform start, within the bound and [0, 1]."""
+        import torch
+        from torch.nn import functional
+
         eps = bound(self.eps)
-        return ascend(net, images, labels, generator, eps=eps, step=eps / 4, steps=self.steps)
+        delta = (2 * torch.rand(images.shape, generator=generator) - 1).to(images.device) * eps
+        delta = (images + delta).clamp_(0, 1) - images
+        for _ in range(self.steps):
+            delta.requires_grad_(True)
+            loss = functional.cross_entropy(net(images + delta), labels, reduction="sum")
+            (grad,) = torch.autograd.grad(loss, delta)
+            with torch.no_grad():
+                delta = (delta + eps / 4 * grad.sign()).clamp_(-eps, eps)
+                delta = (images + delta).clamp_(0, 1) - images
+        return images + delta.detach()
 
 
 @hookimpl
