@@ -114,7 +114,7 @@ def _uex(request: fit.Request) -> dict[str, Any]:
         "seen": result.passes.seen,
         "stated_bytes": result.plan.memory,
         "peak_bytes": peak,
-        "delta": noise.delta,
+        "delta": None if noise.delta is None else noise.bank(),
         "rows": noise.rows,
     }
 

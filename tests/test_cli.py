@@ -88,7 +88,7 @@ def test_every_norm_goes_all_the_way_at_other_sizes_than_fitted(
 def test_the_noise_file_holds_whole_levels(photos: Path, uex: Callable[..., Ran]) -> None:
     uex("fit", photos, "--method", "random", "-o", "n")
     noise = noise_file.read(Path("n"))
-    levels = noise.delta * 255
+    levels = noise.bank() * 255
     assert float((levels - levels.round()).abs().max()) < 1e-4
     assert int(levels.abs().max().round()) == 8
 

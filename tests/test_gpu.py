@@ -36,7 +36,7 @@ def test_one_step_agrees_with_the_cpu(mode: str, photos: Path, uex: Callable[...
     for device in ("cpu", "cuda"):
         settings = ("--mode", mode, "--seed", 1, "--precision", "float32", "--device", device, "-o", device)
         assert uex("fit", photos, *quick, *settings, "-q").code == 0
-    cpu, cuda = (noise_file.read(Path(device)).delta for device in ("cpu", "cuda"))
+    cpu, cuda = (noise_file.read(Path(device)).bank() for device in ("cpu", "cuda"))
     assert float((cpu == cuda).float().mean()) > 0.98
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -18,7 +19,7 @@ import pytest
 from conftest import Ran, picture
 from PIL import Image, ImageCms
 
-from uexcli.io import noise_file
+from uexcli.io import images, noise_file
 
 Uex = Callable[..., Ran]
 ORIENTATION, MAKE, GPS = 0x0112, 0x010F, 0x8825
@@ -192,9 +193,9 @@ def test_noise_that_cancels_in_grey_is_brought_up_to_the_bound(inside: Path, uex
     GREY.save(inside / "grey.png")
     assert uex("fit", inside, "--method", "random", "-o", "n.noise.safetensors").code == 0
     noise = noise_file.read(Path("n.noise.safetensors"))
-    assert noise.delta is not None
-    noise.delta[:, 2] = 0.01 * noise.delta[:, 2] - noise.delta[:, 0] - noise.delta[:, 1]
-    noise.delta.clamp_(-noise.eps, noise.eps)
+    delta = noise.bank()
+    delta[:, 2] = 0.01 * delta[:, 2] - delta[:, 0] - delta[:, 1]
+    noise = dataclasses.replace(noise, delta=delta.clamp_(-noise.eps, noise.eps))
     noise_file.write(Path("n.noise.safetensors"), noise)
     ran = uex("apply", "n.noise.safetensors", inside, "-o", "out")
     assert ran.code == 0, ran.err
@@ -229,8 +230,6 @@ CONVERTED: dict[str, tuple[Callable[[], Image.Image], str, dict[str, Any], str, 
     "grey-key": (lambda: GREY, "a.png", {"transparency": 120}, "LA", "L to LA"),
     "cmyk-jpeg": (cmyk, "a.jpg", {}, "RGB", "CMYK to RGB"),
     "cmyk-tiff": (cmyk, "a.tif", {}, "RGB", "CMYK to RGB"),
-    "16-bit-png": (lambda: deep("I;16"), "a.png", {}, "L", "16 bits to 8"),
-    "16-bit-tiff": (lambda: deep("I;16"), "a.tif", {}, "L", "16 bits to 8"),
     "1-bit-png": (bilevel, "a.png", {}, "L", "1 to L"),
     "1-bit-tiff": (bilevel, "a.tif", {}, "L", "1 to L"),
 }
@@ -255,7 +254,7 @@ def test_a_change_of_mode_is_stated(
         assert not change[:, :, -1].any()
 
 
-def test_16_bit_colour_is_stated(inside: Path, uex: Uex) -> None:
+def test_16_bit_colour_stays(inside: Path, uex: Uex) -> None:
     import struct
     import zlib
 
@@ -268,8 +267,10 @@ def test_16_bit_colour_is_stated(inside: Path, uex: Uex) -> None:
     parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     (inside / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
     facts = protected(inside, uex)
-    assert facts["mode_changes"] == [{"path": "a.png", "change": "16 bits to 8"}]
-    within(inside.parent / "out" / "a.png", picture(7).astype(int))
+    assert facts["mode_changes"] == []
+    released = images.decode((inside.parent / "out" / "a.png").read_bytes(), whole=True)
+    assert released.deep is not None
+    assert 0 < np.abs(released.deep.astype(int) - values).max() <= 8 * 257
 
 
 @pytest.mark.parametrize(("image", "key"), [(bilevel(), 0), (deep("I;16"), 40 * 257)], ids=["1-bit", "16-bit"])
@@ -281,7 +282,7 @@ def test_transparency_of_an_odd_mode_is_kept_or_its_loss_stated(
         assert "transparency" in source.info
     facts = protected(inside, uex)
     said = " ".join(item["change"] for item in facts["mode_changes"])
-    assert opened(inside.parent / "out" / "a.png").mode == "LA" or "alpha" in said or "transparency" in said
+    assert opened(inside.parent / "out" / "a.png").mode in {"LA", "RGBA"} or "alpha" in said or "transparency" in said
 
 
 def test_a_cmyk_profile_does_not_stay_with_rgb_pixels(inside: Path, uex: Uex) -> None:

@@ -198,7 +198,7 @@ def test_a_fit_goes_on_where_its_state_cannot_be_written(
     ran = uex("fit", photos, "-o", "noise", "-O", "rounds=1", "-O", "theta_steps=2")
     assert ran.code == 0
     assert "no space left on the device" in ran.err
-    assert noise_file.read(Path("noise")).delta.abs().max() > 0
+    assert noise_file.read(Path("noise")).bank().abs().max() > 0
 
 
 def test_temporary_files_of_dead_processes_are_swept(tmp_path: Path) -> None:

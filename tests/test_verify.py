@@ -569,3 +569,133 @@ def test_a_bound_that_would_take_for_ever_is_refused_at_once(
     photos: Path, release: Path, uex: Callable[..., Ran]
 ) -> None:
     assert uex("verify", release, "--source", photos, "--eps", "1e99999999").code == 2
+
+
+# ------------------------------------------------------------------------------------------------- in depth
+
+
+def test_figures_of_the_bound_are_those_of_the_pixels(photos: Path, release: Path, uex: Uex) -> None:
+    change = np.concatenate(
+        [
+            np.abs(pixels(release / key).astype(int) - pixels(photos / key)).ravel()
+            for key in (path.relative_to(photos) for path in sorted(photos.rglob("*.png")))
+        ]
+    )
+    found = uex("verify", release, "--source", photos, "--json").json
+    assert found["most_levels"] == change.max() == 8
+    assert found["p999_levels"] == np.sort(change)[int(np.ceil(0.999 * len(change))) - 1]
+    assert found["values_over"] == 0
+    tight = uex("verify", release, "--source", photos, "--eps", "5/255", "--json")
+    assert tight.code == 1 and tight.json["values_over"] == int((change > 5).sum())
+
+
+def test_the_fitted_noise_is_looked_for(photos: Path, noise: Path, release: Path, uex: Uex) -> None:
+    words = ("verify", release, "--source", photos, "--noise", noise)
+    ran = uex(*words, "--json")
+    assert ran.code == 0 and ran.json["present"] == {"min": pytest.approx(1), "median": pytest.approx(1)}
+    assert "agrees with the fitted one by 1.00" in uex(*words).out
+    source, target = pixels(photos / "cat/0.png").astype(int), release / "cat/0.png"
+    change = pixels(target) - source
+    save(target, (source - change).clip(0, 255).astype(np.uint8))
+    save(release / "cat/1.png", pixels(photos / "cat/1.png") // 2 + pixels(release / "cat/1.png") // 2)
+    ran = uex(*words, "--json")
+    assert ("noise-missing", "cat/0.png") in codes(ran) and ("noise-missing", "cat/1.png") not in codes(ran)
+    assert ran.json["present"]["min"] < -0.9
+    assert uex("verify", release, "--noise", noise).code == 2
+    assert uex("verify", release, "--source", photos, "--noise", "nothing").code == 2
+
+
+def test_noise_that_jpeg_took_away_is_missing(tmp_path: Path, uex: Uex) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for index in range(3):
+        Image.fromarray(picture(index, 96)).save(photos / f"{index}.png")
+    assert uex("fit", photos, "--method", "random", "--mode", "samplewise", "-o", "n").code == 0
+    assert uex("apply", "n", photos, "-o", "out").code == 0
+    left = uex("verify", "out", "--source", photos, "--json").json
+    assert left["survived"] == 3
+    kept = left["survival"]
+    assert 1 > kept["JPEG 95"] > kept["JPEG 75"] > kept["JPEG 50"] > 0 and 0 < kept["half size and back"] < 0.9
+    for path in Path("out").glob("*.png"):
+        with Image.open(path) as image:
+            image.save(tmp_path / "x.jpg", quality=30)
+        with Image.open(tmp_path / "x.jpg") as image:
+            image.save(path)
+    ran = uex("verify", "out", "--source", photos, "--noise", "n", "--eps", "200/255", "--json")
+    assert {code for code, _ in codes(ran)} == {"noise-missing", "checksum"}
+
+
+def hidden_exif(kind: str) -> Image.Exif:
+    exif = Image.Exif()
+    if kind == "gps":
+        exif.get_ifd(0x8825)[1] = "N"
+    elif kind == "serial":
+        exif.get_ifd(0x8769)[0xA431] = "123456"
+    elif kind == "owner":
+        exif.get_ifd(0x8769)[0xA430] = "somebody"
+    elif kind == "text":
+        exif[0x010E] = "a cat"
+    return exif
+
+
+@pytest.mark.parametrize("source", [True, False], ids=["with-source", "without"])
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("gps", "GPS"), ("serial", "serial"), ("owner", "owner"), ("text", None), ("xmp", "thumbnail"),
+        ("behind", "after"), ("second", "more than one"),
+    ],
+)  # fmt: skip
+def test_metadata_that_tells_too_much_is_found(
+    kind: str, said: str | None, source: bool, photos: Path, release: Path, uex: Uex
+) -> None:
+    target = release / "cat/0.png"
+    with Image.open(target) as image:
+        image.load()
+        extra: dict[str, Any] = {"exif": hidden_exif(kind).tobytes()}
+        if kind == "xmp":
+            from PIL.PngImagePlugin import PngInfo
+
+            info = PngInfo()
+            info.add_itxt("XML:com.adobe.xmp", "<x:xmpmeta><xmp:Thumbnails/></x:xmpmeta>")
+            extra = {"pnginfo": info}
+        if kind == "second":
+            image.save(target, save_all=True, append_images=[image.rotate(90)])
+        else:
+            image.save(target, **extra)
+    if kind == "behind":
+        target.write_bytes(target.read_bytes() + (photos / "cat/0.png").read_bytes())
+    ran = uex("verify", release, *(("--source", photos) if source else ()), "--json")
+    told = [item["found"] for item in ran.json["findings"] if item["code"] == "metadata"]
+    if kind == "second":
+        assert "unreadable" in {code for code, _ in codes(ran)}
+    else:
+        assert (len(told) == 1 and said in told[0]) if said else not told
+
+
+def test_a_line_for_each_finding(photos: Path, release: Path, uex: Uex) -> None:
+    (release / "cat/0.png").unlink()
+    ran = uex("verify", release, "--source", photos, "--jsonl")
+    lines = [json.loads(line) for line in ran.out.splitlines()]
+    whole = uex("verify", release, "--source", photos, "--json").json
+    assert ran.code == 1 and {line["schema"] for line in lines} == {"uex.verify-lines/1"}
+    assert [line["finding"] for line in lines[:-1]] == whole["findings"]
+    assert lines[-1]["result"] == {key: value for key, value in whole.items() if key not in {"schema", "findings"}}
+
+
+def test_a_junit_report(photos: Path, release: Path, uex: Uex, tmp_path: Path) -> None:
+    from xml.etree import ElementTree
+
+    assert uex("verify", release, "--source", photos, "--junit", "good.xml").code == 0
+    suite = ElementTree.parse("good.xml").getroot()[0]
+    assert suite.get("failures") == "0" and int(suite.get("tests", "0")) == len(suite) >= 6
+    (release / "cat/0.png").write_bytes((photos / "cat/0.png").read_bytes())
+    shutil.copy(photos / "dog/0.png", release / "dog/a\x07b\udcff.png")
+    ran = uex("verify", release, "--source", photos, "--junit", "bad.xml")
+    assert ran.code == 1
+    suite = ElementTree.parse("bad.xml").getroot()[0]
+    failed = {case.get("name"): case[0].text for case in suite if len(case)}
+    assert set(failed) == {"leaks", "integrity", "coverage"} and "cat/0.png" in (failed["leaks"] or "")
+    for path in ("bad.xml", release / "r.xml"):
+        assert uex("verify", release, "--source", photos, "--junit", path).code == 2
+    assert uex("verify", release, "--source", photos, "--junit", "bad.xml", "--force").code == 1

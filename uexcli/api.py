@@ -130,8 +130,11 @@ class Norm(Plugin, ABC):
         """Say how far along `steepest` a step of one whole bound goes; a method's step is a share of this."""
         return eps
 
-    def levels(self, eps: float) -> int | None:
-        """Give the most 8-bit levels any single value may change by, or None where the norm sets no such limit."""
+    def levels(self, eps: float, peak: int = 255) -> int | None:
+        """Give the most levels any single value may change by, or None where the norm sets no such limit.
+
+        `peak` is the highest level of the grid: 255, or 65,535 for 16-bit images.
+        """
         return None
 
     def rescale(self, eps: float, fitted: tuple[int, int], actual: tuple[int, int]) -> float:

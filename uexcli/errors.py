@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import Any
 
 
 class Exit(IntEnum):
@@ -32,12 +33,21 @@ class UexError(Exception):
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
 
+    def __reduce__(self) -> tuple[Any, ...]:  # out of a worker process
+        return _again, (type(self), self.message, self.hint, self.code)
+
 
 class UsageError(UexError):
     """What was typed cannot be meant: exit 2."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint, code=Exit.USAGE)
+
+
+def _again(kind: type[UexError], message: str, hint: str, code: Exit) -> UexError:
+    made = kind(message, hint=hint)
+    made.code = code
+    return made
 
 
 RESUMABLE = "resumable"  # a note on what ends an interrupted job whose state is kept

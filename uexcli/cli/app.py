@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from uexcli import __version__
-from uexcli.cli import apply, bench, demo, doctor, evaluate, export, fit, info, plugins, preview, verify
+from uexcli.cli import apply, bench, demo, doctor, evaluate, export, fit, info, merge, plugins, preview, verify
 
 EPILOG = "Exit codes: 0 good, 1 the check failed, 2 usage, 3 could not do it, 130 interrupted, 143 terminated."
 
@@ -38,6 +38,7 @@ def main(
 
 app.command("fit")(fit.fit)
 app.command("apply")(apply.apply)
+app.command("merge")(merge.merge)
 app.command("eval")(evaluate.evaluate)
 app.command("bench")(bench.bench)
 app.command("verify")(verify.verify)

@@ -23,11 +23,20 @@ def apply(
     noise: opt.NoiseArg,
     photos: opt.PhotosArg,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="RELEASE", help="Folder for the protected images.")],
-    format_: Annotated[str, typer.Option("--format", help="png, tiff, or jpeg (lossy: breaks the bound).")] = "png",
+    format_: Annotated[
+        str, typer.Option("--format", help="png, tiff, webp or jxl, or jpeg (lossy: breaks the bound).")
+    ] = "png",
     allow_lossy: Annotated[
         bool, typer.Option("--allow-lossy", help="Write a lossy format, and measure what it does.")
     ] = False,
     png_level: Annotated[int, typer.Option(help="PNG compression, 0 (fast) to 9 (small).")] = 1,
+    keep_metadata: Annotated[
+        bool,
+        typer.Option(
+            "--keep-metadata",
+            help="Keep title, description, author, copyright, date, comment and keywords; nothing else.",
+        ),
+    ] = False,
     labels: opt.Labels = None,
     limit: Annotated[int | None, typer.Option(help="Protect this many images only.", show_default=False)] = None,
     engine: Annotated[
@@ -41,6 +50,15 @@ def apply(
     ] = False,
     weights: opt.Weights = None,
     jobs: opt.Jobs = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Write this share of the images only; put all together with uex merge.",
+            show_default=False,
+        ),
+    ] = None,
+    max_pixels: opt.MaxPixels = None,
     on_error: opt.OnError = "fail",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted release.")] = False,
     force: opt.Force = False,
@@ -68,6 +86,9 @@ def apply(
         engine=engine,
         weights=weights,
         near=near,
+        keep_metadata=keep_metadata,
+        shard=shard,
+        max_pixels=max_pixels,
     )
     with Screen(quiet=quiet, as_json=json) as screen:
         result = job.run(request, screen)
@@ -101,7 +122,8 @@ def _words(result: object, photos: str, *, dry_run: bool, lossy: bool) -> str:
 
     assert isinstance(result, Result)
     if result.already:
-        return f"{result.output} is this release already, and intact: nothing to do."
+        what = "this release" if result.shard is None else "this part"
+        return f"{result.output} is {what} already, and intact: nothing to do."
     if dry_run:
         return f"dry run: {result.output} not written."
     kept = f" ({result.kept:,} more were there from the interrupted run)" if result.kept else ""
@@ -123,6 +145,9 @@ def _words(result: object, photos: str, *, dry_run: bool, lossy: bool) -> str:
         lines.append(f"Note: {len(result.mode_changes) - 5} more changes of mode, all in uex-release.json.")
     if result.skipped:
         lines.append(f"Left out, and listed in uex-release.json: {len(result.skipped):,}.")
+    if result.shard is not None:
+        lines.append("Private, as it lists the originals' checksums. Next, once all parts are there: uex merge RELEASE")
+        return "\n".join(lines)
     lines.append(f"Private: {result.receipt} maps originals to protected files.")
     lines.append(f"Next: uex verify {result.output} --source {photos}")
     return "\n".join(lines)

@@ -30,8 +30,9 @@ def demo(
     with Screen(quiet=quiet, as_json=json) as screen:
         result = job.run(output, eps=eps or job.EPS, seed=seed, device=device, force=force, listener=screen)
     verdict = "FAILED" if result.verify.findings else "OK"
+    levels = result.verify.most_levels or 0
     lines = (
-        f"verify: {verdict}, {result.verify.decoded:,} files decoded, changed by at most {result.verify.most_levels} "
+        f"verify: {verdict}, {result.verify.decoded:,} files decoded, changed by at most {levels:g} "
         f"levels ({result.verify.norm} <= {result.verify.eps}).\n"
         "Black-and-white strokes need stronger noise than photos, for which 8/255 is usual: see docs/demo.md.\n"
         f"Look at {result.sheet} and {result.folder / 'report.html'}. All in {duration(result.seconds)}."

@@ -87,6 +87,7 @@ def fit(
     ] = None,
     device: opt.Device = "auto",
     precision: opt.Precision = "auto",
+    max_pixels: opt.MaxPixels = None,
     on_error: opt.OnError = "fail",
     compiled: Annotated[
         bool,
@@ -129,6 +130,7 @@ def fit(
         options={**({} if weights is None else {"weights": str(weights)}), **opt.parse_pairs(option or [])},
         no_labels=no_labels,
         on_error=on_error,
+        max_pixels=max_pixels,
         compiled=compiled,
         memory=memory,
         resume=resume,

@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from types import FrameType
@@ -125,6 +125,11 @@ class Screen(Listener):
                     out.print(item, soft_wrap=False)
         _to_stdout(text.get())
 
+    def lines(self, schema: str, documents: Sequence[Any]) -> None:
+        """Print JSON documents on stdout, one a line, each with the schema."""
+        self._close()
+        _to_stdout("".join(json.dumps({"schema": schema, **plain(document)}) + "\n" for document in documents))
+
 
 def _to_stdout(text: str) -> None:
     """Write a result; a reader that is gone is no error, and the command still ends with its own exit code."""
@@ -194,7 +199,7 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 def _next_step(stop: BaseException) -> str:
     words = sys.argv[1:]
     again = shlex.join(["uex", *words, *([] if "--resume" in words else ["--resume"])])
-    if words[:1] == ["apply"]:
+    if words[:1] in (["apply"], ["merge"]):
         return f"Images that were written are kept; go on with: {again}"
     if words[:1] == ["fit"] and RESUMABLE in getattr(stop, "__notes__", ()):
         return f"What was fitted so far is kept; go on with: {again}"

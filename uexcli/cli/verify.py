@@ -43,22 +43,41 @@ def verify(
     size: Annotated[
         int | None, typer.Option(help="Side the bound is stated at, for norms that depend on it.", show_default=False)
     ] = None,
+    noise: Annotated[
+        Path | None,
+        typer.Option(metavar="NOISE", help="Look for the fitted noise in the images, too.", show_default=False),
+    ] = None,
+    weights: opt.Weights = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Accept the missing images that uex-release.json lists as skipped.")
     ] = False,
     fast: Annotated[bool, typer.Option("--fast", help="Names only: decode and hash nothing.")] = False,
     jobs: opt.Jobs = None,
+    max_pixels: opt.MaxPixels = None,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a JUnit report, for CI.", show_default=False)
+    ] = None,
+    force: opt.Force = False,
     json: opt.Json = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="Print one JSON document a line: each finding, then the rest.")
+    ] = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Check that a release is bounded, complete and intact; exits 1 if it is not."""
     from uexcli.commands import verify as job
 
-    request = job.Request(release, source, eps, norm, size, allow_missing, fast, jobs)
-    with Screen(quiet=quiet, as_json=json) as screen:
+    request = job.Request(
+        release, source, eps, norm, size, noise, weights, allow_missing, fast, jobs, max_pixels, junit, force
+    )
+    with Screen(quiet=quiet, as_json=json or jsonl) as screen:
         result = job.run(request, screen)
     document = {**plain(result), "passed": result.exit == Exit.OK}
-    screen.result(job.SCHEMA, document, *([] if json else render(result)))
+    if jsonl:
+        findings = document.pop("findings")
+        screen.lines(job.LINES, [*({"finding": finding} for finding in findings), {"result": document}])
+    else:
+        screen.result(job.SCHEMA, document, *([] if json else render(result)))
     if result.exit != Exit.OK:
         raise typer.Exit(result.exit)
 
@@ -81,9 +100,20 @@ def render(result: Result) -> list[Table | str]:
     bound = f"{result.norm} <= {result.eps}" if result.bounded else "no bound is promised"
     if result.most_levels is not None and result.psnr and result.ssim:
         lines.append(
-            f"change: at most {result.most_levels} levels ({bound}); "
+            f"change: at most {result.most_levels:g} levels ({bound}); "
             f"PSNR {result.psnr['min']:.1f} dB at least, {result.psnr['median']:.1f} median; "
             f"SSIM {result.ssim['min']:.3f} at least, {result.ssim['median']:.3f} median"
         )
+    if result.p999_levels is not None:
+        over = "" if result.values_over is None else f"; {result.values_over:,} values over the bound"
+        lines.append(f"99.9 % of all values change by {result.p999_levels} levels at most{over}")
+    if result.present:
+        lines.append(
+            f"noise: agrees with the fitted one by {result.present['min']:.2f} at least, "
+            f"{result.present['median']:.2f} median"
+        )
+    if result.survival:
+        steps = ", ".join(f"{step} {share:.0%}" for step, share in result.survival.items())
+        lines.append(f"left of the noise after {steps} (mean of {result.survived} images)")
     lines.append("FAILED" if result.findings else "OK: nothing found in what was checked")
     return [*shown, "\n".join(lines)]

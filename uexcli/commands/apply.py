@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +16,18 @@ import PIL
 from torch import nn
 
 from uexcli import __version__, api
-from uexcli.commands import noise_engine, noise_source
+from uexcli.commands import assemble, merge, noise_engine, noise_source
+from uexcli.commands.assemble import LeftOut
 from uexcli.commands.listener import Listener, visible
 from uexcli.commands.protect import Protector, Written, parts
-from uexcli.core.quality import leak_limit, psnr, usual_rms
+from uexcli.core.quality import psnr, usual_rms
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, images, noise_file, partial, receipt, release, samples
+from uexcli.io import atomic, images, noise_file, part, partial, receipt, release, samples, shards
+from uexcli.io.journal import Journal
+from uexcli.io.pool import parallel
 from uexcli.registry import Registry, load
 
+MANY = 1000  # images, of which it is said before that they are to be protected
 FAR = 1.01  # of the farthest fitted image's distance: beyond it, more than rounding
 
 
@@ -43,6 +50,9 @@ class Request:
     dry_run: bool = False
     engine: str = noise_engine.TORCH  # no part of the job: pixels are the same within one level
     weights: Path | None = None  # of the encoder, where they do not lie where `fit` found them
+    keep_metadata: bool = False
+    shard: str | None = None
+    max_pixels: int | None = None
     near: bool = False  # say of new images how near they are, also where nothing is written
 
 
@@ -74,17 +84,21 @@ class Result:
     mode_changes: tuple[tuple[str, str], ...] = ()
     receipt: Path | None = None
     engine: str | None = None  # what made the noise; None where nothing was to be made
+    shard: str | None = None  # the output is only this part of the release
 
 
 def run(request: Request, listener: Listener | None = None) -> Result:
-    """Write the protected release. The photos are only ever read.
+    """Write the protected release, or with a shard a part of it. The photos are only ever read.
 
     Raises:
         UexError: see `uexcli.errors` and the README's table of bad inputs.
     """
     listener = listener or Listener()
     registry = load()
+    images.limit_pixels(request.max_pixels)
     suffix = _suffix(request)
+    shard = shards.parse(request.shard)
+    output = request.output if request.shard is None else shard.folder(request.output)
     noise = noise_file.read(request.noise)
     noise_engine.check(request.engine)
     network = noise_source.network(registry, noise) if noise.network else None
@@ -93,34 +107,20 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     found = samples.list_samples(registry, request.photos, labels=request.labels, strict=strict)
     names = release.names(found.keys, suffix)
     with atomic.told(request.output):
-        _check_output(request, found)
+        _check_output(request, output, found)
     wanted = found
     if request.limit is not None:
         ordered = samples.find_dataset(registry, request.photos).ordered
         wanted = samples.limited(found, request.limit, ordered=ordered)
-    chosen = _chosen(wanted, protector, listener)
-    left_out = _left_out(found, chosen)
-    outside = {item.key for item in left_out}
-    by_key = {sample.key: sample for sample in found.samples}
-    job = {
-        "noise": release.digest_file(request.noise),
-        "photos": hashlib.sha256("\0".join(found.keys).encode("utf-8", "surrogateescape")).hexdigest(),
-        "format": request.format,
-        "limit": request.limit,
-        "labels": release.digest_file(request.labels) if request.labels else None,
-    }
-    beside = receipt.path_for(request.noise)
-    if request.output.exists() and not partial.is_free(request.output):
-        if receipt.matches(beside, request.output, job, chosen):
-            places = _places(protector, chosen, request)
-            return Result(request.output, 0, already=True, bounded=norm.bounded, **places, receipt=beside)
-        if not request.force:
-            raise UsageError(
-                f"{request.output} exists, and is not this release.",
-                hint="Use -o for another folder, or --force to replace it.",
-            )
-        partial.check_replaceable(request.output)
-    if not chosen:
+    every = _chosen(wanted, protector, listener)
+    chosen = [sample for sample in every if shard.holds(sample.key)]
+    header = _header(protector, request, found)
+    job = header["job"] if request.shard is None else {**header["job"], "shard": request.shard}
+    beside = Path(header["receipt"])
+    if _is_done(output, header, job, chosen, force=request.force):
+        places = _places(protector, chosen, request)
+        return Result(output, 0, already=True, bounded=norm.bounded, **places, receipt=beside, shard=request.shard)
+    if not every:
         raise UexError(
             f"{request.noise}: fitted on {len(noise.keys):,} other images; none of {request.photos} is among them.",
             hint="Give the photos it was fitted on, or fit these.",
@@ -130,40 +130,115 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         for sample in chosen:
             listener.say(visible(f"{sample.key} -> {request.output / names[sample.key]}"))
         places = _places(protector, chosen, request)
-        return Result(request.output, 0, eps=noise.eps, norm=norm.name, bounded=norm.bounded, **places, engine=engine)
+        return Result(output, 0, eps=noise.eps, norm=norm.name, bounded=norm.bounded, **places, engine=engine)
 
     atomic.check_room(beside, 0)
-    with partial.growing(request.output, job, resume=request.resume, force=request.force) as folder:
+    _tell_size(protector, chosen, request, listener)
+    unwanted = _unwanted(found, every, shard)
+    with partial.growing(output, job, resume=request.resume, force=request.force) as folder:
         done, skipped = _write_all(protector, chosen, names, folder, request, listener)
-        done, weak = _without_weak(done, folder, request, listener)
-        skipped = [*skipped, *weak, *left_out]
-        facts = _facts(protector, request, done, skipped)
-        sums = {item.name: item.protected for item in done}
-        sums[release.FACTS] = release.write_facts(folder, facts)
-        for name in set(release.files(folder)) - set(sums):  # of a photo that was usable before an interruption
-            (folder / name).unlink()
-        atomic.write(folder / release.SUMS, release.sums_text(sums).encode("utf-8", "surrogateescape"))
-        files = {item.key: {"name": item.name, "source": item.source, "protected": item.protected} for item in done}
-        lost = {item.key: receipt.try_digest(by_key[item.key]) for item in skipped if item.key not in outside}
-        receipt.record(beside, request.output, job, files, lost)
-        partial.finish(folder, request.output)
+        if request.shard is None:
+            if not done:
+                raise UexError("not one of the images could be protected.", hint="See the reasons above.")
+            made = assemble.assemble(folder, output, header, done, skipped, unwanted, listener)
+            done, left_out = list(made.done), list(made.left_out)
+        else:
+            left_out = [*skipped, *unwanted]
+            places_of = {key: position for position, key in enumerate(found.keys)}
+            part.write(folder, part.Part({**header, "shards": shard.count}, _items(done, skipped, unwanted, places_of)))
+        partial.finish(folder, output)
     assigned = _told_of_new(done, listener)
     return Result(
-        request.output,
+        output,
         written=sum(not item.kept for item in done),
         kept=sum(item.kept for item in done),
-        largest=max(item.size for item in done),
+        largest=max((item.size for item in done), default=0.0),
         eps=noise.eps,
         norm=norm.name,
         bounded=norm.bounded,
-        psnr=psnr(facts["rms_levels"]),
+        psnr=psnr(usual_rms([item.rms for item in done])),
         new=len(assigned),
         assigned=assigned,
-        skipped=tuple(skipped),
+        skipped=tuple(samples.Skipped(item.key, item.reason) for item in left_out),
         mode_changes=tuple((item.key, change) for item in done for change in item.changes),
         receipt=beside,
         engine=engine,
+        shard=request.shard,
     )
+
+
+def _header(protector: Protector, request: Request, found: samples.Labelled) -> dict[str, Any]:
+    """What the parts of a release have in common: the job, the facts but for what is counted, and what to do."""
+    noise = protector.noise
+    return {
+        "job": {
+            "noise": release.digest_file(request.noise),
+            "photos": hashlib.sha256("\0".join(found.keys).encode("utf-8", "surrogateescape")).hexdigest(),
+            "format": request.format,
+            "metadata": request.keep_metadata,
+            "limit": request.limit,
+            "labels": release.digest_file(request.labels) if request.labels else None,
+        },
+        "facts": {
+            "uexcli": __version__,
+            "method": noise.recipe["method"]["name"],
+            "granularity": noise.recipe["granularity"]["name"],
+            "norm": {"name": protector.norm.name, "options": noise.recipe["norm"].get("options", {})},
+            "eps": noise.eps,
+            "eps_text": noise.header["eps_text"],
+            "size": noise.size,
+            "suffix": protector.suffix,
+            "lossless": not protector.lossy,
+            "ignored": samples.find_dataset(load(), request.photos).ignored(request.photos),
+            "pillow": PIL.__version__,
+        },
+        "on_error": request.on_error,
+        "receipt": str(receipt.path_for(request.noise).resolve()),
+        "images": len(found.keys),
+    }
+
+
+def _is_done(
+    output: Path, header: Mapping[str, Any], job: Mapping[str, Any], chosen: Sequence[api.Sample], *, force: bool
+) -> bool:
+    """Whether what this job would write lies there, whole.
+
+    Raises:
+        UsageError: something else does, which is not to be replaced.
+    """
+    if not output.exists() or partial.is_free(output):
+        return False
+    if "shard" not in job:
+        same = receipt.matches(Path(header["receipt"]), output, job, chosen)
+    elif (output / shards.FILE).is_file():
+        there = part.read(output)
+        same = there.header.get("job") == header["job"] and merge.is_intact(output, there, chosen)
+    else:
+        same = False
+    if same:
+        return True
+    if not force:
+        raise UsageError(
+            f"{output} exists, and is not this release.", hint="Use -o for another folder, or --force to replace it."
+        )
+    partial.check_replaceable(output)
+    return False
+
+
+def _items(
+    done: Sequence[Written], skipped: Sequence[LeftOut], unwanted: Sequence[LeftOut], places: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    kinds = (("written", done), ("skipped", skipped), ("unwanted", unwanted))
+    return [
+        {"position": places[item.key], kind: dataclasses.asdict(item)} for kind, members in kinds for item in members
+    ]
+
+
+def _tell_size(protector: Protector, chosen: Sequence[api.Sample], request: Request, listener: Listener) -> None:
+    """Say what is about to be done, where that takes a while."""
+    if len(chosen) >= MANY:
+        jobs = request.jobs or os.cpu_count() or 1
+        listener.say(f"{len(chosen):,} images to protect, {protector.suffix} files, {jobs} at a time.")
 
 
 def _protector(
@@ -172,7 +247,10 @@ def _protector(
     norm, granularity = parts(registry, noise)
     source = noise_source.make(noise, norm, network)
     lossy = request.format in images.LOSSY
-    return Protector(noise, norm, granularity, source, suffix, request.png_level, lossy=lossy, weights=request.weights)
+    return Protector(
+        noise, norm, granularity, source, suffix, request.png_level,
+        lossy=lossy, weights=request.weights, texts=request.keep_metadata,
+    )  # fmt: skip
 
 
 def _suffix(request: Request) -> str:
@@ -191,9 +269,8 @@ def _suffix(request: Request) -> str:
     return images.SUFFIXES[request.format]
 
 
-def _check_output(request: Request, found: samples.Labelled) -> None:
+def _check_output(request: Request, output: Path, found: samples.Labelled) -> None:
     """Refuse an output that is a file, holds the noise file, or lies among the photos."""
-    output = request.output
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file.", hint="Give -o a folder.")
     target, secret = output.resolve(), request.noise.resolve()
@@ -223,9 +300,9 @@ def _chosen(wanted: samples.Labelled, protector: Protector, listener: Listener) 
     return list(wanted.samples)
 
 
-def _left_out(found: samples.Labelled, chosen: Sequence[api.Sample]) -> list[samples.Skipped]:
+def _unwanted(found: samples.Labelled, chosen: Sequence[api.Sample], shard: shards.Shard) -> list[LeftOut]:
     keys = {sample.key for sample in chosen}
-    return [samples.Skipped(key, f"{key}: outside --limit.") for key in found.keys if key not in keys]
+    return [LeftOut(key, f"{key}: outside --limit.") for key in found.keys if key not in keys and shard.holds(key)]
 
 
 def _start(
@@ -254,27 +331,42 @@ def _write_all(
     folder: Path,
     request: Request,
     listener: Listener,
-) -> tuple[list[Written], list[samples.Skipped]]:
-    def work(sample: api.Sample) -> Written | samples.Skipped:
+) -> tuple[list[Written], list[LeftOut]]:
+    journal = Journal(folder / release.JOURNAL)
+    before = {item.key: item for item in _noted(journal)} if request.resume else {}
+
+    def work(sample: api.Sample) -> Written | LeftOut:
         try:
-            return protector.write(sample, folder, names[sample.key])
+            return protector.write(sample, folder, names[sample.key], before.get(sample.key))
         except UexError as error:
             if request.on_error == "fail" or isinstance(error, atomic.WriteError):
                 raise error if error.hint else UexError(error.message, hint=samples.SKIP) from None
-            return samples.Skipped(sample.key, error.message)
+            return LeftOut(sample.key, error.message, receipt.try_digest(sample))
 
     done: list[Written] = []
-    skipped: list[samples.Skipped] = []
-    for count, item in enumerate(samples.parallel(work, chosen, request.jobs), 1):
-        if isinstance(item, Written):
-            done.append(item)
-        else:
-            skipped.append(item)
-            listener.warn(f"skipped {item.reason}")
-        listener.step(api.Progress(count, len(chosen), stage="protect"))
-    if not done:
-        raise UexError("not one of the images could be protected.", hint="See the reasons above.")
+    skipped: list[LeftOut] = []
+    # ONNX Runtime's threads are not there in a forked process
+    processes = request.engine == noise_engine.TORCH
+    began = time.monotonic()
+    with journal:
+        for count, item in enumerate(parallel(work, chosen, request.jobs, processes=processes), 1):
+            if isinstance(item, Written):
+                done.append(item)
+                if not item.kept:
+                    journal.add(dataclasses.asdict(item))
+            else:
+                skipped.append(item)
+                listener.warn(f"skipped {item.reason}")
+            rate = count / max(time.monotonic() - began, 1e-9)
+            listener.step(api.Progress(count, len(chosen), f"{rate:,.0f} images/s", stage="protect"))
     return done, skipped
+
+
+def _noted(journal: Journal) -> Iterator[Written]:
+    """What an interrupted run wrote."""
+    for line in journal.lines():
+        with contextlib.suppress(TypeError, KeyError):  # of another version: written anew
+            yield Written.of(line)
 
 
 def _places(protector: Protector, chosen: Sequence[api.Sample], request: Request) -> dict[str, Any]:
@@ -302,51 +394,3 @@ def _told_of_new(done: Sequence[Written], listener: Listener) -> tuple[Assigned,
             "--near lists them all"
         )
     return new
-
-
-def _without_weak(
-    done: list[Written], folder: Path, request: Request, listener: Listener
-) -> tuple[list[Written], list[samples.Skipped]]:
-    """Take out images that the noise left (nearly) clean, being tiny or saturated: `verify` calls them leaks."""
-    skipped: list[samples.Skipped] = []
-    while True:
-        limit = leak_limit(usual_rms([item.rms for item in done]))
-        weak = [item for item in done if item.rms <= limit and not item.visible]
-        if not weak:
-            return done, skipped
-        reason = f"{weak[0].key}: the noise leaves almost no trace on it (RMS {weak[0].rms:.2f} levels)."
-        if request.on_error == "fail" or len(weak) == len(done):
-            raise UexError(reason, hint=samples.SKIP)
-        for item in weak:
-            (folder / item.name).unlink()
-            skipped.append(samples.Skipped(item.key, f"{item.key}: the noise leaves almost no trace on it."))
-            listener.warn(f"skipped {skipped[-1].reason}")
-        done = [item for item in done if item not in weak]
-
-
-def _facts(
-    protector: Protector, request: Request, done: Sequence[Written], skipped: Sequence[samples.Skipped]
-) -> dict[str, Any]:
-    """The public facts: enough to verify the release, nothing that helps to undo it."""
-    noise = protector.noise
-    worst = max(done, key=lambda item: item.size / item.allowed)
-    return {
-        "uexcli": __version__,
-        "method": noise.recipe["method"]["name"],
-        "granularity": noise.recipe["granularity"]["name"],
-        "norm": {"name": protector.norm.name, "options": noise.recipe["norm"].get("options", {})},
-        "eps": noise.eps,
-        "eps_text": noise.header["eps_text"],
-        "size": noise.size,
-        "images": len(done),
-        "suffix": protector.suffix,
-        "lossless": not protector.lossy,
-        "largest_share_of_bound": round(
-            min(1.0, worst.size / worst.allowed) if not protector.lossy else worst.size / worst.allowed, 6
-        ),
-        "rms_levels": round(usual_rms([item.rms for item in done]), 4),
-        "ignored": samples.find_dataset(load(), request.photos).ignored(request.photos),
-        "skipped": [{"path": item.key, "reason": item.reason} for item in skipped],
-        "mode_changes": [{"path": item.name, "change": change} for item in done for change in item.changes],
-        "pillow": PIL.__version__,
-    }

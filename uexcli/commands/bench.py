@@ -51,7 +51,7 @@ class Row:
     method: str
     seconds: float | None  # of the last run of its fit; None: of a release made elsewhere
     bound: str | None
-    levels: int | None  # the most any value of a written file differs by
+    levels: float | None  # the most any value of a written file differs by
     psnr: float | None
     findings: int | None  # of `verify`; None: nothing states the bound of a release made elsewhere
     evaluation: evaluate.Result

@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +18,6 @@ import torchvision
 
 from uexcli import __version__, api
 from uexcli.core.trial import MemoryTrial
-from uexcli.errors import UsageError
 from uexcli.io import atomic
 from uexcli.io.release import digest_file as digest_of
 from uexcli.registry import Registry, describe, options_of
@@ -146,29 +144,3 @@ def facts_of(
         "device": trial.device.type,
         "precision": str(trial.autocast),
     }
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """One of several parts of the trainings."""
-
-    number: int = 1
-    of: int = 1
-
-    def holds(self, key: str) -> bool:
-        """Whether a training is to be done here."""
-        return int(key[:12], 16) % self.of == self.number - 1
-
-
-def shard(text: str | None) -> Shard:
-    """Read `--shard i/n`.
-
-    Raises:
-        UsageError: it is no such thing.
-    """
-    if text is None:
-        return Shard()
-    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise UsageError(f"--shard {text}: not of the form i/n.", hint="For example --shard 1/4, and 2/4, 3/4, 4/4.")
-    return Shard(int(found[1]), int(found[2]))

@@ -19,6 +19,7 @@ from uexcli.commands.listener import Listener
 from uexcli.core.scores import Pairs
 from uexcli.errors import UexError, UsageError
 from uexcli.io import images, release, samples, views
+from uexcli.io.pool import parallel
 from uexcli.registry import build, load
 
 HELD_OUT = 0.2
@@ -193,7 +194,7 @@ def read_pairs(path: Path, size: int, channels: int, middle: float, device: torc
         return views.middle(images.open_photo(api.Sample(name, None, path=found)), middle, size, channels)
 
     sides = [
-        torch.from_numpy(np.stack(list(samples.parallel(functools.partial(shown, column), rows)))).to(device)
+        torch.from_numpy(np.stack(list(parallel(functools.partial(shown, column), rows)))).to(device)
         for column in ("a", "b")
     ]
     return Pairs(sides[0], sides[1], same.to(device))

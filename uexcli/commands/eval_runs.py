@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from uexcli import api
 from uexcli.commands import eval_cells
-from uexcli.commands.eval_cells import Cells, Shard
+from uexcli.commands.eval_cells import Cells
 from uexcli.commands.eval_protocol import PLAIN, Protocol
 from uexcli.commands.eval_scenario import Scenario, Side
 from uexcli.commands.listener import Listener, duration
@@ -24,6 +24,7 @@ from uexcli.core.trial import Fresh, MemoryTrial
 from uexcli.errors import UsageError
 from uexcli.io import views
 from uexcli.io.images import open_photo
+from uexcli.io.shards import Shard
 from uexcli.registry import Registry, build, convert, options_of
 
 FAST = 64  # px; up to here the fast net is the default on a GPU

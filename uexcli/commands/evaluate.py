@@ -26,7 +26,7 @@ from uexcli.core.detect import Probe, detect
 from uexcli.core.learnability import chance, learnability
 from uexcli.core.statistics import interval
 from uexcli.errors import UexError, UsageError, unknown
-from uexcli.io import samples, views
+from uexcli.io import images, samples, shards, views
 from uexcli.registry import load
 from uexcli.runtime import machine
 
@@ -59,6 +59,7 @@ class Request:
     precision: str = "auto"
     on_error: str = "fail"
     max_learnability: float | None = None
+    max_pixels: int | None = None  # of an image
     cells: Path | None = None
     fresh: bool = False
     shard: str | None = None
@@ -160,10 +161,11 @@ def run(request: Request, listener: Listener | None = None) -> Result | Partial:
     registry = load()
     protocol = protocol_of(request)
     check(request, protocol)
-    shard = eval_cells.shard(request.shard)
+    shard = shards.parse(request.shard)
     device = machine.pick_device(request.device)
     autocast = machine.pick_precision(request.precision, device)
     machine.settle(device)
+    images.limit_pixels(request.max_pixels)
     strict = request.protocol is None
     eval_runs.jobs_of(registry, protocol, device, protocol.size or 32, strict=strict, listener=Listener())
     cells = eval_cells.Cells(request.cells or eval_cells.default_folder(), fresh=request.fresh)

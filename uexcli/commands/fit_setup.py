@@ -14,7 +14,7 @@ from uexcli.commands import fit_parts
 from uexcli.commands.fit_parts import Parts
 from uexcli.core.patch import Patch
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, noise_file, samples
+from uexcli.io import atomic, images, noise_file, samples
 from uexcli.registry import Registry, load
 from uexcli.runtime import machine
 
@@ -51,6 +51,7 @@ class Request:
     preset: str | None = None
     compiled: bool = False
     patch: str | None = None
+    max_pixels: int | None = None  # of an image
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def prepare(request: Request) -> Setup:
     device = machine.pick_device(request.device)
     autocast = machine.pick_precision(request.precision, device)
     machine.settle(device)
+    images.limit_pixels(request.max_pixels)
     if request.size is not None and request.size < SMALLEST:
         raise UsageError(f"--size {request.size}: too small.", hint=f"Use {SMALLEST} or more.")
     if request.limit is not None and request.limit < 2:

@@ -15,6 +15,7 @@ from uexcli.commands.verify_pair import Checked, Finding
 from uexcli.core.quality import leak_limit, usual_rms
 from uexcli.errors import UexError
 from uexcli.io import images, samples
+from uexcli.io.pool import parallel
 
 THUMBNAIL = 16
 
@@ -66,7 +67,7 @@ def find(
 def _thumbnails(members: Sequence[api.Sample], listener: Listener) -> tuple[Tensor, list[api.Sample]]:
     bank = []
     known = []
-    for done, (sample, thumb) in enumerate(zip(members, samples.parallel(_try_thumbnail, members), strict=True), 1):
+    for done, (sample, thumb) in enumerate(zip(members, parallel(_try_thumbnail, members), strict=True), 1):
         listener.step(api.Progress(done, len(members), stage="compare with every source"))
         if thumb is not None:  # what cannot be decoded cannot leak
             bank.append(torch.from_numpy(thumb))

@@ -26,10 +26,10 @@ def make(noise: noise_file.Noise, norm: api.Norm, forward: Forward | None) -> So
     if noise.delta is None:
         assert forward is not None
         return _computed(noise, norm, forward)
-    delta, patch, seed = noise.delta, noise.patch, int(noise.header["seed"])
+    patch, seed = noise.patch, int(noise.header["seed"])
     if patch is None:
-        return lambda _photo, _key, row: delta[row : row + 1]
-    return lambda _photo, key, row: paste(delta[row : row + 1], patch.places([key], noise.size, seed), noise.size)
+        return lambda _photo, _key, row: noise.bank(row, row + 1)
+    return lambda _photo, key, row: paste(noise.bank(row, row + 1), patch.places([key], noise.size, seed), noise.size)
 
 
 def _computed(noise: noise_file.Noise, norm: api.Norm, forward: Forward) -> Source:

@@ -35,8 +35,7 @@ def check(protector: Protector) -> None:
 
 def bank_of(noise: noise_file.Noise) -> str:
     """The digest of the noise and of what chooses it: what a model is told by."""
-    assert noise.delta is not None
-    return onnx.digest({"delta": noise.delta, **noise.memory})
+    return onnx.digest({"delta": noise.bank(), **noise.memory})
 
 
 def make(protector: Protector) -> bytes:
@@ -48,11 +47,10 @@ def make(protector: Protector) -> bytes:
     check(protector)
     onnx.need()
     noise, norm = protector.noise, protector.norm
-    assert noise.delta is not None
     chooser = protector.granularity.chooser(noise.memory)
     stages = [] if chooser is None else [*_stages(protector.encoding.net), chooser.eval()]
     return onnx_photo.convert(
-        noise.delta,
+        noise.bank(),
         levels=norm.levels(noise.eps) or 0,
         eps=noise.eps,
         chooser=stages,

@@ -1,13 +1,16 @@
-"""Protecting one photo: its row, stretched to its size, added on the 8-bit grid, written, decoded again, measured."""
+"""Protecting one photo: its row, stretched to its size, added on its grid, written, decoded again, measured."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
+import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,10 +19,10 @@ from torch import Tensor
 from uexcli import api
 from uexcli.commands import noise_source
 from uexcli.commands.encoding import PIXELS, Encoding
-from uexcli.core.pixels import SLACK, match_channels, measure, publish, stretch
+from uexcli.core.pixels import SLACK, match_channels, measure, peak_of, publish, stretch
 from uexcli.core.quality import evident
 from uexcli.errors import UexError
-from uexcli.io import atomic, images, noise_file, onnx_photo
+from uexcli.io import atomic, images, noise_file, onnx_photo, release
 from uexcli.registry import Registry, load
 
 
@@ -29,7 +32,7 @@ def parts(registry: Registry, noise: noise_file.Noise) -> tuple[api.Norm, api.Gr
     return cast(api.Norm, made[0]), cast(api.Granularity, made[1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Written:
     """One protected image."""
 
@@ -39,14 +42,20 @@ class Written:
     protected: str  # SHA-256 of the released file
     size: float
     allowed: float
-    rms: float
+    rms: float  # of the change, in 8-bit levels
     changes: tuple[str, ...] = ()
     kept: bool = False
     visible: bool = False  # by a norm that judges, whatever its RMS
     place: Place | None = None  # of an image that was not fitted
 
+    @staticmethod
+    def of(fields: Mapping[str, Any]) -> Written:
+        """Take one up that was noted as a dictionary."""
+        place = fields.get("place")
+        return Written(**{**fields, "changes": tuple(fields["changes"]), "place": Place(**place) if place else None})
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Which noise an image that was not fitted was given, and how far it lies from the images that were fitted with it.
 
@@ -69,6 +78,7 @@ class Protector:
     png_level: int
     lossy: bool
     weights: Path | None = None  # of the encoder, where they do not lie where they lay when the noise was fitted
+    texts: bool = False  # keep those that tell what a photo shows and whose it is
     model: onnx_photo.PhotoSession | None = None  # does it all in place of torch
     fitted: dict[str, int] = field(init=False)
     label_rows: dict[str, int] = field(init=False)
@@ -148,85 +158,102 @@ class Protector:
         return row, Place(row, None if near is None else float(near[0]))
 
     def protect(self, photo: images.Photo, key: str, row: int) -> np.ndarray:
-        """Add its noise to a photo on the 8-bit grid: uint8 (H, W, C).
+        """Add its noise to a photo on its own grid: uint8 or uint16 (H, W, C).
 
         On a photo smaller than the fit's size the noise is averaged over pixels, and on a grey one over channels, so
         it is brought up to the bound again.
         """
         height, width = photo.size
-        source, allowed = planes(photo.pixels), self.allowed(photo)
+        source, allowed = planes(photo.values), self.allowed(photo)
         delta = stretch(match_channels(self.source(photo, key, row), source.shape[1]), height, width)
         if min(photo.size) < self.noise.size or source.shape[1] < self.noise.channels:
-            delta = self.norm.fill(delta, allowed, source.float() / 255)
-        changed = publish(source, delta, self.norm, allowed)
-        return changed[0].permute(1, 2, 0).contiguous().numpy()
+            delta = self.norm.fill(delta, allowed, source.float() / peak_of(source))
+        changed = publish(source, delta, self.norm, allowed)[0].permute(1, 2, 0).contiguous().numpy()
+        return changed.astype(photo.values.dtype, copy=False)
 
     def _wanted(self, sample: api.Sample, photo: images.Photo) -> tuple[np.ndarray, Place | None]:
-        """What is to be written, uint8 (H, W, C); by the model, where there is one."""
+        """What is to be written, (H, W, C); by the model, where there is one for 8 bits."""
         model = self.model
-        if model is None:
-            row, place = self.row(sample, photo)
-            return self.protect(photo, sample.key, row), place
-        if model.chooses and sample.key not in self.fitted:
+        if model is not None and model.chooses and sample.key not in self.fitted:
             made, row, near = model(photo.pixels, -1)
-            return made, Place(row, near)
-        row, place = self.row(sample, photo)
-        return model(photo.pixels, row)[0], place
+            place: Place | None = Place(row, near)
+        else:
+            made = None
+            row, place = self.row(sample, photo)
+        if model is None or photo.deep is not None:
+            return self.protect(photo, sample.key, row), place
+        return model(photo.pixels, row)[0] if made is None else made, place
 
     def allowed(self, photo: images.Photo) -> float:
         """The bound at the photo's own size."""
         return self.norm.rescale(self.noise.eps, (self.noise.size, self.noise.size), photo.size)
 
-    def write(self, sample: api.Sample, root: Path, name: str) -> Written:
-        """Protect one image and write it, unless it lies there already; decode what lies there, and measure it."""
-        photo = images.open_photo(sample)
-        wanted, place = self._wanted(sample, photo)
+    def write(self, sample: api.Sample, root: Path, name: str, before: Written | None = None) -> Written:
+        """Protect one image and write it; decode what was written, and measure it.
+
+        `before` is what an interrupted run noted of it: it stands, if source and file are what they were.
+        """
         target = root / name
-        found = None if self.lossy else _decoded(target)
-        kept = found is not None and _same(found, photo, wanted)
-        data = target.read_bytes() if kept else images.encode(photo, wanted, self.suffix, png_level=self.png_level)
-        decoded = images.decode(data)
-        if not self.lossy and not np.array_equal(decoded.pixels, wanted):
+        if before is not None and before.name == name and _stands(before, sample, target):
+            return dataclasses.replace(before, kept=True)
+        photo = images.open_photo(sample, whole=self.suffix in images.DEEP, texts=self.texts)
+        wanted, place = self._wanted(sample, photo)
+        photo, wanted, changes = images.fitting(photo, wanted, self.suffix)
+        data = images.encode(photo, wanted, self.suffix, png_level=self.png_level)
+        decoded = images.decode(data, whole=photo.deep is not None)
+        same = np.array_equal(decoded.values, wanted) and same_alpha(photo, decoded)
+        if not self.lossy and not same:
             raise UexError(f"{sample.key}: decodes to other pixels than were written.", hint="Please report this.")
-        if not kept:
-            with atomic.told(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                part = target.with_name(
-                    f".{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}.tmp"
-                )
-                part.write_bytes(data)
-                part.replace(target)
-        source, published = planes(photo.pixels), planes(decoded.pixels)
+        with atomic.told(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(f".{_short(name)}-{os.getpid()}.tmp")
+            part.write_bytes(data)
+            part.replace(target)
+        source, published = planes(photo.values), planes(decoded.values)
         size, allowed = float(measure(source, published, self.norm)[0]), self.allowed(photo)
         if not self.lossy and size > allowed * (1 + SLACK):
             raise UexError(
                 f"{sample.key}: the written file exceeds the bound ({size:.4g} > {allowed:.4g}).",
                 hint="Please report this.",
             )
-        rms = float((published.float() - source.float()).square().mean().sqrt())
+        rms, levels = changed_by(photo.values, decoded.values)
         digest = hashlib.sha256(data).hexdigest()
-        changes = (*photo.changes, *([images.FLATTENED] if photo.alpha is not None and decoded.alpha is None else []))
-        levels = int((published.short() - source.short()).abs().max())
+        changes = (*photo.changes, *changes)
+        if photo.alpha is not None and decoded.alpha is None:
+            changes = (*changes, images.FLATTENED)
         visible = evident(self.norm, size, allowed, levels)
-        return Written(sample.key, name, photo.digest, digest, size, allowed, rms, changes, kept, visible, place)
+        return Written(sample.key, name, photo.digest, digest, size, allowed, rms, changes, False, visible, place)
 
 
-def _decoded(path: Path) -> images.Photo | None:
-    """What an interrupted run left here, if it is whole."""
+def _stands(before: Written, sample: api.Sample, target: Path) -> bool:
     try:
-        return images.decode(path.read_bytes())
-    except Exception:  # not there, or damaged in any way: it is written anew
-        return None
+        return release.digest_file(target) == before.protected and images.digest_of(sample) == before.source
+    except UexError:  # it is not there, or the source is gone: that is told where it is written anew
+        return False
 
 
-def _same(found: images.Photo, photo: images.Photo, wanted: np.ndarray) -> bool:
-    alpha = (found.alpha is None) == (photo.alpha is None) and np.array_equal(found.alpha, photo.alpha)  # type: ignore[arg-type]
-    return alpha and found.icc == photo.icc and np.array_equal(found.pixels, wanted)
+def _short(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+
+
+def changed_by(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+    """The root mean square and the largest change of values, (H, W, C), both in 8-bit levels."""
+    unit = 255 / images.peak(before)
+    change = np.subtract(after, before, dtype=np.int32 if unit < 1 else np.int16)
+    flat = change.reshape(-1).astype(np.float32)
+    return unit * float(np.sqrt(np.dot(flat, flat) / len(flat))), unit * int(np.abs(change).max())
+
+
+def same_alpha(first: images.Photo, second: images.Photo) -> bool:
+    """Whether the alpha of two photos is the same to the bit."""
+    one, other = first.own_alpha, second.own_alpha
+    return one is other if one is None or other is None else np.array_equal(one, other)
 
 
 def planes(pixels: np.ndarray) -> Tensor:
-    """An image's pixels, uint8 (H, W, C), as a batch of one: uint8 `(1, C, H, W)`."""
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
+    """An image's values, uint8 or uint16 (H, W, C), as a batch of one: uint8 or int32 `(1, C, H, W)`."""
+    kind = np.uint8 if pixels.dtype == np.uint8 else np.int32
+    return torch.from_numpy(pixels.transpose(2, 0, 1).astype(kind, order="C"))[None]
 
 
 def protector_of(registry: Registry, noise: noise_file.Noise, weights: Path | None) -> Protector:

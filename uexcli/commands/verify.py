@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
+
+import numpy as np
 
 from uexcli import api
 from uexcli.commands import leaks
 from uexcli.commands.listener import Listener
-from uexcli.commands.verify_pair import Bound, Checked, Finding, check_pair
+from uexcli.commands.protect import Protector, protector_of
+from uexcli.commands.verify_pair import Bound, Checked, Finding, check_pair, hidden
 from uexcli.core.pixels import SLACK
 from uexcli.core.quality import psnr
 from uexcli.errors import Exit, UexError, UsageError
-from uexcli.io import images, release, samples
+from uexcli.io import images, junit, noise_file, release, samples
+from uexcli.io.pool import parallel
 from uexcli.registry import Registry, load
 
 SCHEMA = "uex.verify/1"
+LINES = "uex.verify-lines/1"
+SHAPE = "size, mode, profile"
+CASES = {  # of a report: what the findings are about
+    "missing": "coverage", "unexpected": "coverage",
+    "checksum": "integrity", "unlisted": "integrity", "unreadable": "integrity",
+    "over-bound": "bound", "noise-missing": "noise", "leak": "leaks", "metadata": "metadata",
+    "changed-size": SHAPE,
+}  # fmt: skip
+SURVIVE = 64  # images at which it is measured what is left of the noise
 
 
 @dataclass(frozen=True)
@@ -30,9 +44,14 @@ class Request:
     eps: str | None = None
     norm: str | None = None
     size: int | None = None
+    noise: Path | None = None  # the noise that should be there
+    weights: Path | None = None  # of its encoder
     allow_missing: bool = False
     fast: bool = False
     jobs: int | None = None
+    max_pixels: int | None = None
+    junit: Path | None = None  # a report to write
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,9 +67,14 @@ class Result:
     eps: str | None
     bounded: bool | None  # False: the norm promises nothing
     largest_share: float | None  # of the bound
-    most_levels: int | None
+    most_levels: float | None  # of 8 bits
+    p999_levels: float | None  # 99.9 % of all values change by no more
+    values_over: int | None  # that change by more than the bound allows, where it is one for each value
     psnr: dict[str, float] | None
     ssim: dict[str, float] | None
+    present: dict[str, float] | None  # with --noise: agreement with the fitted noise
+    survival: dict[str, float] | None  # share of the noise left after what trainers do, mean of `survived` images
+    survived: int
     checks: dict[str, str] = field(default_factory=dict)  # what was looked at, and how it came out
 
     @property
@@ -60,15 +84,37 @@ class Result:
 
 
 def run(request: Request, listener: Listener | None = None) -> Result:
-    """Check every file of a release.
+    """Check every file of a release, and write a report if one is asked for.
 
     Raises:
-        UsageError: a path is missing, or no bound is known.
+        UsageError: a path is missing, or no bound is known; or the report exists.
         UexError: it cannot be checked at all (no images, a damaged manifest, an unreadable source).
     """
-    listener = listener or Listener()
+    report = request.junit
+    if report is not None:
+        if report.exists() and not request.force:
+            raise UsageError(f"{report}: exists already.", hint="Use --force to replace it.")
+        if request.release.resolve() in report.resolve().parents:
+            raise UsageError(f"--junit {report} lies in the release.", hint="Write it elsewhere.")
+    result = _check(request, listener or Listener())
+    if report is not None:
+        junit.write(report, f"uex verify {request.release}", cases(result))
+    return result
+
+
+def cases(result: Result) -> dict[str, list[str]]:
+    """What was checked, and what was found wrong with it."""
+    found: dict[str, list[str]] = {name: [] for name in dict.fromkeys(CASES.values())}
+    for item in result.findings:
+        wrong = f"{item.code}: {item.path}: expected {item.expected}, found {item.found}"
+        found[CASES.get(item.code, SHAPE)].append(wrong)
+    return found
+
+
+def _check(request: Request, listener: Listener) -> Result:
     registry = load()
     samples.check_options("fail", request.jobs)
+    images.limit_pixels(request.max_pixels)
     root = request.release
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder.", hint="Give the folder of a release.")
@@ -88,6 +134,8 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     if request.source is None:
         checks["bound"] = "not checked: give --source"
         checks["coverage"] = "not checked: give --source"
+        if request.noise is not None:
+            raise UsageError("--noise: the photos are needed to tell the noise.", hint="Give --source PHOTOS.")
         if not request.fast:
             findings += _decodes(root, pictures, request, listener)
         return _result(request, findings, None, pictures, [], bound, checks)
@@ -101,22 +149,53 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     checked: list[Checked] = []
     if not request.fast:
         assert bound is not None
-        flattened = {item["path"] for item in facts.get("mode_changes", []) if item.get("change") == images.FLATTENED}
         work = [(by_key[key], name) for key, name in pairs.items()]
-
-        def one(item: tuple[api.Sample, str]) -> Checked:
-            return check_pair(root, *item, bound, flattened)
-
-        for done, result in enumerate(samples.parallel(one, work, request.jobs), 1):
-            checked.append(result)
-            listener.step(api.Progress(done, len(work), stage="decode"))
-        stated = float(facts.get("rms_levels", 0))
+        checked = _compared(request, registry, work, facts, bound, listener)
+        usual = float(facts.get("rms_levels", 0))
         findings += [finding for item in checked for finding in item.findings]
-        findings += leaks.find(root, found, pictures, pairs, checked, stated, listener)
+        findings += leaks.find(root, found, pictures, pairs, checked, usual, listener)
         checks["leaks"] = "every released image was compared with its source; odd ones with every source"
     else:
         checks["bound"] = "not checked: --fast decodes nothing"
     return _result(request, findings, len(found.samples), pictures, checked, bound, checks)
+
+
+def _compared(
+    request: Request,
+    registry: Registry,
+    work: Sequence[tuple[api.Sample, str]],
+    facts: Mapping[str, Any],
+    bound: Bound,
+    listener: Listener,
+) -> list[Checked]:
+    """Check every released image against its source."""
+    stated: dict[str, set[str]] = {}
+    for item in facts.get("mode_changes", []):
+        stated.setdefault(item["path"], set()).add(str(item.get("change")))
+    protector = _protector(request, registry, [sample for sample, _ in work])
+    chosen = {name for _, name in work[:: max(1, len(work) // SURVIVE)]}
+
+    def one(item: tuple[api.Sample, str]) -> Checked:
+        said, name = stated.get(item[1], set()), item[1]
+        return check_pair(request.release, *item, bound, said, protector=protector, survive=name in chosen)
+
+    checked: list[Checked] = []
+    began = time.monotonic()
+    for done, result in enumerate(parallel(one, work, request.jobs, processes=True), 1):
+        checked.append(result)
+        rate = done / max(time.monotonic() - began, 1e-9)
+        listener.step(api.Progress(done, len(work), f"{rate:,.0f} images/s", stage="decode"))
+    return checked
+
+
+def _protector(request: Request, registry: Registry, wanted: Iterable[api.Sample]) -> Protector | None:
+    """What tells the noise that should be there, ready for all photos."""
+    if request.noise is None:
+        return None
+    protector = protector_of(registry, noise_file.read(request.noise), request.weights)
+    if any(sample.key not in protector.fitted for sample in wanted):
+        protector.check_new()
+    return protector
 
 
 def _bound(request: Request, facts: Mapping[str, Any], registry: Registry) -> Bound:
@@ -170,7 +249,7 @@ def _checksums(
         checks["checksums"] = "names only: --fast reads no file"
         return
     listed = sorted(set(sums) & set(members))
-    digests = samples.parallel(lambda name: release.digest_file(root / name), listed, request.jobs)
+    digests = parallel(lambda name: release.digest_file(root / name), listed, request.jobs)
     wrong = 0
     for done, (name, digest) in enumerate(zip(listed, digests, strict=True), 1):
         listener.step(api.Progress(done, len(listed), stage="checksums"))
@@ -181,17 +260,16 @@ def _checksums(
 
 
 def _decodes(root: Path, pictures: Sequence[str], request: Request, listener: Listener) -> Iterator[Finding]:
-    def one(name: str) -> str | None:
+    def one(name: str) -> list[Finding]:
         try:
             images.open_photo(api.Sample(name, None, path=root / name))
         except UexError as error:
-            return error.message
-        return None
+            return [Finding("unreadable", name, "an image", error.message)]
+        return hidden(root, name)
 
-    for done, (name, wrong) in enumerate(zip(pictures, samples.parallel(one, pictures, request.jobs), strict=True), 1):
+    for done, found in enumerate(parallel(one, pictures, request.jobs, processes=True), 1):
         listener.step(api.Progress(done, len(pictures), stage="decode"))
-        if wrong:
-            yield Finding("unreadable", name, "an image", wrong)
+        yield from found
 
 
 def _coverage(
@@ -231,6 +309,12 @@ def _result(
         checks["bound"] = f"none is promised: norm '{bound.norm.name}' allows any change"
     elif shares:
         checks["bound"] = f"{sum(share <= 1 + SLACK for share in shares):,} of {len(shares):,} images are within it"
+    counts = sum((item.counts for item in checked if item.counts is not None), np.zeros(256, np.int64))
+    limit = bound.norm.levels(bound.eps) if bound else None
+    present = [item.present for item in checked if item.present is not None]
+    if request.noise is not None and not request.fast:
+        checks["noise"] = f"looked for in {len(present):,} of {len(checked):,} images: the others have none in the file"
+    left = [item.survival for item in checked if item.survival]
     once = {(finding.code, finding.path): finding for finding in findings}  # checksums and coverage both miss a file
     return Result(
         release=str(request.release),
@@ -243,7 +327,12 @@ def _result(
         bounded=bound.norm.bounded if bound else None,
         largest_share=max(shares) if shares else None,
         most_levels=max(levels) if levels else None,
+        p999_levels=int(np.searchsorted(np.cumsum(counts), 0.999 * counts.sum())) if counts.any() else None,
+        values_over=int(counts[limit + 1 :].sum()) if limit is not None and counts.any() else None,
         psnr={"min": min(noise), "median": median(noise)} if noise else None,
         ssim={"min": min(similar), "median": median(similar)} if similar else None,
+        present={"min": min(present), "median": median(present)} if present else None,
+        survival={step: fmean(one[step] for one in left) for step in left[0]} if left else None,
+        survived=len(left),
         checks=checks,
     )

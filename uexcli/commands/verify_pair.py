@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from uexcli import api
-from uexcli.commands.protect import planes
-from uexcli.core.pixels import SLACK, measure
+from uexcli.commands.protect import Protector, changed_by, planes, same_alpha
+from uexcli.commands.verify_survival import agreement, survival
+from uexcli.core.pixels import SLACK, measure, peak_of
 from uexcli.core.quality import evident, ssim
 from uexcli.errors import UexError
-from uexcli.io import images
+from uexcli.io import images, metadata
 
 SSIM_SIDE = 1024
+PRESENT = 0.5  # of agreement with the fitted noise: JPEG at quality 75 leaves less
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,14 @@ class Checked:
     findings: tuple[Finding, ...]
     size: float | None = None  # of the change, in the norm's units
     allowed: float | None = None
-    levels: int | None = None  # the largest change of any value
+    levels: float | None = None  # the largest change of any value, in 8-bit levels
     rms: float | None = None
     ssim: float | None = None
     visible: bool = False  # by a norm that judges, whatever its RMS
     suspicious: bool = False  # may be a clean copy of some other source
+    counts: np.ndarray | None = None  # of values that change by so many 8-bit levels, rounded up: int64 (256,)
+    present: float | None = None  # how well the change agrees with the noise it should be, 1 being that noise
+    survival: Mapping[str, float] = field(default_factory=dict)  # see `verify_survival`
 
 
 @dataclass(frozen=True)
@@ -58,40 +64,100 @@ class Bound:
         return self.norm.rescale(self.eps, fitted, (height, width))
 
 
-def check_pair(root: Path, sample: api.Sample, name: str, bound: Bound, flattened: set[str]) -> Checked:
-    """Decode one pair and compare: size, mode, orientation, alpha, profile, bound, leak."""
-    source = images.open_photo(sample)
+def check_pair(
+    root: Path,
+    sample: api.Sample,
+    name: str,
+    bound: Bound,
+    stated: Collection[str],
+    *,
+    protector: Protector | None = None,
+    survive: bool = False,
+) -> Checked:
+    """Decode one pair and compare: size, mode, depth, orientation, alpha, profile, metadata, bound, leak.
+
+    `stated` are the changes of mode that the release says it made, which are no findings. `protector` tells the noise
+    that should be there; `survive` asks what is left of it after what trainers do.
+    """
+    source = images.open_photo(sample, whole=True)
     try:
-        published = images.open_photo(api.Sample(name, None, path=root / name))
+        published = images.open_photo(api.Sample(name, None, path=root / name), whole=True)
     except UexError as error:
         return Checked(name, (Finding("unreadable", name, "an image", error.message),))
-    found: list[Finding] = []
+    found = hidden(root, name)
     if source.size != published.size:
         turned = source.size == published.size[::-1]
         shown = [f"{width}x{height}" for height, width in (source.size, published.size)]
         found.append(Finding("orientation" if turned else "changed-size", name, shown[0], shown[1]))
         return Checked(name, tuple(found), suspicious=True)
+    if images.COLOURED in stated and source.pixels.shape[2] == 1:
+        wide = None if source.deep is None else source.deep.repeat(3, 2)
+        source = replace(source, pixels=source.pixels.repeat(3, 2), deep=wide, icc=None)
     if source.pixels.shape != published.pixels.shape:
         found.append(Finding("changed-mode", name, source.mode, published.mode))
         return Checked(name, tuple(found), suspicious=True)
-    if not _same_alpha(source, published) and name not in flattened:
+    if (source.deep is None) != (published.deep is None):
+        if images.SHALLOW not in stated or source.deep is None:
+            depths = ["16 bits a value" if one.deep is not None else "8 bits a value" for one in (source, published)]
+            found.append(Finding("changed-depth", name, *depths))
+        source, published = replace(source, deep=None), replace(published, deep=None)
+    if not same_alpha(source, published) and images.FLATTENED not in stated:
         found.append(Finding("changed-alpha", name, "the source's alpha", "another"))
-    if source.icc != published.icc:
+    kept = source.icc == published.icc or (name.lower().endswith(".jxl") and images.same_profile(source, published))
+    if not kept:
         found.append(Finding("changed-profile", name, "the source's ICC profile", "another, or none"))
-    before, after = planes(source.pixels), planes(published.pixels)
+    before, after = planes(source.values), planes(published.values)
     size, allowed = float(measure(before, after, bound.norm)[0]), bound.at(*source.size)
-    change = after.short() - before.short()
-    levels = int(change.abs().max())
+    rms, levels = changed_by(source.values, published.values)
     over = size > allowed * (1 + SLACK)
     if over:
-        limit = bound.norm.levels(bound.eps)
+        peak = peak_of(before)
+        limit = bound.norm.levels(bound.eps, peak)
         expected = f"at most {limit} levels" if limit is not None else f"{bound.norm.name} <= {allowed:.4g}"
-        actual = f"{levels} levels ({int((change.abs() > limit).sum())} over)" if limit is not None else f"{size:.4g}"
+        change = (after.int() - before.int()).abs()
+        actual = f"{int(change.max())} levels ({int((change > limit).sum())} over)" if limit else f"{size:.4g}"
         found.append(Finding("over-bound", name, expected, actual))
-    rms = float(change.float().square().mean().sqrt())
     visible = evident(bound.norm, size, allowed, levels)
-    similar = float(ssim(_centre(before).float() / 255, _centre(after).float() / 255)[0])
-    return Checked(name, tuple(found), size, allowed, levels, rms, similar, visible, suspicious=over)
+    present = None if protector is None else _present(protector, sample, source, published)
+    if present is not None and present < PRESENT:
+        found.append(
+            Finding("noise-missing", name, "the fitted noise", f"a change that agrees with it by {present:.2f}")
+        )
+    left = survival(source.pixels, published.pixels) if survive and levels else {}
+    counts = count_levels(source.values, published.values)
+    centres = [_centre(one).float() / peak_of(one) for one in (before, after)]
+    similar = float(ssim(*centres)[0])
+    return Checked(
+        name, tuple(found), size, allowed, levels, rms, similar, visible,
+        suspicious=over, counts=counts, present=present, survival=left,
+    )  # fmt: skip
+
+
+def hidden(root: Path, name: str) -> list[Finding]:
+    """What a released file holds that must not get out."""
+    told = metadata.look((root / name).read_bytes())
+    return [Finding("metadata", name, "pixels, a profile and public texts", what) for what in told]
+
+
+def count_levels(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Count the values that change by so many 8-bit levels, rounded up: int64 (256,)."""
+    step = 1 if before.dtype == np.uint8 else 257
+    change = np.abs(np.subtract(after, before, dtype=np.int32 if step > 1 else np.int16))
+    levels: np.ndarray = np.bincount((-(-change // step)).ravel(), minlength=256)
+    return levels
+
+
+def _present(protector: Protector, sample: api.Sample, source: images.Photo, published: images.Photo) -> float | None:
+    """Compare a change with the one its noise makes; None for a photo that has no noise in the file."""
+    try:
+        row, _ = protector.row(sample, source)
+    except UexError:
+        return None
+    wanted = protector.protect(source, sample.key, row)
+    if wanted.shape != source.values.shape:
+        return None
+    base = source.values.astype(np.float32)
+    return agreement(published.values - base, wanted - base)
 
 
 def _centre(planes_: Tensor) -> Tensor:
@@ -99,9 +165,3 @@ def _centre(planes_: Tensor) -> Tensor:
     _, _, height, width = planes_.shape
     top, left = max(0, (height - SSIM_SIDE) // 2), max(0, (width - SSIM_SIDE) // 2)
     return planes_[:, :, top : top + SSIM_SIDE, left : left + SSIM_SIDE]
-
-
-def _same_alpha(source: images.Photo, published: images.Photo) -> bool:
-    if source.alpha is None or published.alpha is None:
-        return source.alpha is published.alpha
-    return bool(np.array_equal(source.alpha, published.alpha))

@@ -1,8 +1,8 @@
-"""The pixel promise: the one place where noise meets the 8-bit grid.
+"""The pixel promise: the one place where noise meets the grid of the file, of 8 bits a value or of 16.
 
 What is published is round-half-even(255 * clip01(x + delta)), the change clamped to the whole levels the bound allows,
 signs kept; where a norm is not a limit per value, the change is projected, and scaled down until the written pixels
-keep the bound.
+keep the bound. On the 16-bit grid 255 is 65,535.
 """
 
 from __future__ import annotations
@@ -17,16 +17,22 @@ LUMA = (0.299, 0.587, 0.114)  # of ITU-R BT.601, as Pillow has it
 SLACK = 1e-6  # relative; float32 cannot tell 8/255 from the sum of its parts
 
 
+def peak_of(images: Tensor) -> int:
+    """Give the highest level of an image's grid: 255 for uint8, 65,535 for the int32 that 16-bit images come in."""
+    return 255 if images.dtype == torch.uint8 else 65535
+
+
 def publish(images: Tensor, delta: Tensor, norm: Norm, eps: float) -> Tensor:
-    """Add noise on the 8-bit grid: uint8 `(N, C, H, W)` and float `(N, C, H, W)` to uint8 `(N, C, H, W)`."""
+    """Add noise, float `(N, C, H, W)`, on the images' grid: uint8 (or int32) `(N, C, H, W)` to the same."""
+    peak = peak_of(images)
     base = images.float()
-    published = _round(base, delta, norm, eps)
+    published = _round(base, delta, norm, eps, images.dtype, peak)
     size = measure(images, published, norm)
     over = size > eps * (1 + SLACK)
     if bool(over.any()):  # scaling alone does not lower every size: l0 counts faint changes too
         delta = delta.clone()
-        delta[over] = norm.project(delta[over], eps, base[over] / 255)
-        published[over] = _round(base[over], delta[over], norm, eps)
+        delta[over] = norm.project(delta[over], eps, base[over] / peak)
+        published[over] = _round(base[over], delta[over], norm, eps, images.dtype, peak)
         size[over] = measure(images[over], published[over], norm)
     share = torch.ones_like(size)
     for _ in range(200):
@@ -35,25 +41,25 @@ def publish(images: Tensor, delta: Tensor, norm: Norm, eps: float) -> Tensor:
             return published
         share[over] *= (eps / size[over]).clamp(max=0.995)
         scale = share[over].view(-1, 1, 1, 1)
-        published[over] = _round(base[over], delta[over] * scale, norm, eps)
+        published[over] = _round(base[over], delta[over] * scale, norm, eps, images.dtype, peak)
         size[over] = measure(images[over], published[over], norm)
     published[over] = images[over]  # no change at all keeps every bound
     return published
 
 
-def _round(base: Tensor, delta: Tensor, norm: Norm, eps: float) -> Tensor:
-    change = torch.round(base + 255 * delta) - base
-    limit = norm.levels(eps)
+def _round(base: Tensor, delta: Tensor, norm: Norm, eps: float, dtype: torch.dtype, peak: int) -> Tensor:
+    change = (base + peak * delta).round_().sub_(base)
+    limit = norm.levels(eps, peak)
     if limit is not None:
         change.clamp_(-limit, limit)
-    return (base + change).clamp_(0, 255).to(torch.uint8)
+    return change.add_(base).clamp_(0, peak).to(dtype)
 
 
 def measure(images: Tensor, published: Tensor, norm: Norm) -> Tensor:
-    """Give the size of the change of each image, float `(N,)` in the norm's units; both uint8 `(N, C, H, W)`."""
-    base = images.float()
+    """Give the size of the change of each image, float `(N,)` in the norm's units; both as `publish` has them."""
+    peak, base = peak_of(images), images.float()
     change = published.float() - base  # whole levels, exact; dividing first would round to more than the bound
-    return norm.size(change / 255, base / 255)
+    return norm.size(change.div_(peak), base.div_(peak))
 
 
 def stretch(delta: Tensor, height: int, width: int) -> Tensor:

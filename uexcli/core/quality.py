@@ -36,7 +36,7 @@ def leak_limit(usual: float) -> float:
     return max(usual / 4, min(RMS_AT_50_DB, usual / 2))
 
 
-def evident(norm: Norm, size: float, allowed: float, levels: int) -> bool:
+def evident(norm: Norm, size: float, allowed: float, levels: float) -> bool:
     """Whether a change counts as one whatever its mean square, so that the image is no clean copy.
 
     It does where a norm that looks at the images says so, and where few values may change and one does by far.

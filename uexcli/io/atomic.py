@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from uexcli.errors import UexError
 
@@ -43,6 +44,28 @@ def locked(path: Path) -> Iterator[None]:
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def hold(path: Path) -> BinaryIO | None:
+    """Take the lock on a file that is there; None where another process has it.
+
+    It lasts until the file that is given is closed, or the process ends. Where the system has no such locks, it is
+    always given.
+    """
+    with told(path):
+        file = path.open("rb")
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    except OSError:  # a file system without locks
+        pass
+    return file
 
 
 @contextlib.contextmanager

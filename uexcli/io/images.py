@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
+import importlib
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from uexcli.api import Sample
-from uexcli.errors import UexError
-from uexcli.io import atomic
+from uexcli.errors import UexError, UsageError
+from uexcli.io import atomic, deep, metadata, png
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit, where it would only warn
 Image.MAX_IMAGE_PIXELS = None  # checked below, before anything is decoded, and as an error
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP", "JXL", "HEIF")
-SUFFIXES = {"png": ".png", "tiff": ".tiff", "jpeg": ".jpg"}
+SUFFIXES = {"png": ".png", "tiff": ".tiff", "webp": ".webp", "jxl": ".jxl", "jpeg": ".jpg"}
 LOSSY = frozenset({"jpeg"})
+DEEP = frozenset({".png", ".tiff"})  # hold 16 bits a value
+COLOUR_ONLY = frozenset({".webp"})
+GAMMA = frozenset({b"gAMA", b"cICP"})  # chunks without which a PNG may look another
 FLATTENED = "alpha dropped"  # by a lossy format without alpha
+PROFILE_LEVELS = 2  # by which two profiles may differ, for rounding
+SHALLOW = "16 bits to 8"
+COLOURED = "L to RGB"  # by a format without grey
 # Pillow warns of odd metadata without saying in which file; the pixels are what counts here.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
@@ -30,7 +40,9 @@ class Photo:
     """One decoded image, upright.
 
     `pixels` is uint8 (H, W, C) with C 1 or 3; `alpha` uint8 (H, W) or None. `mode` is the source's; `changes` says what
-    of it could not be kept. `digest` is the SHA-256 of the file's bytes (of the pixels, for images in memory).
+    of it could not be kept. `digest` is the SHA-256 of the file's bytes (of the pixels, for images in memory). `deep`
+    are all values of a 16-bit file, uint16 (H, W, C), where they were asked for: `pixels` are their upper bytes, and
+    `deep_alpha` those of `alpha`. `shown` are a PNG's chunks that say how its numbers are to be shown.
     """
 
     pixels: np.ndarray
@@ -39,6 +51,20 @@ class Photo:
     icc: bytes | None
     digest: str
     changes: tuple[str, ...] = ()
+    deep: np.ndarray | None = None
+    deep_alpha: np.ndarray | None = None
+    shown: tuple[png.Chunk, ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()  # what may be kept of its metadata: keyword and text
+
+    @property
+    def values(self) -> np.ndarray:
+        """The colours on the file's own grid: uint8, or uint16 where it has 16 bits."""
+        return self.pixels if self.deep is None else self.deep
+
+    @property
+    def own_alpha(self) -> np.ndarray | None:
+        """The alpha on the same grid, (H, W)."""
+        return self.alpha if self.deep is None else self.deep_alpha
 
     @property
     def size(self) -> tuple[int, int]:
@@ -61,8 +87,8 @@ def _read(sample: Sample) -> bytes:
         raise UexError(f"{sample.key}: cannot be read ({error.strerror}).") from None
 
 
-def open_photo(sample: Sample) -> Photo:
-    """Decode a sample at full size.
+def open_photo(sample: Sample, *, whole: bool = False, texts: bool = False) -> Photo:
+    """Decode a sample at full size; of a 16-bit one all bits, if `whole` asks for them, with its `texts` if asked.
 
     Raises:
         UexError: it cannot be decoded, is animated, too large, or without 8-bit pixels; named, with the reason.
@@ -73,7 +99,7 @@ def open_photo(sample: Sample) -> Photo:
         return Photo(array.reshape(*array.shape[:2], -1), None, mode, None, digest_of(sample))
     data = _read(sample)
     try:
-        return decode(data)
+        return decode(data, whole=whole, texts=texts)
     except UexError as error:
         raise UexError(f"{sample.key}: {error.message}") from None
     except Exception as error:  # decoders fail in many ways, and each means the same here
@@ -83,36 +109,71 @@ def open_photo(sample: Sample) -> Photo:
         raise UexError(f"{sample.key}: cannot be decoded ({reason}).") from None
 
 
-def decode(data: bytes) -> Photo:
+def decode(data: bytes, *, whole: bool = False, texts: bool = False) -> Photo:
     """Decode a file's bytes; raises whatever the decoder does."""
     digest = hashlib.sha256(data).hexdigest()
     with Image.open(io.BytesIO(data), formats=_formats()) as image:
         width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise UexError(f"{width}x{height} pixels are more than {MAX_PIXELS:,}.")
+        if width * height > _limit:
+            raise UexError(f"{width}x{height} pixels are more than {_limit:,}; see --max-pixels.")
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # an MPO's further frames are previews or the other eye
             raise UexError(f"has {frames} frames or pages; uex protects single images.")
-        deep = _bits(image, data) > 8
+        sixteen = _bits(image, data) > 8
         icc = image.info.get("icc_profile")
         image.load()
         mode = image.mode
+        kept = metadata.texts(image) if texts else ()
+        values = deep.read(image, data) if whole and sixteen else None
         upright = ImageOps.exif_transpose(image)
+        shown = tuple(chunk for chunk in png.chunks(data) if chunk[0] in png.SHOWN)
+        if values is not None:
+            return replace(_deep_photo(values, mode, icc, digest, shown), texts=kept)
         plain, changes = _plain(upright)
-    if deep:
-        changes = (*changes, "16 bits to 8")
+    if sixteen:
+        changes = (*changes, SHALLOW)
     if plain.mode in {"RGB", "RGBA"} and mode in {"CMYK", "LAB", "YCbCr", "HSV"} and icc:
         icc, changes = None, (*changes, f"{mode} profile dropped")
     array = np.asarray(plain)
     if array.ndim == 2:
-        return Photo(array[:, :, None], None, mode, icc, digest, changes)
+        return Photo(array[:, :, None], None, mode, icc, digest, changes, shown=shown, texts=kept)
     if plain.mode in {"LA", "RGBA"}:
-        return Photo(array[:, :, :-1], array[:, :, -1], mode, icc, digest, changes)
-    return Photo(array, None, mode, icc, digest, changes)
+        return Photo(array[:, :, :-1], array[:, :, -1], mode, icc, digest, changes, shown=shown, texts=kept)
+    return Photo(array, None, mode, icc, digest, changes, shown=shown, texts=kept)
 
 
+def _deep_photo(values: np.ndarray, mode: str, icc: bytes | None, digest: str, shown: tuple[png.Chunk, ...]) -> Photo:
+    """Make a photo of uint16 values, (H, W, 1 to 4)."""
+    has_alpha = values.shape[2] in (2, 4)
+    colours, alpha = (values[:, :, :-1], values[:, :, -1]) if has_alpha else (values, None)
+    upper = (colours >> 8).astype(np.uint8)
+    upper_alpha = None if alpha is None else (alpha >> 8).astype(np.uint8)
+    return Photo(upper, upper_alpha, mode, icc, digest, (), deep=colours, deep_alpha=alpha, shown=shown)
+
+
+_limit = MAX_PIXELS
+
+
+def limit_pixels(most: int | None) -> None:
+    """Set how many pixels an image may have before it is refused, for this process and those it forks; None: as usual.
+
+    Raises:
+        UsageError: it is below 1.
+    """
+    global _limit  # noqa: PLW0603 - as Pillow has it
+    if most is not None and most < 1:
+        raise UsageError(f"--max-pixels {most}: at least 1.")
+    _limit = most or MAX_PIXELS
+
+
+@functools.cache
 def _formats() -> list[str]:
     Image.init()
+    for module, start in (("pillow_jxl", None), ("pillow_heif", "register_heif_opener")):
+        with contextlib.suppress(ImportError):  # where they are installed, Pillow reads JPEG XL and HEIF, too
+            plugin = importlib.import_module(module)
+            if start is not None:
+                getattr(plugin, start)()
     return [name for name in FORMATS if name in Image.OPEN]
 
 
@@ -147,20 +208,82 @@ def _plain(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
 
 
 def encode(photo: Photo, pixels: np.ndarray, suffix: str, *, png_level: int = 1) -> bytes:
-    """Encode new pixels, uint8 (H, W, C), with the photo's alpha and ICC profile and no other metadata."""
-    planes = pixels if photo.alpha is None else np.concatenate([pixels, photo.alpha[:, :, None]], 2)
+    """Encode new pixels (H, W, C) with the photo's alpha, ICC profile and texts and no other metadata.
+
+    uint8, or uint16 with the alpha of that grid, where `suffix` is of `DEEP`.
+    """
+    alpha = photo.alpha if pixels.dtype == np.uint8 else photo.deep_alpha
+    planes = pixels if alpha is None else np.concatenate([pixels, alpha[:, :, None]], 2)
+    if suffix == ".png":
+        chunks = [*photo.shown, *metadata.as_chunks(photo.texts)]
+        return png.encode(planes, level=png_level, icc=photo.icc, chunks=chunks)
+    if pixels.dtype == np.uint16:
+        return deep.encode_tiff(planes, photo.icc, metadata.as_exif(photo.texts))
     image = Image.fromarray(np.ascontiguousarray(planes[:, :, 0] if planes.shape[2] == 1 else planes))
     buffer = io.BytesIO()
-    extra = {"icc_profile": photo.icc} if photo.icc else {}
+    extra: dict[str, Any] = {"icc_profile": photo.icc} if photo.icc else {}
+    if photo.texts:
+        extra["exif"] = metadata.as_exif(photo.texts).tobytes()
     match suffix:
-        case ".png":
-            image.save(buffer, "PNG", compress_level=png_level, **extra)
         case ".tiff":
             image.save(buffer, "TIFF", compression="tiff_deflate", **extra)
+        case ".webp":
+            image.save(buffer, "WEBP", lossless=True, exact=True, quality=0, method=0, **extra)
+        case ".jxl":
+            image.save(buffer, "JXL", lossless=True, effort=1, num_threads=1, **extra)
         case ".jpg":
             flat = image.convert("L" if pixels.shape[2] == 1 else "RGB")
             flat.save(buffer, "JPEG", quality=95, subsampling=0, **extra)
     return buffer.getvalue()
+
+
+def peak(values: np.ndarray) -> int:
+    """The highest level of a grid: 255, or 65,535 of uint16."""
+    return 255 if values.dtype == np.uint8 else 65535
+
+
+def fitting(photo: Photo, pixels: np.ndarray, suffix: str) -> tuple[Photo, np.ndarray, tuple[str, ...]]:
+    """Make a photo and its new pixels what a format can hold, and say what that changes."""
+    changes: list[str] = []
+    # Pillow reads no TIFF of grey and alpha in 16 bits
+    odd = suffix == ".tiff" and photo.deep is not None and photo.deep_alpha is not None
+    if (suffix in COLOUR_ONLY or odd) and pixels.shape[2] == 1:
+        deep_values = None if photo.deep is None else photo.deep.repeat(3, 2)
+        photo = replace(photo, pixels=photo.pixels.repeat(3, 2), deep=deep_values)
+        pixels = pixels.repeat(3, 2)
+        changes.append(COLOURED)
+        if photo.icc:
+            photo = replace(photo, icc=None)
+            changes.append("grey profile dropped")
+    if suffix != ".png" and not photo.icc and any(kind in GAMMA for kind, _ in photo.shown):
+        changes.append("gamma dropped")
+    return photo, pixels, tuple(changes)
+
+
+def same_profile(first: Photo, second: Photo) -> bool:
+    """Whether two photos of one mode look alike: one profile, or two that say the same of all colours.
+
+    JPEG XL keeps the meaning of a profile, not its bytes, and gives sRGB one; a photo without one is taken for that.
+    """
+    from PIL import ImageCms
+
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None].repeat(4, 0))
+    if first.pixels.shape[2] == 3:
+        steps = np.stack(np.meshgrid(*[np.arange(0, 256, 15)] * 3), -1).reshape(1, -1, 3).astype(np.uint8)
+        ramp = Image.fromarray(steps)
+    try:
+        shown = []
+        for photo in (first, second):
+            if photo.icc is None:
+                shown.append(np.asarray(ramp.convert("RGB")))
+                continue
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(photo.icc))
+            intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+            seen = ImageCms.profileToProfile(ramp, profile, ImageCms.createProfile("sRGB"), intent, outputMode="RGB")
+            shown.append(np.asarray(seen))
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # damaged, or of another mode
+        return False
+    return int(np.abs(shown[0].astype(int) - shown[1]).max()) <= PROFILE_LEVELS
 
 
 def size_and_grey(sample: Sample) -> tuple[int, int, bool]:

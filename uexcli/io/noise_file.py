@@ -32,10 +32,11 @@ NETWORK = "network."  # prefix of the weights of a network that makes the noise
 class Noise:
     """A fitted bank, or network, and what it was fitted on.
 
-    `delta` is float32 `(R, C, S, S)` in units of the [0, 1] range (patches are smaller), or None where `network`, the
-    weights of one, makes the noise; `rows` int64 `(N,)`; `keys` and `digests` (SHA-256, hex) have one entry an image;
-    `classes` are the names behind the labels (empty without); `memory` is what the granularity needs for new images;
-    `header` is the rest: recipe, eps, seed, measurements, versions.
+    `delta` is `(R, C, S, S)`, patches being smaller: float32 in units of the [0, 1] range, or as it lies in a file,
+    int8 levels or float16, of which `bank` gives the numbers; None where `network`, the weights of one, makes the
+    noise; `rows` int64 `(N,)`; `keys` and `digests` (SHA-256, hex) have one entry an image; `classes`
+    are the names behind the labels (empty without); `memory` is what the granularity needs for new images; `header` is
+    the rest: recipe, eps, seed, measurements, versions.
     """
 
     delta: Tensor | None
@@ -56,6 +57,11 @@ class Noise:
     def channels(self) -> int:
         """The number of its colour channels."""
         return int(self.recipe["channels"])
+
+    def bank(self, first: int = 0, last: int | None = None) -> Tensor:
+        """Some rows of the bank, or all: float32, in units of the [0, 1] range."""
+        assert self.delta is not None
+        return _delta(self.delta[first:last])
 
     @property
     def patch(self) -> Patch | None:
@@ -154,7 +160,7 @@ def read(path: Path) -> Noise:
         keys = tuple(tensors["keys"].numpy().tobytes().decode("utf-8", "surrogateescape").split("\0"))
         digests = tensors["digests"].numpy().tobytes().hex()
         noise = Noise(
-            delta=_delta(tensors["delta"]) if "delta" in tensors else None,
+            delta=tensors.get("delta"),
             rows=tensors["rows"].long(),
             keys=keys,
             digests=tuple(digests[i : i + 64] for i in range(0, len(digests), 64)),
@@ -211,9 +217,8 @@ def _inconsistent(noise: Noise) -> str:
 
 
 def _wrong_noise(noise: Noise) -> str:
-    if not all(
-        bool(tensor.isfinite().all()) for tensor in (noise.delta, *noise.network.values()) if tensor is not None
-    ):
+    banks = () if noise.delta is None or noise.delta.dtype == torch.int8 else noise.delta.split(ROWS)
+    if not all(bool(tensor.isfinite().all()) for tensor in (*banks, *noise.network.values())):
         return "the noise is not finite"
     if int(noise.rows.min()) < 0:
         return "rows point outside the bank"

@@ -8,10 +8,10 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, release
+from uexcli.io import atomic, part, release, shards
 
 SUFFIX = ".partial"
 INSIDE = ".uex.partial"  # within an output that cannot be replaced
@@ -30,17 +30,29 @@ def growing(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) 
     """
     output = output.resolve()
     folder = output / INSIDE if _stays(output) else output.with_name(output.name + SUFFIX)
-    kept = _take_up(folder, job, resume=resume, force=force)
-    try:
-        if not kept:
-            with atomic.told(folder):
-                folder.mkdir(parents=True)
-            atomic.write(folder / JOB, json.dumps(dict(job)).encode())
-        yield folder
-    except UexError:
-        if not kept:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+    mark = folder / JOB
+    with contextlib.ExitStack() as stack:
+        if mark.exists():
+            stack.enter_context(_held(mark))
+        kept = _take_up(folder, job, resume=resume, force=force)
+        try:
+            if not kept:
+                with atomic.told(folder):
+                    folder.mkdir(parents=True)
+                atomic.write(mark, json.dumps(dict(job)).encode())
+                stack.enter_context(_held(mark))
+            yield folder
+        except UexError:
+            if not kept:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def _held(mark: Path) -> BinaryIO:
+    lock = atomic.hold(mark)
+    if lock is None:
+        raise UsageError(f"another uex is writing {mark.parent}.", hint="Wait for it, or write to another folder.")
+    return lock
 
 
 def _stays(output: Path) -> bool:
@@ -78,19 +90,27 @@ def _read(mark: Path) -> Any:
 
 def is_free(output: Path) -> bool:
     """Whether an output folder holds nothing, but perhaps what an interrupted run left."""
-    return all(part.name == INSIDE for part in output.iterdir())
+    return all(item.name == INSIDE for item in output.iterdir())
 
 
 def check_replaceable(output: Path) -> None:
-    """Refuse to delete a folder that is no release, or that holds more than one.
+    """Refuse to delete a folder that is no release or part of one, or that holds more than that.
 
     Raises:
         UsageError: names the first thing that is not the release's.
     """
     hint = "Use -o for another folder."
+    if (output / shards.FILE).is_file():
+        known = {item["written"]["name"] for item in part.read(output).items if "written" in item}
+        _without_strangers(output, {*known, shards.FILE}, hint)
+        return
     if release.read_facts(output) is None or not (output / release.SUMS).is_file():
         raise UsageError(f"{output} is no uex release; --force would delete what is in it.", hint=hint)
-    strangers = sorted(set(release.files(output)) - set(release.read_sums(output / release.SUMS)))
+    _without_strangers(output, set(release.read_sums(output / release.SUMS)), hint)
+
+
+def _without_strangers(output: Path, known: set[str], hint: str) -> None:
+    strangers = sorted(set(release.files(output)) - known)
     if strangers:
         raise UsageError(f"{output} also holds {strangers[0]}; --force would delete it.", hint=hint)
 
@@ -103,6 +123,7 @@ def finish(folder: Path, output: Path) -> None:
     """
     output = output.resolve()
     with atomic.told(output):
+        (folder / release.JOURNAL).unlink(missing_ok=True)
         if folder.parent == output:
             _fill(folder, output)
             return
@@ -131,8 +152,8 @@ def _fill(folder: Path, output: Path) -> None:
             below = Path(name)
             if below != output and not below.is_relative_to(folder) and not any(below.iterdir()):
                 below.rmdir()
-    for part in sorted(folder.iterdir(), key=lambda part: part.name == release.SUMS):
-        if part.name != JOB:
-            part.rename(output / part.name)
+    for item in sorted(folder.iterdir(), key=lambda item: item.name == release.SUMS):
+        if item.name != JOB:
+            item.rename(output / item.name)
     (folder / JOB).unlink()
     folder.rmdir()

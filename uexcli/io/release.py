@@ -19,6 +19,7 @@ SUMS = "SHA256SUMS"
 SCHEMA = "uex.release/1"
 RESTORE = "Take it from where the release came from, or remove it and give --eps."
 JOB = ".uex-job.json"  # while it grows
+JOURNAL = ".uex-journal.jsonl"  # while it grows; private
 OWN_FILES = frozenset({FACTS, SUMS, JOB})
 
 
@@ -77,7 +78,7 @@ def inside(name: str) -> bool:
 
 
 def files(root: Path) -> list[str]:
-    """All files below a release, as relative paths with forward slashes, sorted; its own two files left out."""
+    """All files below a release, as relative paths with forward slashes, sorted; its own files left out."""
     found = []
     for folder, folders, members in os.walk(root):
         links = [name for name in folders if (Path(folder) / name).is_symlink()]  # not descended into, but there

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import csv
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,10 +17,9 @@ from uexcli.api import Dataset, Sample
 from uexcli.errors import UexError, UsageError
 from uexcli.io import images
 from uexcli.io.mapped import Mapped
+from uexcli.io.pool import parallel
 from uexcli.registry import Registry
 
-T = TypeVar("T")
-R = TypeVar("R")
 RELEASED = 256  # images after which memory is given back
 ON_ERROR = ("fail", "skip")
 SKIP = "Repair or remove it, or go on without it with --on-error skip."
@@ -141,25 +136,6 @@ def limited(found: Labelled, limit: int | None, *, ordered: bool) -> Labelled:
         turns[number] = turns.get(number, -1) + 1
         rank.append((turns[number], position))
     return found.only(sorted(position for _, position in sorted(rank)[:limit]))
-
-
-def parallel(work: Callable[[T], R], items: Sequence[T], jobs: int | None = None) -> Iterator[R]:
-    """Map over items in threads, in order, with a bounded number of results waiting.
-
-    Decoding, encoding and hashing release the interpreter lock, so threads use all cores.
-    """
-    jobs = jobs or os.cpu_count() or 1
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(work, item) for item in islice(items, 0, 4 * jobs)]
-        try:
-            for position in range(len(items)):
-                result = waiting[position % (4 * jobs)].result()
-                following = position + 4 * jobs
-                if following < len(items):
-                    waiting[position % (4 * jobs)] = pool.submit(work, items[following])
-                yield result
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass(frozen=True)

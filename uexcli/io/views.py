@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 from uexcli.api import Sample
 from uexcli.io import images
-from uexcli.io.samples import parallel
+from uexcli.io.pool import parallel
 
 SQUASH, CROP, RESIZED = "squash", "crop", "resized-crop"
 VIEWS = (SQUASH, CROP, RESIZED)

@@ -31,9 +31,9 @@ class Linf(Norm):
         """The largest magnitude of each row."""
         return delta.abs().amax(tuple(range(1, delta.dim())))
 
-    def levels(self, eps: float) -> int:
+    def levels(self, eps: float, peak: int = 255) -> int:
         """The whole levels inside eps."""
-        return math.floor(255 * eps + 1e-6)
+        return math.floor(peak * eps + 1e-6)
 
     def parse(self, text: str) -> float:
         """Read eps; levels such as `8` are refused, as is less than one level."""

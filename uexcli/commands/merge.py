@@ -1,0 +1,176 @@
+"""Merge: the parts of a release that shards wrote become the release that one run would have written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uexcli import api
+from uexcli.commands.assemble import LeftOut, assemble
+from uexcli.commands.listener import Listener
+from uexcli.commands.protect import Written
+from uexcli.core.quality import psnr, usual_rms
+from uexcli.errors import UexError, UsageError
+from uexcli.io import atomic, images, part, partial, receipt, release, shards
+from uexcli.io.pool import parallel
+
+AGAIN = "Apply that shard again, or copy its part again."
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which release, the parts of which lie beside it."""
+
+    output: Path
+    receipt: Path | None = None
+    jobs: int | None = None
+    force: bool = False
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was merged."""
+
+    output: Path
+    parts: int
+    images: int
+    psnr: float
+    skipped: tuple[LeftOut, ...]
+    receipt: Path
+
+
+def run(request: Request, listener: Listener | None = None) -> Result:
+    """Put the parts together; they go once the release is there.
+
+    Raises:
+        UsageError: there are no parts, some are missing, or the release exists.
+        UexError: they are not of one job, or a file in them is not what was written.
+    """
+    listener = listener or Listener()
+    output = request.output
+    found = _complete(output)
+    parts = [part.read(folder) for _, folder in found]
+    header = _common(found, parts)
+    beside = request.receipt or Path(header["receipt"])
+    if not beside.parent.is_dir():
+        raise UsageError(
+            f"the receipt belongs in {beside.parent}, which is not here.", hint="Say --receipt FILE, beside the noise."
+        )
+    header = {**header, "receipt": str(beside)}
+    if output.exists() and not partial.is_free(output):
+        if not request.force:
+            raise UsageError(f"{output} exists.", hint="Use --force to replace it.")
+        partial.check_replaceable(output)
+    items = sorted(
+        ((item, folder) for (_, folder), one in zip(found, parts, strict=True) for item in one.items),
+        key=lambda pair: int(pair[0]["position"]),
+    )
+    if [item["position"] for item, _ in items] != list(range(int(header["images"]))):
+        raise UexError(f"the parts of {output} do not have each image once.", hint=AGAIN)
+    try:
+        written = [(Written.of(item["written"]), folder) for item, folder in items if "written" in item]
+        skipped, unwanted = ([LeftOut(**item[kind]) for item, _ in items if kind in item] for kind in _KINDS)
+    except (TypeError, KeyError) as error:
+        raise UexError(f"the parts of {output} are damaged ({error}).", hint=AGAIN) from None
+    if not written:
+        raise UexError("not one of the images could be protected.")
+    with partial.growing(output, header["job"], resume=request.resume, force=request.force) as folder:
+
+        def bring(pair: tuple[Written, Path]) -> None:
+            _bring(pair[1], pair[0].name, folder, pair[0].protected)
+
+        for count, _ in enumerate(parallel(bring, written, request.jobs), 1):
+            listener.step(api.Progress(count, len(written), stage="merge"))
+        done = [item for item, _ in written]
+        made = assemble(folder, output, header, done, skipped, unwanted, listener)
+        partial.finish(folder, output)
+    for _, spent in found:
+        shutil.rmtree(spent, ignore_errors=True)
+    strength = psnr(usual_rms([item.rms for item in made.done]))
+    return Result(output, len(found), len(made.done), strength, made.left_out, beside)
+
+
+_KINDS = ("skipped", "unwanted")
+
+
+def _complete(output: Path) -> list[tuple[shards.Shard, Path]]:
+    """All parts of a release."""
+    hint = f"Write them with: uex apply NOISE PHOTOS -o {output} --shard 1/2, and 2/2"
+    with atomic.told(output):
+        found = [(shard, path) for shard, path in shards.parts_of(output) if (path / shards.FILE).is_file()]
+    if not found:
+        raise UsageError(f"{output}: no parts of it lie beside it.", hint=hint)
+    counts = {shard.count for shard, _ in found}
+    if len(counts) > 1:
+        shown = " and ".join(f"of {count}" for count in sorted(counts))
+        raise UsageError(f"{output}: there are parts {shown}.", hint="Remove those that do not belong to it.")
+    missing = sorted(set(range(1, counts.pop() + 1)) - {shard.number for shard, _ in found})
+    if missing:
+        one = shards.Shard(missing[0], found[0][0].count)
+        more = f", and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        raise UsageError(
+            f"{output}: part {one.number} of {one.count} is missing{more}.",
+            hint=f"Write it with: uex apply NOISE PHOTOS -o {output} --shard {one.number}/{one.count}",
+        )
+    return found
+
+
+def _common(found: Sequence[tuple[shards.Shard, Path]], parts: Sequence[part.Part]) -> dict[str, Any]:
+    """What the parts say of the whole; all must say the same but for where the receipt lies."""
+
+    def told(one: part.Part) -> dict[str, Any]:
+        return {key: value for key, value in one.header.items() if key != "receipt"}
+
+    for (_, folder), one in zip(found, parts, strict=True):
+        if told(one) != told(parts[0]) or one.header.get("shards") != found[0][0].count:
+            raise UexError(f"{folder} is a part of another release than {found[0][1]}.", hint=AGAIN)
+    header = dict(parts[0].header)
+    wanted = {"job": dict, "facts": dict, "on_error": str, "receipt": str, "images": int}
+    wrong = [key for key, kind in wanted.items() if not isinstance(header.get(key), kind)]
+    if wrong or not isinstance(header["facts"].get("lossless"), bool):
+        raise UexError(f"{found[0][1] / shards.FILE}: damaged, '{(wrong or ['facts'])[0]}' is missing.", hint=AGAIN)
+    return header
+
+
+def _bring(folder: Path, name: str, release_folder: Path, digest: str) -> None:
+    """Link a file into the release, or copy it where that cannot be, if it is what was written."""
+    source, target = folder / name, release_folder / name
+    within = release.inside(name) and source.resolve().is_relative_to(folder.resolve())
+    if not within or source.is_symlink() or release.digest_file(source) != digest:
+        raise UexError(f"{source} is not the file that was written.", hint=AGAIN)
+    with atomic.told(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return
+        shutil.copyfile(source, target)
+
+
+def is_intact(folder: Path, there: part.Part, chosen: Sequence[api.Sample]) -> bool:
+    """Whether a part holds what its file says, of the photos as they are."""
+    known: dict[str, Mapping[str, Any]] = {}
+    for item in there.items:
+        for kind in ("written", "skipped"):
+            if kind in item:
+                known[item[kind]["key"]] = item
+    try:
+        for sample in chosen:
+            item = known[sample.key]
+            if "written" in item:
+                written = Written.of(item["written"])
+                if images.digest_of(sample) != written.source:
+                    return False
+                if release.digest_file(folder / written.name) != written.protected:
+                    return False
+            elif receipt.try_digest(sample) != item["skipped"]["digest"]:
+                return False
+    except (KeyError, TypeError):
+        return False
+    return True

@@ -1,0 +1,164 @@
+"""What a file holds beside its pixels: texts that may stay, and what must never get into a release."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import ExifTags, Image
+
+from uexcli.io import png
+
+EXIF, GPS, THUMBNAIL = 0x8769, 0x8825, 1  # directories within EXIF
+PICTURE = 0x0201  # in the directory of the thumbnail: where it lies
+# The texts that --keep-metadata keeps, by PNG's keyword: tags in EXIF, and whether those lie in its inner directory.
+TEXTS: dict[str, tuple[tuple[int, bool], ...]] = {
+    "Title": ((0x9C9B, False),),
+    "Description": ((0x010E, False), (0x9C9F, False)),
+    "Author": ((0x013B, False), (0x9C9D, False)),
+    "Copyright": ((0x8298, False),),
+    "Creation Time": ((0x9003, True), (0x0132, False)),
+    "Comment": ((0x9286, True), (0x9C9C, False)),
+    "Keywords": ((0x9C9E, False),),
+}
+WIDE = range(0x9C9B, 0x9CA0)  # Windows' own tags, in UTF-16
+USER_COMMENT = 0x9286
+CODES = {b"ASCII\0\0\0": "ascii", b"UNICODE\0": "utf-16", b"\0" * 8: "utf-8"}  # before a user comment
+LONGEST = 4000  # characters of a text: pictures have been hidden in longer ones
+PRIVATE = {  # tags that tell a person or a device
+    ExifTags.Base.CameraOwnerName: "the owner's name",
+    ExifTags.Base.BodySerialNumber: "a serial number",
+    ExifTags.Base.LensSerialNumber: "a serial number",
+    ExifTags.Base.CameraSerialNumber: "a serial number",
+    ExifTags.Base.ImageUniqueID: "an image's own number",
+    ExifTags.Base.MakerNote: "a maker's note",
+}
+MARKED = {  # in XMP
+    b"GPSLatitude": "a GPS position",
+    b"SerialNumber": "a serial number",
+    b"OwnerName": "the owner's name",
+    b"Thumbnails": "a thumbnail",
+    b"xapGImg:image": "a thumbnail",
+    b"xmpGImg:image": "a thumbnail",
+}
+RESOURCE_THUMBNAILS = (1033, 1036)  # of Photoshop
+END_OF_JPEG = b"\xff\xd9"
+
+
+def texts(image: Image.Image) -> tuple[tuple[str, str], ...]:
+    """Give the texts of an opened image that tell what it shows and whose it is: keyword and text."""
+    found: dict[str, str] = {}
+    with contextlib.suppress(Exception):  # damaged metadata is no metadata
+        exif = image.getexif()
+        for keyword, tags in TEXTS.items():
+            for tag, inner in tags:
+                text = _text(tag, exif.get_ifd(EXIF).get(tag) if inner else exif.get(tag))
+                if text and keyword not in found:
+                    found[keyword] = text
+    for keyword in TEXTS:
+        said = image.info.get(keyword)
+        if isinstance(said, str) and said.strip():
+            found[keyword] = said.strip()
+    comment = image.info.get("comment")
+    if isinstance(comment, (bytes, str)) and "Comment" not in found:
+        text = _text(0, comment)
+        if text:
+            found["Comment"] = text
+    return tuple((keyword, text[:LONGEST]) for keyword, text in found.items())
+
+
+def _text(tag: int, value: Any) -> str:
+    if isinstance(value, tuple):
+        value = bytes(value) if all(isinstance(item, int) and 0 <= item < 256 for item in value) else b""
+    if isinstance(value, bytes):
+        code = "utf-8"
+        if tag in WIDE:
+            code = "utf-16-le"
+        elif tag == USER_COMMENT:
+            code, value = CODES.get(value[:8], ""), value[8:]
+        try:
+            value = value.decode(code)
+        except (UnicodeDecodeError, LookupError):
+            return ""
+    if not isinstance(value, str):
+        return ""
+    text = value.strip("\0 \n\r\t")
+    return text if all(char.isprintable() or char in "\n\r\t" for char in text) else ""
+
+
+def as_chunks(kept: tuple[tuple[str, str], ...]) -> list[png.Chunk]:
+    """Give texts as a PNG's chunks."""
+    return [(b"iTXt", keyword.encode() + b"\0\0\0\0\0" + text.encode("utf-8", "replace")) for keyword, text in kept]
+
+
+def as_exif(kept: tuple[tuple[str, str], ...]) -> Image.Exif:
+    """Give texts as EXIF."""
+    exif = Image.Exif()
+    inner = exif.get_ifd(EXIF)
+    for keyword, text in kept:
+        tag, lies_within = TEXTS[keyword][0]
+        if tag == USER_COMMENT:
+            inner[tag] = b"UNICODE\0" + text.encode("utf-16")
+        elif lies_within:
+            inner[tag] = text
+        elif tag in WIDE:
+            exif[tag] = text.encode("utf-16-le") + b"\0\0"
+        else:
+            exif[tag] = text
+    return exif
+
+
+def private(data: bytes, image: Image.Image) -> list[str]:
+    """List what must not be in a released file: who and where, other pictures, and bytes after its end."""
+    found: list[str] = []
+    if getattr(image, "n_frames", 1) > 1:
+        found.append("more than one picture")
+    with contextlib.suppress(Exception):
+        found += _in_exif(image.getexif())
+    notes = (image.info.get(name) for name in ("xmp", "XML:com.adobe.xmp", "Raw profile type xmp"))
+    for note in notes:
+        text = note.encode("utf-8", "replace") if isinstance(note, str) else note
+        if isinstance(text, bytes):
+            found += [words for mark, words in MARKED.items() if mark in text]
+    if "Raw profile type exif" in image.info:
+        found.append("EXIF hidden in a text")
+    blocks = image.info.get("photoshop")
+    if isinstance(blocks, Mapping) and any(number in blocks for number in RESOURCE_THUMBNAILS):
+        found.append("a thumbnail")
+    behind = _behind(data, image.format)
+    if behind:
+        found.append(f"{behind:,} bytes after its end")
+    return list(dict.fromkeys(found))
+
+
+def _in_exif(exif: Image.Exif) -> list[str]:
+    found = []
+    if exif.get_ifd(GPS):
+        found.append("a GPS position")
+    if PICTURE in exif.get_ifd(THUMBNAIL):
+        found.append("a thumbnail")
+    inner = exif.get_ifd(EXIF)
+    found += [words for tag, words in PRIVATE.items() if tag in inner or tag in exif]
+    return found
+
+
+def _behind(data: bytes, format_: str | None) -> int:
+    """Count the bytes after the end of a picture, but for zeros, in formats that say where it is."""
+    if format_ == "PNG":
+        end = data.find(b"IEND") + 8
+    elif format_ in {"JPEG", "MPO"}:
+        end = data.rfind(END_OF_JPEG) + 2
+    else:
+        return 0
+    return len(data[end:].strip(b"\0")) if end > 8 else 0
+
+
+def look(data: bytes) -> list[str]:
+    """List what must not be in a released file, given its bytes; nothing for what is no image."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return private(data, image)
+    except Exception:  # told by those who decode it
+        return []

@@ -1,0 +1,52 @@
+"""A part of a release, of one shard: a folder whose file says what merging it with the others needs. Private."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uexcli.errors import UexError
+from uexcli.io import atomic
+from uexcli.io.shards import FILE
+
+SCHEMA = "uex.part/1"
+HINT = "Apply that shard again."
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a shard came to.
+
+    `header` is the same for all parts of a release; `items` are what became of its images, each with its `position`
+    among all of them and `written`, `skipped` or `left_out`.
+    """
+
+    header: Mapping[str, Any]
+    items: Sequence[Mapping[str, Any]]
+
+
+def write(folder: Path, part: Part) -> None:
+    """Write it."""
+    document = {"schema": SCHEMA, "header": dict(part.header), "items": list(part.items)}
+    atomic.write(folder / FILE, (json.dumps(document) + "\n").encode())
+
+
+def read(folder: Path) -> Part:
+    """Read it.
+
+    Raises:
+        UexError: it is damaged, or of another format.
+    """
+    try:
+        found = json.loads((folder / FILE).read_text("utf-8"))
+        if found["schema"] != SCHEMA:
+            raise UexError(f"{folder / FILE}: not of the format {SCHEMA}.", hint="Use the uexcli that wrote it.")
+        part = Part(dict(found["header"]), [dict(item) for item in found["items"]])
+        assert all(isinstance(item["position"], int) for item in part.items)
+        assert all(isinstance(item["written"]["name"], str) for item in part.items if "written" in item)
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        raise UexError(f"{folder / FILE}: cannot be read ({error}).", hint=HINT) from None
+    return part

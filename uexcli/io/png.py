@@ -1,0 +1,88 @@
+"""Writing PNG files several times as fast as libpng does, and of 8 or 16 bits a value.
+
+Noise defeats the choice of a filter for each row, which costs libpng most of its time: the average filter for all rows
+gives files as small. At level 1 ISA-L deflates, in a seventh of zlib's time and to 3 % more bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable
+
+import numpy as np
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+AVERAGE = 3  # of the value to the left and the one above
+COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}  # channels to PNG's colour type
+FAST = 1
+# What tells how the numbers are to be shown; anything else in a source may be private.
+SHOWN = frozenset({b"cHRM", b"cICP", b"gAMA", b"sRGB"})
+
+Chunk = tuple[bytes, bytes]  # its type and data
+
+
+def encode(pixels: np.ndarray, *, level: int = FAST, icc: bytes | None = None, chunks: Iterable[Chunk] = ()) -> bytes:
+    """Encode uint8 or uint16 `(H, W, C)`, C being 1 to 4 (grey, grey and alpha, colour, colour and alpha).
+
+    `level` is zlib's, 0 (stored) to 9 (small). `chunks` go before the pixels, as they are.
+    """
+    height, width, channels = pixels.shape
+    depth = 8 * pixels.dtype.itemsize
+    head = struct.pack(">IIBBBBB", width, height, depth, COLOUR[channels], 0, 0, 0)
+    before = [*chunks]
+    if icc:
+        before = [item for item in before if item[0] != b"sRGB"]  # a PNG has one or the other
+        before.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)))
+    data = _deflate(_filtered(pixels), level)
+    # a chunk's length has 31 bits
+    parts = [(b"IDAT", data[start : start + 2**30]) for start in range(0, len(data), 2**30)]
+    return SIGNATURE + b"".join(_chunk(*item) for item in ((b"IHDR", head), *before, *parts, (b"IEND", b"")))
+
+
+def _filtered(pixels: np.ndarray) -> np.ndarray:
+    """Take from each byte the mean of the one a pixel to its left and the one above: uint8 `(H, 1 + bytes a row)`."""
+    height, width, channels = pixels.shape
+    size = pixels.dtype.itemsize
+    rows = np.ascontiguousarray(pixels if size == 1 else pixels.astype(">u2")).view(np.uint8).reshape(height, -1)
+    step = channels * size
+    made = np.empty((height, 1 + rows.shape[1]), np.uint8)
+    made[:, 0] = AVERAGE
+    left, above = np.zeros_like(rows), np.zeros_like(rows)
+    left[:, step:] = rows[:, :-step] if width > 1 else rows[:, :0]
+    above[1:] = rows[:-1]
+    mean = left & above & 1  # (left + above) // 2 without a ninth bit
+    left >>= 1
+    above >>= 1
+    mean += left
+    mean += above
+    np.subtract(rows, mean, out=made[:, 1:])
+    return made
+
+
+def _deflate(rows: np.ndarray, level: int) -> bytes:
+    if level == FAST:
+        try:
+            from isal import isal_zlib
+        except ImportError:  # a processor it is not made for
+            pass
+        else:
+            return bytes(isal_zlib.compress(rows.data, 1))
+    return zlib.compress(rows.data, level)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+
+
+def chunks(data: bytes) -> Iterable[Chunk]:
+    """List a PNG file's chunks up to its pixels; an empty list for what is no PNG, or is damaged there."""
+    if not data.startswith(SIGNATURE):
+        return
+    place = len(SIGNATURE)
+    while place + 8 <= len(data):
+        length, kind = struct.unpack(">I4s", data[place : place + 8])
+        if kind == b"IDAT" or place + 12 + length > len(data):
+            return
+        yield kind, data[place + 8 : place + 8 + length]
+        place += 12 + length

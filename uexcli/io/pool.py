@@ -1,0 +1,97 @@
+"""Work on many images by all cores: by processes where the system can fork them safely, else by threads."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import Any, TypeVar
+
+from uexcli.errors import UexError
+
+T = TypeVar("T")
+R = TypeVar("R")
+WAITING = 4  # results a worker may be ahead, which bounds the memory
+WORTH_IT = 32  # items below which threads are as fast as processes that must be forked first
+PR_SET_PDEATHSIG = 1
+
+
+def parallel(
+    work: Callable[[T], R], items: Sequence[T], jobs: int | None = None, *, processes: bool = False
+) -> Iterator[R]:
+    """Map over items, in order, with a bounded number of results waiting.
+
+    With `processes` by forked ones, where there are enough items: `work` may then be anything that is bound to this
+    process's memory, but what it changes there is lost, and its results are pickled. Without, by threads: decoding,
+    encoding and hashing release the interpreter lock, so they use some cores, too.
+
+    Raises:
+        UexError: a worker process was killed, as the system does when memory runs out.
+    """
+    jobs = min(jobs or os.cpu_count() or 1, len(items)) or 1
+    if jobs == 1 and processes:
+        yield from map(work, items)
+        return
+    forked = processes and sys.platform == "linux" and len(items) >= WORTH_IT
+    pool = _processes(work, items, jobs) if forked else ThreadPoolExecutor(jobs)
+    call: Callable[[int], Any] = _call if forked else lambda position: work(items[position])
+    try:
+        ahead = WAITING * jobs
+        with _told_of_threads():
+            waiting = [pool.submit(call, position) for position in islice(range(len(items)), ahead)]
+        for position in range(len(items)):
+            result = waiting[position % ahead].result()
+            if position + ahead < len(items):
+                waiting[position % ahead] = pool.submit(call, position + ahead)
+            yield result
+    except BrokenProcessPool:
+        raise UexError("a worker process was killed; was the memory used up?", hint="Use fewer --jobs.") from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _told_of_threads() -> Iterator[None]:
+    """Keep quiet about forking beside threads: a worker replaces or leaves alone what those may hold."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This process .*is multi-threaded", DeprecationWarning)
+        yield
+
+
+_shared: tuple[Callable[[Any], Any], Sequence[Any]]  # in a worker: what it does, and to what
+
+
+def _processes(work: Callable[[T], R], items: Sequence[T], jobs: int) -> Executor:
+    # a forked worker is given its arguments as they are: nothing is pickled
+    fork = multiprocessing.get_context("fork")
+    return ProcessPoolExecutor(jobs, mp_context=fork, initializer=_begin, initargs=(work, items, os.getpid()))
+
+
+def _begin(work: Callable[[Any], Any], items: Sequence[Any], parent: int) -> None:
+    """Become a worker: one thread, no terminal, no signals of one's own, and gone when the parent is."""
+    global _shared  # noqa: PLW0603 - what a process was forked for is all it is for
+    _shared = (work, items)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with contextlib.suppress(OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - a thread may have held the lock of these
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _call(position: int) -> Any:
+    work, items = _shared
+    return work(items[position])
