@@ -101,7 +101,7 @@ def read(path: Path) -> Recipes:
         found = tomllib.loads(path.read_text())
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UexError(f"{path}: cannot be read ({error}).") from None
     judged = {"protocol", *PROTOCOL} - {"summary", "options"}
     for key in found:

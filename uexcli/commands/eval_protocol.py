@@ -74,7 +74,7 @@ def read(name: str) -> Protocol:
     """
     try:
         found = tomllib.loads(text(name))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UexError(f"--protocol {name}: no TOML ({error}).") from None
     return parse(found, name)
 

@@ -165,8 +165,10 @@ class Protector:
         """
         height, width = photo.size
         source, allowed = planes(photo.values), self.allowed(photo)
-        delta = stretch(match_channels(self.source(photo, key, row), source.shape[1]), height, width)
-        if min(photo.size) < self.noise.size or source.shape[1] < self.noise.channels:
+        channels = 1 if photo.grey else source.shape[1]
+        delta = stretch(match_channels(self.source(photo, key, row), channels), height, width)
+        delta = match_channels(delta, source.shape[1])
+        if min(photo.size) < self.noise.size or channels < self.noise.channels:
             delta = self.norm.fill(delta, allowed, source.float() / peak_of(source))
         changed = publish(source, delta, self.norm, allowed)[0].permute(1, 2, 0).contiguous().numpy()
         return changed.astype(photo.values.dtype, copy=False)
@@ -180,7 +182,7 @@ class Protector:
         else:
             made = None
             row, place = self.row(sample, photo)
-        if model is None or photo.deep is not None:
+        if model is None or photo.deep is not None or photo.grey:
             return self.protect(photo, sample.key, row), place
         return model(photo.pixels, row)[0] if made is None else made, place
 
@@ -197,8 +199,8 @@ class Protector:
         if before is not None and before.name == name and _stands(before, sample, target):
             return dataclasses.replace(before, kept=True)
         photo = images.open_photo(sample, whole=self.suffix in images.DEEP, texts=self.texts)
+        photo = images.fitting(photo, self.suffix)
         wanted, place = self._wanted(sample, photo)
-        photo, wanted, changes = images.fitting(photo, wanted, self.suffix)
         data = images.encode(photo, wanted, self.suffix, png_level=self.png_level)
         decoded = images.decode(data, whole=photo.deep is not None)
         same = np.array_equal(decoded.values, wanted) and same_alpha(photo, decoded)
@@ -218,7 +220,7 @@ class Protector:
             )
         rms, levels = changed_by(photo.values, decoded.values)
         digest = hashlib.sha256(data).hexdigest()
-        changes = (*photo.changes, *changes)
+        changes = photo.changes
         if photo.alpha is not None and decoded.alpha is None:
             changes = (*changes, images.FLATTENED)
         visible = evident(self.norm, size, allowed, levels)

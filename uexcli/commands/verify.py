@@ -28,7 +28,7 @@ LINES = "uex.verify-lines/1"
 SHAPE = "size, mode, profile"
 CASES = {  # of a report: what the findings are about
     "missing": "coverage", "unexpected": "coverage",
-    "checksum": "integrity", "unlisted": "integrity", "unreadable": "integrity",
+    "checksum": "integrity", "link": "integrity", "unlisted": "integrity", "unreadable": "integrity",
     "over-bound": "bound", "noise-missing": "noise", "leak": "leaks", "metadata": "metadata",
     "changed-size": SHAPE,
 }  # fmt: skip
@@ -120,8 +120,10 @@ def _check(request: Request, listener: Listener) -> Result:
         raise UsageError(f"{root}: no such folder.", hint="Give the folder of a release.")
     facts = release.read_facts(root) or {}
     there = release.files(root)
+    links = release.irregular(root, there)
+    there = sorted(set(there) - set(links))
     pictures = [name for name in there if Path(name).suffix.lower() in _extensions()]
-    findings: list[Finding] = []
+    findings = [Finding("link", name, "a file", "a link, or no regular file") for name in links]
     checks: dict[str, str] = {}
     if not pictures:
         raise UexError(f"{root}: no image in this release.")

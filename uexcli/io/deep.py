@@ -11,6 +11,7 @@ from PIL import Image
 
 ORIENTATION = 0x0112
 COLOURS, GREYS = frozenset({2}), frozenset({1})  # TIFF's photometric interpretations: RGB, black is zero
+ASCII = frozenset({0x010E, 0x0132, 0x013B, 0x8298})  # TIFF's own tags of text
 UNASSOCIATED = 2  # TIFF's alpha that colours were not multiplied with
 # What EXIF's orientations mean, as a transposition, then flips of lines and of columns.
 TURNS = {1: "", 2: "c", 3: "lc", 4: "l", 5: "t", 6: "tc", 7: "tlc", 8: "tl"}
@@ -85,8 +86,8 @@ def _agree(values: np.ndarray, image: Image.Image) -> bool:
     )
 
 
-def encode_tiff(pixels: np.ndarray, icc: bytes | None, exif: Mapping[int, Any] | None = None) -> bytes:
-    """Encode uint16 `(H, W, C)` as a deflated TIFF, alpha last where C is 2 or 4; with the texts of `exif`."""
+def encode_tiff(pixels: np.ndarray, icc: bytes | None, tags: Mapping[int, bytes] | None = None) -> bytes:
+    """Encode uint8 or uint16 `(H, W, C)` as a deflated TIFF, alpha last where C is 2 or 4; with `tags` of bytes."""
     import tifffile
 
     buffer = io.BytesIO()
@@ -101,10 +102,6 @@ def encode_tiff(pixels: np.ndarray, icc: bytes | None, exif: Mapping[int, Any] |
         iccprofile=icc,
         metadata=None,
         software=False,
-        extratags=[
-            (tag, "s", 0, value, True)
-            for tag, value in (exif or {}).items()
-            if isinstance(value, str) and value.isascii()
-        ],
+        extratags=[(tag, "s" if tag in ASCII else "B", len(value), value, True) for tag, value in (tags or {}).items()],
     )
     return buffer.getvalue()

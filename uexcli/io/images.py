@@ -54,6 +54,7 @@ class Photo:
     deep: np.ndarray | None = None
     deep_alpha: np.ndarray | None = None
     shown: tuple[png.Chunk, ...] = ()
+    grey: bool = False  # its three colours are one grey, and are to stay so
     texts: tuple[tuple[str, str], ...] = ()  # what may be kept of its metadata: keyword and text
 
     @property
@@ -217,8 +218,8 @@ def encode(photo: Photo, pixels: np.ndarray, suffix: str, *, png_level: int = 1)
     if suffix == ".png":
         chunks = [*photo.shown, *metadata.as_chunks(photo.texts)]
         return png.encode(planes, level=png_level, icc=photo.icc, chunks=chunks)
-    if pixels.dtype == np.uint16:
-        return deep.encode_tiff(planes, photo.icc, metadata.as_exif(photo.texts))
+    if suffix == ".tiff" and (pixels.dtype == np.uint16 or photo.texts):
+        return deep.encode_tiff(planes, photo.icc, metadata.as_tiff(photo.texts))
     image = Image.fromarray(np.ascontiguousarray(planes[:, :, 0] if planes.shape[2] == 1 else planes))
     buffer = io.BytesIO()
     extra: dict[str, Any] = {"icc_profile": photo.icc} if photo.icc else {}
@@ -242,22 +243,21 @@ def peak(values: np.ndarray) -> int:
     return 255 if values.dtype == np.uint8 else 65535
 
 
-def fitting(photo: Photo, pixels: np.ndarray, suffix: str) -> tuple[Photo, np.ndarray, tuple[str, ...]]:
-    """Make a photo and its new pixels what a format can hold, and say what that changes."""
-    changes: list[str] = []
+def fitting(photo: Photo, suffix: str) -> Photo:
+    """Make a photo what a format can hold; its `changes` say what that changed."""
+    changes = list(photo.changes)
     # Pillow reads no TIFF of grey and alpha in 16 bits
     odd = suffix == ".tiff" and photo.deep is not None and photo.deep_alpha is not None
-    if (suffix in COLOUR_ONLY or odd) and pixels.shape[2] == 1:
-        deep_values = None if photo.deep is None else photo.deep.repeat(3, 2)
-        photo = replace(photo, pixels=photo.pixels.repeat(3, 2), deep=deep_values)
-        pixels = pixels.repeat(3, 2)
+    if (suffix in COLOUR_ONLY or odd) and photo.pixels.shape[2] == 1:
+        values = None if photo.deep is None else photo.deep.repeat(3, 2)
+        photo = replace(photo, pixels=photo.pixels.repeat(3, 2), deep=values, grey=True)
         changes.append(COLOURED)
         if photo.icc:
             photo = replace(photo, icc=None)
             changes.append("grey profile dropped")
     if suffix != ".png" and not photo.icc and any(kind in GAMMA for kind, _ in photo.shown):
         changes.append("gamma dropped")
-    return photo, pixels, tuple(changes)
+    return replace(photo, changes=tuple(changes))
 
 
 def same_profile(first: Photo, second: Photo) -> bool:

@@ -84,6 +84,8 @@ def _text(tag: int, value: Any) -> str:
             return ""
     if not isinstance(value, str):
         return ""
+    with contextlib.suppress(UnicodeError):  # Pillow takes what EXIF calls ASCII for Latin-1, where it mostly is UTF-8
+        value = value.encode("latin-1").decode("utf-8") if tag else value
     text = value.strip("\0 \n\r\t")
     return text if all(char.isprintable() or char in "\n\r\t" for char in text) else ""
 
@@ -106,8 +108,17 @@ def as_exif(kept: tuple[tuple[str, str], ...]) -> Image.Exif:
         elif tag in WIDE:
             exif[tag] = text.encode("utf-16-le") + b"\0\0"
         else:
-            exif[tag] = text
+            exif[tag] = text.encode("utf-8", "replace")  # in what EXIF calls ASCII, as everybody does
     return exif
+
+
+def as_tiff(kept: tuple[tuple[str, str], ...]) -> dict[int, bytes]:
+    """Give texts as TIFF's tags, which have no directory within."""
+    found = {}
+    for keyword, text in kept:
+        tag = next(tag for tag, inner in reversed(TEXTS[keyword]) if not inner)
+        found[tag] = text.encode("utf-16-le") + b"\0\0" if tag in WIDE else text.encode("utf-8", "replace") + b"\0"
+    return found
 
 
 def private(data: bytes, image: Image.Image) -> list[str]:

@@ -250,7 +250,7 @@ def read_header(path: Path) -> dict[str, Any]:
         ) from None
     try:
         header = json.loads(text) if text is not None else None
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         header = None
     if not isinstance(header, dict) or "format" not in header:
         raise UexError(f"{path}: a safetensors file, but no uex noise.", hint="Write one with: uex fit PHOTOS")

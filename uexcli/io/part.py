@@ -47,6 +47,6 @@ def read(folder: Path) -> Part:
         part = Part(dict(found["header"]), [dict(item) for item in found["items"]])
         assert all(isinstance(item["position"], int) for item in part.items)
         assert all(isinstance(item["written"]["name"], str) for item in part.items if "written" in item)
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AssertionError, RecursionError) as error:
         raise UexError(f"{folder / FILE}: cannot be read ({error}).", hint=HINT) from None
     return part

@@ -84,7 +84,7 @@ def _take_up(folder: Path, job: Mapping[str, Any], *, resume: bool, force: bool)
 def _read(mark: Path) -> Any:
     try:
         return json.loads(mark.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -31,7 +31,7 @@ def matches(path: Path, output: Path, job: Mapping[str, Any], chosen: Sequence[S
         sums = release.read_sums(output / release.SUMS)
         intact = all(release.digest_file(output / name) == digest for name, digest in sums.items())
         return intact and all(sums[item["name"]] == item["protected"] for item in files.values())
-    except (UexError, OSError, KeyError, TypeError):
+    except (UexError, OSError, KeyError, TypeError, AttributeError):
         return False
 
 
@@ -46,7 +46,7 @@ def try_digest(sample: Sample) -> str:
 def _read(path: Path) -> dict[str, Any]:
     try:
         receipt = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         receipt = None
     if isinstance(receipt, dict) and isinstance(receipt.get("releases"), dict):
         return receipt

@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import re
+import stat
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -26,17 +28,28 @@ OWN_FILES = frozenset({FACTS, SUMS, JOB})
 def names(keys: Iterable[str], suffix: str = ".png") -> dict[str, str]:
     """Give every source key the relative path its protected file has.
 
-    `a.jpg` becomes `a.png`; where two sources would meet, whatever their case, both keep their suffix: `a.jpg.png`.
+    `a.jpg` becomes `a.png`; where two sources would meet, also on a disk that does not tell cases or ways to write an
+    accent apart, both keep their suffix: `a.jpg.png`; where they meet even so, as `A.jpg` and `a.jpg` do, a part of
+    the key's checksum comes in between.
     """
     named = {key: str(PurePosixPath(key).with_suffix(suffix)) for key in keys}
-    long: set[str] = set()
-    while True:  # a name with both suffixes may meet a third source's
-        meeting = Counter(name.casefold() for name in named.values())
-        clashes = {key for key, name in named.items() if meeting[name.casefold()] > 1} - long
+    length = dict.fromkeys(named, 0)
+    while True:  # a longer name may meet a third source's
+        meeting = Counter(map(_folded, named.values()))
+        clashes = [key for key, name in named.items() if meeting[_folded(name)] > 1 and length[key] < 2]
         if not clashes:
             return named
-        long |= clashes
-        named.update({key: key + suffix for key in clashes})
+        for key in clashes:
+            length[key] += 1
+            named[key] = f"{key}{suffix}" if length[key] == 1 else f"{key}.{_mark(key)}{suffix}"
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _mark(key: str) -> str:
+    return hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
 
 
 def sums_text(digests: Mapping[str, str]) -> str:
@@ -77,6 +90,11 @@ def inside(name: str) -> bool:
     return not parts.is_absolute() and ".." not in parts.parts
 
 
+def irregular(root: Path, names: Iterable[str]) -> list[str]:
+    """Those of the names that are links, pipes or devices: not read, as they may lead anywhere, or never end."""
+    return [name for name in names if not stat.S_ISREG((root / name).lstat().st_mode)]
+
+
 def files(root: Path) -> list[str]:
     """All files below a release, as relative paths with forward slashes, sorted; its own files left out."""
     found = []
@@ -104,7 +122,7 @@ def read_facts(root: Path) -> dict[str, Any] | None:
         return None
     try:
         facts = json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UexError(f"{path}: cannot be read ({error}).", hint=RESTORE) from None
     if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
         raise UexError(f"{path}: not of the format {SCHEMA}.", hint="Use the uexcli that wrote it.")
