@@ -460,3 +460,42 @@ def test_pixels_may_be_limited(tmp_path: Path, many: Path, many_noise: Path, uex
         ran = uex(*words, "--max-pixels", 500)
         assert ran.code == 3 and "24x24 pixels are more than 500" in ran.err, ran.err
     assert uex("fit", many, "--max-pixels", 0).code == 2
+
+
+# ----------------------------------------------------------------------------------------------- croissant
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_croissant_that_its_own_reader_accepts(many: Path, many_noise: Path, uex: Uex) -> None:
+    mlcroissant = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed")
+    (many / "a/100% öl #1.png").write_bytes((many / "a/0.png").read_bytes())
+    assert uex("fit", many, "--method", "random", "--seed", 2, "-o", "n").code == 0
+    assert uex("apply", "n", many, "-o", "out", "--croissant").code == 0
+    document = json.loads(Path("out/croissant.json").read_text())
+    assert document["usageInfo"].startswith("Training machine learning models")
+    dataset = mlcroissant.Dataset(Path("out/croissant.json"))
+    assert not dataset.metadata.ctx.issues.errors
+    records = list(dataset.records("records"))
+    assert len(records) == MANY + 1
+    shown = {record["records/path"].decode(): np.asarray(record["records/image"]) for record in records}
+    assert np.array_equal(shown["a/0.png"], np.asarray(Image.open("out/a/0.png")))
+    sums = {
+        name: digest
+        for digest, name in (line.split("  ", 1) for line in Path("out/SHA256SUMS").read_text().splitlines())
+    }
+    listed = {item["name"]: item["sha256"] for item in document["distribution"] if item["@type"] == "cr:FileObject"}
+    assert listed == {name: digest for name, digest in sums.items() if name.endswith(".png")}
+    assert "croissant.json" in sums
+    assert uex("verify", "out", "--source", many).code == 0
+    assert "already" in uex("apply", "n", many, "-o", "out", "--croissant").out
+    Path("out/croissant.json").write_text("{}")
+    ran = uex("verify", "out", "--source", many, "--json")
+    assert [(item["code"], item["path"]) for item in ran.json["findings"]] == [("checksum", "croissant.json")]
+
+
+def test_a_croissant_says_what_it_is_told_to(many: Path, many_noise: Path, uex: Uex) -> None:
+    licence = "https://example.org/no-training"
+    assert uex("apply", many_noise, many, "-o", "out", "--shard", "1/1", "--usage-info", licence).code == 0
+    assert uex("merge", "out").code == 0
+    assert json.loads(Path("out/croissant.json").read_text())["usageInfo"] == licence
+    assert uex("apply", many_noise, many, "-o", "other", "--usage-info", " ").code == 2

@@ -15,6 +15,7 @@ Images are uint8 `(N, C, S, S)`; float images and noise are in units of the [0, 
 
 from __future__ import annotations
 
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, device, dtype, nn
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "Countermeasure",
     "Dataset",
     "Frozen",
@@ -59,6 +61,7 @@ __all__ = [
     "Verdict",
     "Work",
     "hookimpl",
+    "is_safe",
     "option",
 ]
 
@@ -557,17 +560,59 @@ class Surrogate(Plugin, ABC):
 # ------------------------------------------------------------------------------------------ datasets
 
 
+_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")
+_OTHER = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".png", ".tif", ".tiff", ".webp")
+_NETPBM = (".pbm", ".pgm", ".pnm", ".ppm")
+IMAGE_SUFFIXES = frozenset({*_JPEG, *_OTHER, *_NETPBM})  # what a file is called that is taken for an image
+
+
+def is_safe(key: str) -> bool:
+    """Whether a key is a relative path with forward slashes, written plainly, that stays in its folder."""
+    parts = key.split("/")
+    if os.name == "nt" and any(char in key for char in "\\:"):  # a drive, a stream, another slash
+        return False
+    return "\0" not in key and not any(part in {"", ".", ".."} for part in parts)
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One image of a dataset: a file, or an array held in memory.
+    """One image of a dataset: a file, an array held in memory, or what a function reads.
 
-    `key` is a relative path with forward slashes, and the name the image has everywhere in uex.
+    `key` is a relative path with forward slashes, and the name the image has everywhere in uex. `data` reads the bytes
+    of an encoded image, such as a member of an archive: it is called by several threads at once, and in forked
+    processes, so it opens what it reads anew; it raises UexError or OSError where it cannot.
     """
 
     key: str
     label: str | None
     path: Path | None = None
     array: np.ndarray | None = None  # uint8 (H, W, 3) or (H, W)
+    data: Callable[[], bytes] | None = None
+
+    def encoded(self) -> bytes:
+        """Give the bytes of its file as they are; an array as PNG.
+
+        Raises:
+            UexError: they cannot be read.
+        """
+        if self.array is not None:
+            import io
+
+            from PIL import Image
+
+            buffer = io.BytesIO()
+            Image.fromarray(self.array).save(buffer, "PNG")
+            return buffer.getvalue()
+        try:
+            if self.data is not None:
+                return self.data()
+            if self.path is not None:
+                return self.path.read_bytes()
+        except UexError as error:
+            raise UexError(f"{self.key}: {error.message}", hint=error.hint) from None
+        except OSError as error:
+            raise UexError(f"{self.key}: cannot be read ({error.strerror}).") from None
+        raise UexError(f"{self.key}: its dataset says not where the image is.")
 
 
 class Dataset(Plugin, ABC):

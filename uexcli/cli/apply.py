@@ -37,6 +37,15 @@ def apply(
             help="Keep title, description, author, copyright, date, comment and keywords; nothing else.",
         ),
     ] = False,
+    croissant: Annotated[
+        bool, typer.Option("--croissant", help="Describe the release in a croissant.json that forbids training.")
+    ] = False,
+    usage_info: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="What it says instead: a text, or the address of a licence.", show_default=False
+        ),
+    ] = None,
     labels: opt.Labels = None,
     limit: Annotated[int | None, typer.Option(help="Protect this many images only.", show_default=False)] = None,
     engine: Annotated[
@@ -87,6 +96,8 @@ def apply(
         weights=weights,
         near=near,
         keep_metadata=keep_metadata,
+        croissant=croissant,
+        usage=usage_info,
         shard=shard,
         max_pixels=max_pixels,
     )

@@ -23,6 +23,7 @@ from uexcli.commands.protect import Protector, Written, parts
 from uexcli.core.quality import psnr, usual_rms
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, images, noise_file, part, partial, receipt, release, samples, shards
+from uexcli.io.croissant import NO_TRAINING
 from uexcli.io.journal import Journal
 from uexcli.io.pool import parallel
 from uexcli.registry import Registry, load
@@ -51,6 +52,8 @@ class Request:
     engine: str = noise_engine.TORCH  # no part of the job: pixels are the same within one level
     weights: Path | None = None  # of the encoder, where they do not lie where `fit` found them
     keep_metadata: bool = False
+    croissant: bool = False
+    usage: str | None = None  # what its `usageInfo` says instead of what is usual; with it, too, one is written
     shard: str | None = None
     max_pixels: int | None = None
     near: bool = False  # say of new images how near they are, also where nothing is written
@@ -176,6 +179,7 @@ def _header(protector: Protector, request: Request, found: samples.Labelled) -> 
             "photos": hashlib.sha256("\0".join(found.keys).encode("utf-8", "surrogateescape")).hexdigest(),
             "format": request.format,
             "metadata": request.keep_metadata,
+            "usage": _usage(request),
             "limit": request.limit,
             "labels": release.digest_file(request.labels) if request.labels else None,
         },
@@ -193,9 +197,15 @@ def _header(protector: Protector, request: Request, found: samples.Labelled) -> 
             "pillow": PIL.__version__,
         },
         "on_error": request.on_error,
+        "usage": _usage(request),
         "receipt": str(receipt.path_for(request.noise).resolve()),
         "images": len(found.keys),
     }
+
+
+def _usage(request: Request) -> str | None:
+    """What the release's croissant.json says may not be done; None where there is to be none."""
+    return request.usage or (NO_TRAINING if request.croissant else None)
 
 
 def _is_done(
@@ -264,6 +274,8 @@ def _suffix(request: Request) -> str:
     samples.check_options(request.on_error, request.jobs)
     if request.limit is not None and request.limit < 1:
         raise UsageError(f"--limit {request.limit}: at least 1.")
+    if request.usage is not None and not request.usage.strip():
+        raise UsageError("--usage-info: it is empty.", hint="Say what may not be done, or leave it out.")
     if not 0 <= request.png_level <= 9:
         raise UsageError(f"--png-level {request.png_level}: not within 0 to 9.")
     return images.SUFFIXES[request.format]

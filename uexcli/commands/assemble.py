@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from uexcli.commands.listener import Listener
 from uexcli.commands.protect import Written
 from uexcli.core.quality import leak_limit, usual_rms
 from uexcli.errors import UexError
-from uexcli.io import atomic, receipt, release, samples
+from uexcli.io import atomic, croissant, receipt, release, samples
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ def assemble(
     facts = _facts(header, kept, left_out)
     sums = {item.name: item.protected for item in kept}
     sums[release.FACTS] = release.write_facts(folder, facts)
+    usage = header.get("usage")
+    (folder / release.CROISSANT).unlink(missing_ok=True)
+    if usage is not None:
+        made = croissant.encode(output.name, sums, header["facts"]["suffix"], usage)
+        atomic.write(folder / release.CROISSANT, made)
+        sums[release.CROISSANT] = hashlib.sha256(made).hexdigest()
     for name in set(release.files(folder)) - set(sums) - {release.JOURNAL}:
         (folder / name).unlink()  # of a photo that was usable before an interruption
     atomic.write(folder / release.SUMS, release.sums_text(sums).encode("utf-8", "surrogateescape"))

@@ -242,7 +242,7 @@ def _checksums(
             yield Finding("checksum", release.SUMS, "a list of checksums", "missing")
         return
     sums = release.read_sums(path)
-    members = [*there, release.FACTS] if (root / release.FACTS).is_file() else list(there)
+    members = [*there, *(name for name in (release.FACTS, release.CROISSANT) if (root / name).is_file())]
     for name in sorted(set(sums) - set(members)):
         yield Finding("missing", name, f"listed in {release.SUMS}", "no such file")
     for name in sorted(set(members) - set(sums)):

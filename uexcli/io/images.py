@@ -77,15 +77,7 @@ def digest_of(sample: Sample) -> str:
     """The SHA-256 of a sample's bytes, without decoding it."""
     if sample.array is not None:
         return hashlib.sha256(np.ascontiguousarray(sample.array).tobytes()).hexdigest()
-    return hashlib.sha256(_read(sample)).hexdigest()
-
-
-def _read(sample: Sample) -> bytes:
-    assert sample.path is not None
-    try:
-        return sample.path.read_bytes()
-    except OSError as error:
-        raise UexError(f"{sample.key}: cannot be read ({error.strerror}).") from None
+    return hashlib.sha256(sample.encoded()).hexdigest()
 
 
 def open_photo(sample: Sample, *, whole: bool = False, texts: bool = False) -> Photo:
@@ -98,7 +90,7 @@ def open_photo(sample: Sample, *, whole: bool = False, texts: bool = False) -> P
         array = np.ascontiguousarray(sample.array)
         mode = "L" if array.ndim == 2 else "RGB"
         return Photo(array.reshape(*array.shape[:2], -1), None, mode, None, digest_of(sample))
-    data = _read(sample)
+    data = sample.encoded()
     try:
         return decode(data, whole=whole, texts=texts)
     except UexError as error:
@@ -290,9 +282,9 @@ def size_and_grey(sample: Sample) -> tuple[int, int, bool]:
     """Read height, width (as stored) and whether an image is grey, from the file's header."""
     if sample.array is not None:
         return int(sample.array.shape[0]), int(sample.array.shape[1]), sample.array.ndim == 2
-    assert sample.path is not None
     try:
-        with Image.open(sample.path, formats=_formats()) as image:
+        file = sample.path if sample.path is not None else io.BytesIO(sample.encoded())
+        with Image.open(file, formats=_formats()) as image:
             return image.height, image.width, image.mode in {"1", "L", "LA"} or image.mode.startswith("I;16")
     except Exception:  # said in full when it is decoded
         raise UexError(f"{sample.key}: cannot be read as an image.") from None

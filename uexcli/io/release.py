@@ -22,7 +22,8 @@ SCHEMA = "uex.release/1"
 RESTORE = "Take it from where the release came from, or remove it and give --eps."
 JOB = ".uex-job.json"  # while it grows
 JOURNAL = ".uex-journal.jsonl"  # while it grows; private
-OWN_FILES = frozenset({FACTS, SUMS, JOB})
+CROISSANT = "croissant.json"
+OWN_FILES = frozenset({FACTS, SUMS, JOB, CROISSANT})
 
 
 def names(keys: Iterable[str], suffix: str = ".png") -> dict[str, str]:

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from uexcli.api import Dataset, Sample, UexError, UsageError, hookimpl
+from uexcli.api import IMAGE_SUFFIXES, Dataset, Sample, UexError, UsageError, hookimpl, is_safe
 
-_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")
-_OTHER = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".png", ".tif", ".tiff", ".webp")
-_NETPBM = (".pbm", ".pgm", ".pnm", ".ppm")
-EXTENSIONS = frozenset({*_JPEG, *_OTHER, *_NETPBM})
+EXTENSIONS = IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -45,16 +42,22 @@ class Folder(Dataset):
         return _walk(Path(uri.removeprefix("folder:")))[1]
 
     def write(self, uri: str, samples: Sequence[Sample]) -> None:
-        """Write arrays as PNG files."""
-        from PIL import Image
+        """Write files as they are, and arrays as PNG files.
 
+        Raises:
+            UexError: a key leads out of the folder, or a file is where another key wants a folder.
+        """
         root = Path(uri.removeprefix("folder:"))
         for sample in samples:
+            if not is_safe(sample.key):
+                raise UexError(f"{sample.key}: leads out of the folder {root}, or is no plain path.")
+        for sample in samples:
             target = root / sample.key
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if sample.array is None:
-                raise UsageError(f"{sample.key}: only images in memory can be written as a folder.")
-            Image.fromarray(sample.array).save(target, "PNG")
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError):
+                raise UexError(f"{sample.key}: another image is called like one of its folders.") from None
+            target.write_bytes(sample.encoded())
 
 
 def _walk(root: Path) -> tuple[list[str], int]:
