@@ -354,7 +354,7 @@ NAMES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "spaces": ((" two  words .png", "tab\there.png"), (" two  words .png", "tab\there.png")),
     "newline": (("two\nlines\r\n.png",), ("two\nlines\r\n.png",)),
     "backslash": (("back\\slash\\n.png",), ("back\\slash\\n.png",)),
-    "not-ascii": (("Köln 東京 🌸.png", "e\u0301.png", "é.png"), ("Köln 東京 🌸.png", "e\u0301.png", "é.png")),
+    "not-ascii": (("Köln 東京 🌸.png", "e\u0301.png"), ("Köln 東京 🌸.png", "e\u0301.png")),
     "not-utf-8": ((os.fsdecode(b"caf\xe9.png"),), (os.fsdecode(b"caf\xe9.png"),)),
     "colon": (("5:30 pm.png", "a:b.png", ":.png"), ("5:30 pm.png", "a:b.png", ":.png")),
     "option": (("--force.png", "-.png"), ("--force.png", "-.png")),

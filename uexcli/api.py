@@ -63,6 +63,7 @@ __all__ = [
     "hookimpl",
     "is_safe",
     "option",
+    "split_of",
 ]
 
 hookimpl = pluggy.HookimplMarker("uex")
@@ -572,6 +573,19 @@ def is_safe(key: str) -> bool:
     if os.name == "nt" and any(char in key for char in "\\:"):  # a drive, a stream, another slash
         return False
     return "\0" not in key and not any(part in {"", ".", ".."} for part in parts)
+
+
+_SPLITS = {"train": "train", "test": "test", "eval": "test", "val": "validation", "dev": "validation"}
+_SPLIT = re.compile(r"(?<![a-z])(train|test|eval|val|dev)(?:ing|uation|id|idation)?(?![a-z])")
+
+
+def split_of(name: str) -> str:
+    """Say which split a file is of by the words in its path: `train`, `test`, `validation`, or "" where none says.
+
+    `data/train-00000-of-00002.parquet` is of `train`; where several words are, the last one decides.
+    """
+    words = _SPLIT.findall(name.lower())
+    return _SPLITS[words[-1]] if words else ""
 
 
 @dataclass(frozen=True)

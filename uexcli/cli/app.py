@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from uexcli import __version__
-from uexcli.cli import apply, bench, demo, doctor, evaluate, export, fit, info, merge, plugins, preview, verify
+from uexcli.cli import apply, bench, convert, demo, doctor, evaluate, export, fit, info, merge, plugins, preview, verify
 
 EPILOG = "Exit codes: 0 good, 1 the check failed, 2 usage, 3 could not do it, 130 interrupted, 143 terminated."
 
@@ -42,6 +42,7 @@ app.command("merge")(merge.merge)
 app.command("eval")(evaluate.evaluate)
 app.command("bench")(bench.bench)
 app.command("verify")(verify.verify)
+app.command("convert")(convert.convert)
 app.command("preview")(preview.preview)
 app.command("export")(export.export)
 app.command("info")(info.info)

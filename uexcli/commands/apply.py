@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import PIL
+import torch
 from torch import nn
 
 from uexcli import __version__, api
@@ -27,6 +28,7 @@ from uexcli.io.croissant import NO_TRAINING
 from uexcli.io.journal import Journal
 from uexcli.io.pool import parallel
 from uexcli.registry import Registry, load
+from uexcli.runtime import machine
 
 MANY = 1000  # images, of which it is said before that they are to be protected
 FAR = 1.01  # of the farthest fitted image's distance: beyond it, more than rounding
@@ -99,6 +101,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     listener = listener or Listener()
     registry = load()
     images.limit_pixels(request.max_pixels)
+    machine.settle(torch.device("cpu"))
     suffix = _suffix(request)
     shard = shards.parse(request.shard)
     output = request.output if request.shard is None else shard.folder(request.output)
@@ -286,8 +289,8 @@ def _check_output(request: Request, output: Path, found: samples.Labelled) -> No
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file.", hint="Give -o a folder.")
     target, secret = output.resolve(), request.noise.resolve()
-    if any(sample.path is not None for sample in found.samples):
-        source = Path(request.photos.removeprefix("folder:")).resolve()
+    if any(sample.array is None for sample in found.samples):
+        source = samples.place_of(load(), request.photos).resolve()
         if target == source or source in target.parents or target in source.parents:
             raise UsageError(
                 f"-o {output} lies in or around {request.photos}.",

@@ -199,9 +199,10 @@ def check_existing(
             raise UsageError(f"{output} is a folder.", hint="Give -o a file name.")
         if not output.exists():
             return None
-    listed = [sample for sample in found.samples if sample.path is not None]
-    root = Path(request.photos.removeprefix("folder:")).resolve()
-    if listed and root in output.resolve().parents and not output.name.endswith(noise_file.SUFFIX):
+    listed = [sample for sample in found.samples if sample.array is None]
+    root = samples.place_of(load(), request.photos).resolve()
+    among = root == output.resolve() or root in output.resolve().parents
+    if listed and among and not output.name.endswith(noise_file.SUFFIX):
         raise UsageError(f"-o {output} is a file among the photos.", hint="Give -o another name.")
     if request.force:
         return None

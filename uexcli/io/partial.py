@@ -94,7 +94,7 @@ def is_free(output: Path) -> bool:
 
 
 def check_replaceable(output: Path) -> None:
-    """Refuse to delete a folder that is no release or part of one, or that holds more than that.
+    """Refuse to delete a folder that is no release, part of one or copy by `uex convert`, or that holds more than that.
 
     Raises:
         UsageError: names the first thing that is not the release's.
@@ -104,7 +104,8 @@ def check_replaceable(output: Path) -> None:
         known = {item["written"]["name"] for item in part.read(output).items if "written" in item}
         _without_strangers(output, {*known, shards.FILE}, hint)
         return
-    if release.read_facts(output) is None or not (output / release.SUMS).is_file():
+    ours = release.read_facts(output) is not None or (output / release.COPIED).is_file()
+    if not ours or not (output / release.SUMS).is_file():
         raise UsageError(f"{output} is no uex release; --force would delete what is in it.", hint=hint)
     _without_strangers(output, set(release.read_sums(output / release.SUMS)), hint)
 

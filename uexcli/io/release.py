@@ -23,7 +23,8 @@ RESTORE = "Take it from where the release came from, or remove it and give --eps
 JOB = ".uex-job.json"  # while it grows
 JOURNAL = ".uex-journal.jsonl"  # while it grows; private
 CROISSANT = "croissant.json"
-OWN_FILES = frozenset({FACTS, SUMS, JOB, CROISSANT})
+COPIED = ".uex-convert.json"  # says that `uex convert` wrote the folder
+OWN_FILES = frozenset({FACTS, SUMS, JOB, CROISSANT, COPIED})
 
 
 def names(keys: Iterable[str], suffix: str = ".png") -> dict[str, str]:

@@ -62,6 +62,11 @@ def find_dataset(registry: Registry, uri: str) -> Dataset:
     raise UsageError(f"{uri}: no dataset '{scheme}'.", hint=f"Known: {', '.join(registry.names('dataset'))}.")
 
 
+def place_of(registry: Registry, uri: str) -> Path:
+    """Where the data of a URI lies: the path after its scheme."""
+    return Path(uri.removeprefix(f"{find_dataset(registry, uri).name}:"))
+
+
 def list_samples(
     registry: Registry, uri: str, *, split: str = "train", labels: Path | None = None, strict: bool = True
 ) -> Labelled:

@@ -55,9 +55,9 @@ class Folder(Dataset):
             target = root / sample.key
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
-            except (FileExistsError, NotADirectoryError):
-                raise UexError(f"{sample.key}: another image is called like one of its folders.") from None
-            target.write_bytes(sample.encoded())
+                target.write_bytes(sample.encoded())
+            except (FileExistsError, NotADirectoryError, IsADirectoryError):
+                raise UexError(f"{sample.key}: one image is called like the folder of another.") from None
 
 
 def _walk(root: Path) -> tuple[list[str], int]:

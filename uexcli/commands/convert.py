@@ -1,0 +1,231 @@
+"""Convert: a dataset in another form, its images' bytes as they are."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from uexcli import __version__, api
+from uexcli.commands.listener import Listener
+from uexcli.errors import UexError, UsageError
+from uexcli.io import atomic, partial, release, samples
+from uexcli.io.pool import parallel
+from uexcli.registry import Registry, load
+
+SPLITS = ("train", "test")
+LABELS = "labels.csv"
+FILES = (".tar", ".parquet")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to copy, and the URI of what it becomes."""
+
+    source: str
+    target: str
+    split: str = "train"
+    labels: Path | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was written."""
+
+    output: Path
+    form: str  # the dataset's name
+    images: int
+    classes: int
+    files: int  # but for SHA256SUMS
+    bytes: int  # of them
+    facts: bool  # whether uex-release.json came along
+    labels: Path | None  # a CSV of classes, where the form itself cannot tell them
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A request whose ends were found and looked at."""
+
+    dataset: api.Dataset
+    output: Path
+    source: Path
+    samples: Sequence[api.Sample]
+    facts: bool
+
+
+@dataclass(frozen=True)
+class _Watched(api.Sample):
+    """A sample that tells when it is read."""
+
+    tell: Callable[[], None] = lambda: None
+
+    def encoded(self) -> bytes:
+        """Tell, and give the bytes."""
+        self.tell()
+        return super().encoded()
+
+
+def run(request: Request, listener: Listener | None = None) -> Result:
+    """Copy it, with SHA256SUMS, and look whether names and classes can be read again.
+
+    Raises:
+        UsageError: the target exists, lies in or around the source, or is of no form that can be written.
+        UexError: the source is damaged, or the target cannot hold its names.
+    """
+    listener = listener or Listener()
+    job = _plan(request, load(), listener)
+    # never taken up again: no second run has this job
+    with partial.growing(job.output, {"convert": None}, resume=False, force=request.force) as folder:
+        try:
+            with atomic.told(job.output):
+                result = _write(job, folder, listener)
+            partial.finish(folder, job.output)
+        except BaseException:  # there is nothing to go on with
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    return result
+
+
+def _plan(request: Request, registry: Registry, listener: Listener) -> _Job:
+    if request.split not in SPLITS:
+        raise UsageError(f"--split {request.split}: unknown.", hint=f"Known: {', '.join(SPLITS)}.")
+    dataset = samples.find_dataset(registry, request.target)
+    output = samples.place_of(registry, request.target)
+    if not dataset.can_write:
+        every = {name: registry.find("dataset", name).cls for name in registry.names("dataset")}
+        forms = [name for name, cls in every.items() if issubclass(cls, api.Dataset) and cls.can_write]
+        raise UsageError(f"a {dataset.name} dataset cannot be written.", hint=f"These can: {', '.join(forms)}.")
+    missing = dataset.lacks()
+    if missing is not None:
+        raise missing
+    source = samples.place_of(registry, request.source)
+    found = _listed(request, registry)
+    with atomic.told(output):
+        _check_output(output, source, force=request.force)
+    facts = source.is_dir() and release.read_facts(source) is not None
+    if facts or (source / release.COPIED).is_file():
+        _check_source(source, listener)
+    return _Job(dataset, output, source, found, facts)
+
+
+def _listed(request: Request, registry: Registry) -> Sequence[api.Sample]:
+    """The samples, each key once, with the classes they have or those of the CSV."""
+    if request.labels is not None:
+        found = samples.list_samples(registry, request.source, split=request.split, labels=request.labels).samples
+    else:
+        found = tuple(samples.find_dataset(registry, request.source).read(request.source, split=request.split))
+    twice = [key for key, count in Counter(sample.key for sample in found).items() if count > 1]
+    if twice:
+        raise UexError(f"{request.source}: holds {twice[0]} twice.")
+    return found
+
+
+def _check_output(output: Path, source: Path, *, force: bool) -> None:
+    """Refuse a target that is there and is not a copy that may be replaced, or that touches the source."""
+    target, origin = output.resolve(), source.resolve()
+    if target == origin or target in origin.parents or origin in target.parents:
+        raise UsageError(f"{output} lies in or around {source}.", hint="Write the copy beside it.")
+    if output.suffix.lower() in FILES and not output.is_dir():
+        raise UsageError(f"{output} is called like a file.", hint="Give a folder; the files in it are named by uex.")
+    if not output.exists() and not output.is_symlink():
+        return
+    if not output.is_dir():
+        raise UsageError(f"{output} is a file.", hint="Give a folder.")
+    if partial.is_free(output):
+        return
+    if not force:
+        raise UsageError(f"{output} exists.", hint="Use another folder, or --force to replace a copy.")
+    if not (output / release.COPIED).is_file():
+        raise UsageError(f"{output} was not written by uex convert; --force would delete it.", hint="Use another one.")
+    partial.check_replaceable(output)
+
+
+def _check_source(source: Path, listener: Listener) -> None:
+    """Compare a release, or a copy, with its checksums: the new ones must not vouch for what was damaged."""
+    path = source / release.SUMS
+    if not path.is_file():
+        raise UexError(f"{source}: its {release.SUMS} is missing.", hint=release.RESTORE)
+    sums = sorted(release.read_sums(path).items())
+    names = [name for name, _ in sums]
+    digests = parallel(lambda name: release.digest_file(source / name), names)
+    for done, ((name, wanted), digest) in enumerate(zip(sums, digests, strict=True), 1):
+        listener.step(api.Progress(done, len(sums), stage="check"))
+        if digest != wanted:
+            raise UexError(f"{source / name} is not what {release.SUMS} says.", hint="See uex verify.")
+
+
+def _write(job: _Job, folder: Path, listener: Listener) -> Result:
+    """Fill the folder: the images, what a release says of itself, and the checksums last."""
+    uri = f"{job.dataset.name}:{folder}"
+    job.dataset.write(uri, _watched(job.samples, listener))
+    again = {sample.key: sample.label for sample in job.dataset.read(uri)}
+    wanted = {sample.key: sample.label or None for sample in job.samples}
+    lost = sorted(set(wanted) ^ set(again))
+    if lost:
+        raise UexError(f"{lost[0]}: a {job.dataset.name} dataset cannot hold an image of this name.", hint="Rename it.")
+    table = _label(job, folder, wanted, listener) if again != wanted else None
+    if job.facts:
+        _bring(job, folder, listener)
+    mark = {"schema": "uex.copy/1", "uexcli": __version__, "form": job.dataset.name}
+    atomic.write(folder / release.COPIED, (json.dumps(mark) + "\n").encode())
+    names = release.files(folder) + [
+        name for name in (release.FACTS, release.CROISSANT) if (folder / name).is_file()
+    ]  # which are no image, but covered too
+    digests = parallel(lambda name: release.digest_file(folder / name), names)
+    sums = {}
+    for done, (name, digest) in enumerate(zip(names, digests, strict=True), 1):
+        listener.step(api.Progress(done, len(names), stage="checksums"))
+        sums[name] = digest
+    atomic.write(folder / release.SUMS, release.sums_text(sums).encode("utf-8", "surrogateescape"))
+    return Result(
+        output=job.output,
+        form=job.dataset.name,
+        images=len(job.samples),
+        classes=len({label for label in wanted.values() if label}),
+        files=len(names),
+        bytes=sum((folder / name).stat().st_size for name in names),
+        facts=job.facts,
+        labels=job.output / table if table else None,
+    )
+
+
+def _watched(found: Sequence[api.Sample], listener: Listener) -> list[api.Sample]:
+    """The same samples, which tell the listener when they are read: the writer reads each once."""
+    read = 0
+
+    def tell() -> None:
+        nonlocal read
+        read += 1
+        listener.step(api.Progress(min(read, len(found)), len(found), stage="copy"))
+
+    return [_Watched(item.key, item.label, item.path, item.array, item.data, tell) for item in found]
+
+
+def _label(job: _Job, folder: Path, wanted: Mapping[str, str | None], listener: Listener) -> str | None:
+    """Write the classes to a CSV, where the names of folders do not tell them; a release has no place for it."""
+    if job.facts or not all(wanted.values()):
+        listener.warn(f"a {job.dataset.name} dataset takes its classes from elsewhere: those of the source are lost")
+        return None
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerows([("path", "label"), *wanted.items()])
+    atomic.write(folder / LABELS, text.getvalue().encode("utf-8", "surrogateescape"))
+    listener.warn(f"the folders are not the classes; give --labels {job.output / LABELS} with the copy")
+    return LABELS
+
+
+def _bring(job: _Job, folder: Path, listener: Listener) -> None:
+    """Copy what a release says of itself."""
+    shutil.copyfile(job.source / release.FACTS, folder / release.FACTS)
+    if not (job.source / release.CROISSANT).is_file():
+        return
+    if job.dataset.name == "folder":
+        shutil.copyfile(job.source / release.CROISSANT, folder / release.CROISSANT)
+    else:  # it lists the files of the folder
+        listener.warn(f"{release.CROISSANT} describes single files, and is left out")
