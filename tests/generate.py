@@ -1,4 +1,4 @@
-"""Generate what is generated: completions/ and docs/cli.md. With --check: say what is not current, and exit 1."""
+"""Generate what is generated: completions/, docs/cli.md and man/. With --check: say what is not current, and exit 1."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import manual
+
 ROOT = Path(__file__).parent.parent
 SHELLS = {"bash": "uex.bash", "zsh": "_uex", "fish": "uex.fish"}
-COMMANDS = ("fit", "apply", "eval", "bench", "verify", "preview", "export", "info", "plugins", "doctor", "demo")
 
 
 def run(*words: str, **environment: str) -> str:
@@ -27,22 +28,28 @@ def generated() -> dict[Path, str]:
         for shell, name in SHELLS.items()
     }
     parts = ["# The commands\n\nGenerated from `--help`; do not edit.\n"]
-    for words in ((), *((name,) for name in COMMANDS)):
+    for words in ((), *((name,) for name in manual.commands())):
         text = "\n".join(line.rstrip() for line in run(*words, "--help").strip().splitlines())
         parts.append(f"## uex {' '.join(words)}".rstrip() + f"\n\n```text\n{text}\n```\n")
     files[ROOT / "docs" / "cli.md"] = "\n".join(parts)
-    return files
+    pages = {ROOT / "man" / name: text for name, text in manual.pages().items()}
+    return {**files, **pages}
 
 
 def main() -> int:
-    """Write the files, or compare them."""
-    stale = [path for path, text in generated().items() if not path.exists() or path.read_text() != text]
+    """Write the files, or compare them; a page of a command that is gone goes too."""
+    files = generated()
+    stale = [path for path, text in files.items() if not path.exists() or path.read_text("utf-8") != text]
+    stale += [path for path in (ROOT / "man").glob("*") if path not in files]
     for path in stale:
         print(path.relative_to(ROOT), "is not current; run: make docs" if "--check" in sys.argv else "written")
-    if "--check" not in sys.argv:
-        for path in stale:
+        if "--check" in sys.argv:
+            continue
+        if path in files:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(generated()[path])
+            path.write_text(files[path], "utf-8")
+        else:
+            path.unlink()
     return int(bool(stale) and "--check" in sys.argv)
 
 

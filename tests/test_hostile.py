@@ -271,3 +271,30 @@ def test_texts_are_kept_on_request_and_nothing_else(format_: str, kind: str, tmp
             assert not image.getexif().get_ifd(0x8825) and 0xA431 not in image.getexif().get_ifd(0x8769)
         assert b"serial" not in data and b"a maker" not in data
         assert uex("verify", folder, "--source", photos).code == 0
+
+
+def test_links_out_of_the_photos_are_not_followed_unless_told(photos: Path, tmp_path: Path, uex: Uex) -> None:
+    elsewhere = tmp_path / "private.png"
+    Image.fromarray(picture(99)).save(elsewhere)
+    (photos / "cat/inside.png").symlink_to("0.png")
+    words = ("--method", "random", "--seed", 1, "-o", "n")
+    assert uex("fit", photos, *words).code == 0
+    (photos / "cat/outside.png").symlink_to(elsewhere)
+    for command in (("fit", photos, *words, "--force"), ("apply", "n", photos, "-o", "out")):
+        ran = uex(*command)
+        assert ran.code == 3 and "outside.png is a link out of the folder" in ran.err and "links:" in ran.err
+    assert uex("fit", f"links:{photos}", *words, "--force").code == 0
+    ran = uex("apply", "n", f"links:{photos}", "-o", "out", "--json")
+    assert ran.code == 0 and ran.json["written"] == 18
+    assert not any(path.is_symlink() for path in Path("out").rglob("*"))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "loop", "nowhere"])
+def test_what_is_no_file_is_refused_by_name(kind: str, photos: Path, uex: Uex) -> None:
+    odd = photos / "cat/odd.png"
+    if kind == "pipe":
+        os.mkfifo(odd)
+    else:
+        odd.symlink_to("odd.png" if kind == "loop" else "nothing.png")
+    ran = uex("fit", photos, "--method", "random", "-o", "n")
+    assert ran.code == 3 and "odd.png" in ran.err

@@ -183,7 +183,7 @@ def default_name(uri: str) -> str:
     scheme, colon, _ = uri.partition(":")
     if colon and scheme.isalnum() and len(scheme) > 1 and scheme != "folder" and not Path(uri).exists():
         return scheme + noise_file.SUFFIX
-    return (Path(uri.removeprefix("folder:")).resolve().name or "photos") + noise_file.SUFFIX
+    return (Path(uri.removeprefix("folder:").removeprefix("links:")).resolve().name or "photos") + noise_file.SUFFIX
 
 
 def check_existing(

@@ -125,7 +125,7 @@ def _check(request: Request, listener: Listener) -> Result:
     there = release.files(root)
     links = release.irregular(root, there)
     there = sorted(set(there) - set(links))
-    pictures = [name for name in there if Path(name).suffix.lower() in _extensions()]
+    pictures = [name for name in there if Path(name).suffix.lower() in api.IMAGE_SUFFIXES]
     findings = [Finding("link", name, "a file", "a link, or no regular file") for name in links]
     checks: dict[str, str] = {}
     if not pictures:
@@ -219,12 +219,6 @@ def _bound(request: Request, facts: Mapping[str, Any], registry: Registry) -> Bo
         raise UsageError(f"{request.release}: the bound is not known.", hint="Say it with --eps 8/255.")
     eps = norm.parse(str(text)) if text is not None else float(facts["eps"])
     return Bound(norm, eps, str(text or eps), request.size or facts.get("size"))
-
-
-def _extensions() -> frozenset[str]:
-    from uexcli.builtin.datasets.folder import EXTENSIONS
-
-    return EXTENSIONS
 
 
 def _apart(root: Path, found: samples.Labelled, place: Path) -> None:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from uexcli.api import IMAGE_SUFFIXES, Dataset, Sample, UexError, UsageError, hookimpl, is_safe
 
-EXTENSIONS = IMAGE_SUFFIXES
+LINKS = "links:"
 
 
 @dataclass(frozen=True)
@@ -22,24 +22,27 @@ class Folder(Dataset):
     can_write: ClassVar[bool] = True
 
     def accepts(self, uri: str) -> bool:
-        """Anything that is a path: `folder:PATH` where the path could be taken for something else."""
-        return uri.startswith("folder:") or Path(uri).exists() or ":" not in uri
+        """Anything that is a path: `folder:PATH` where the path could be taken for something else.
+
+        `links:PATH` also follows links to files elsewhere.
+        """
+        return uri.startswith(("folder:", LINKS)) or Path(uri).exists() or ":" not in uri
 
     def read(self, uri: str, *, split: str = "train") -> list[Sample]:
         """List the image files, sorted by key; hidden files and folders are left out."""
-        root = Path(uri.removeprefix("folder:"))
+        root = _root(uri)
         if not root.exists():
             raise UsageError(f"{root}: no such folder.", hint="Give the path of a folder of images.")
         if not root.is_dir():
             raise UsageError(f"{root}: not a folder.", hint="Give the path of a folder of images.")
-        samples = [Sample(key, _label(key), path=root / key) for key in _walk(root)[0]]
+        samples = [Sample(key, _label(key), path=root / key) for key in _walk(uri)[0]]
         if not samples:
             raise UexError(f"{root}: no image in this folder.", hint="uex reads JPEG, PNG, WebP, TIFF, BMP and more.")
         return samples
 
     def ignored(self, uri: str) -> int:
         """Files whose names are not those of images; hidden ones are not counted."""
-        return _walk(Path(uri.removeprefix("folder:")))[1]
+        return _walk(uri)[1]
 
     def write(self, uri: str, samples: Sequence[Sample]) -> None:
         """Write files as they are, and arrays as PNG files.
@@ -47,7 +50,7 @@ class Folder(Dataset):
         Raises:
             UexError: a key leads out of the folder, or a file is where another key wants a folder.
         """
-        root = Path(uri.removeprefix("folder:"))
+        root = _root(uri)
         for sample in samples:
             if not is_safe(sample.key):
                 raise UexError(f"{sample.key}: leads out of the folder {root}, or is no plain path.")
@@ -60,26 +63,59 @@ class Folder(Dataset):
                 raise UexError(f"{sample.key}: one image is called like the folder of another.") from None
 
 
-def _walk(root: Path) -> tuple[list[str], int]:
-    """Relative paths of image files, with forward slashes, sorted; and how many other files there are."""
-    found: list[str] = []
-    others = 0
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in folders:
-            if (Path(folder) / name).is_symlink():
-                raise UexError(
-                    f"{Path(folder) / name} is a link to a folder, which uex does not follow.",
-                    hint="Put the folder itself there.",
-                )
-        for name in files:
-            if name.startswith("."):
-                continue
-            if os.path.splitext(name)[1].lower() in EXTENSIONS:  # noqa: PTH122
-                found.append((Path(folder) / name).relative_to(root).as_posix())
-            else:
-                others += 1
+def _root(uri: str) -> Path:
+    return Path(uri.removeprefix("folder:").removeprefix(LINKS))
+
+
+def _walk(uri: str) -> tuple[list[str], int]:
+    """Relative paths of image files, with forward slashes, sorted; and how many other files there are.
+
+    Raises:
+        UexError: a link leads out of the folder, where it may lead anywhere; or a pipe or device is called an image.
+    """
+    root, found, others = _root(uri), list[str](), 0
+    inside = None if uri.startswith(LINKS) else root.resolve()
+    folders = [root]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if _is_folder(entry):
+                    if entry.is_symlink():
+                        raise UexError(
+                            f"{entry.path} is a link to a folder, which uex does not follow.",
+                            hint="Put the folder itself there.",
+                        )
+                    folders.append(Path(entry.path))
+                elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122
+                    _check(entry, inside)
+                    found.append(Path(entry.path).relative_to(root).as_posix())
+                else:
+                    others += 1
     return sorted(found), others
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _check(entry: os.DirEntry[str], inside: Path | None) -> None:
+    """Refuse what would be read from elsewhere, or never end."""
+    try:
+        if entry.is_symlink() and inside is not None and not Path(entry.path).resolve().is_relative_to(inside):
+            raise UexError(
+                f"{entry.path} is a link out of the folder.",
+                hint=f"Put the file itself there, or say {LINKS}FOLDER if all of its links may be followed.",
+            )
+        there = entry.is_file() or not Path(entry.path).exists()  # a link to nothing is told where it is read
+    except (OSError, RuntimeError):  # as is one to itself
+        return
+    if not there:
+        raise UexError(f"{entry.path} is no file, but a pipe or a device.", hint="Remove it.")
 
 
 def _label(key: str) -> str | None:
