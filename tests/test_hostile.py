@@ -298,3 +298,14 @@ def test_what_is_no_file_is_refused_by_name(kind: str, photos: Path, uex: Uex) -
         odd.symlink_to("odd.png" if kind == "loop" else "nothing.png")
     ran = uex("fit", photos, "--method", "random", "-o", "n")
     assert ran.code == 3 and "odd.png" in ran.err
+
+
+def test_a_format_that_needs_a_package_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.heic").write_bytes(b"no decoder knows this")
+    sample = api.Sample("a.heic", None, path=tmp_path / "a.heic")
+    monkeypatch.setattr(images.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(UexError, match=r"uexcli\[heif\]"):
+        images.open_photo(sample)
+    monkeypatch.setattr(images.importlib.util, "find_spec", lambda _: object())
+    with pytest.raises(UexError, match="no image format"):
+        images.open_photo(sample)

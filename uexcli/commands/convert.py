@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -80,8 +81,8 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     """
     listener = listener or Listener()
     job = _plan(request, load(), listener)
-    # never taken up again: no second run has this job
-    with partial.growing(job.output, {"convert": None}, resume=False, force=request.force) as folder:
+    once = {"convert": secrets.token_hex(8)}  # what a killed run left is not gone on with
+    with partial.growing(job.output, once, resume=False, force=request.force) as folder:
         try:
             with atomic.told(job.output):
                 result = _write(job, folder, listener)

@@ -178,7 +178,7 @@ def _compared(
     for item in facts.get("mode_changes", []):
         stated.setdefault(item["path"], set()).add(str(item.get("change")))
     protector = _protector(request, registry, [sample for sample, _ in work])
-    chosen = {name for _, name in work[:: max(1, len(work) // SURVIVE)]}
+    chosen = {name for _, name in work[:: max(1, -(-len(work) // SURVIVE))]}
 
     def one(item: tuple[api.Sample, str]) -> Checked:
         said, name = stated.get(item[1], set()), item[1]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib
+import importlib.util
 import io
 import warnings
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ Image.MAX_IMAGE_PIXELS = None  # checked below, before anything is decoded, and 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP", "JXL", "HEIF")
 SUFFIXES = {"png": ".png", "tiff": ".tiff", "webp": ".webp", "jxl": ".jxl", "jpeg": ".jpg"}
 LOSSY = frozenset({"jpeg"})
+EXTRAS = {  # suffixes that Pillow reads with another package alone
+    ".heic": ("pillow_heif", "heif"), ".heif": ("pillow_heif", "heif"), ".jxl": ("pillow_jxl", "jxl"),
+}  # fmt: skip
 DEEP = frozenset({".png", ".tiff"})  # hold 16 bits a value
 COLOUR_ONLY = frozenset({".webp"})
 GAMMA = frozenset({b"gAMA", b"cICP"})  # chunks without which a PNG may look another
@@ -98,7 +101,11 @@ def open_photo(sample: Sample, *, whole: bool = False, texts: bool = False) -> P
     except Exception as error:  # decoders fail in many ways, and each means the same here
         reason = str(error).replace(f" {hex(id(data))}", "") or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
-            reason = "no image format that Pillow knows"
+            extra = EXTRAS.get(PurePosixPath(sample.key).suffix.lower())
+            missing = extra is not None and importlib.util.find_spec(extra[0]) is None
+            reason = (
+                f"run: pip install 'uexcli[{extra[1]}]'" if extra and missing else "no image format that Pillow knows"
+            )
         raise UexError(f"{sample.key}: cannot be decoded ({reason}).") from None
 
 
@@ -162,11 +169,10 @@ def limit_pixels(most: int | None) -> None:
 @functools.cache
 def _formats() -> list[str]:
     Image.init()
-    for module, start in (("pillow_jxl", None), ("pillow_heif", "register_heif_opener")):
-        with contextlib.suppress(ImportError):  # where they are installed, Pillow reads JPEG XL and HEIF, too
-            plugin = importlib.import_module(module)
-            if start is not None:
-                getattr(plugin, start)()
+    with contextlib.suppress(ImportError):  # where they are installed, Pillow reads JPEG XL and HEIF, too
+        importlib.import_module("pillow_jxl")
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
     return [name for name in FORMATS if name in Image.OPEN]
 
 

@@ -64,7 +64,9 @@ def find_dataset(registry: Registry, uri: str) -> Dataset:
 
 def place_of(registry: Registry, uri: str) -> Path:
     """Where the data of a URI lies: the path after its scheme."""
-    return Path(uri.removeprefix(f"{find_dataset(registry, uri).name}:"))
+    name = find_dataset(registry, uri).name
+    path = uri.removeprefix(f"{name}:")
+    return Path(path.removeprefix("links:") if name == "folder" else path)
 
 
 def list_samples(
