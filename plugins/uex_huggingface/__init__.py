@@ -1,0 +1,124 @@
+"""Datasets as the Hugging Face hub has them: parquet files with the images inside, or folders of images."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from uexcli.api import Dataset, Sample, UexError, UsageError, hookimpl, split_of
+
+SCHEME = "huggingface:"
+INSTALL = "pip install 'uexcli[huggingface]'"
+SUFFIX = ".parquet"
+
+
+@dataclass(frozen=True)
+class HuggingFace(Dataset):
+    """The parquet files below a folder, or one of them; a folder without any is an imagefolder."""
+
+    name: ClassVar[str] = "huggingface"
+    summary: ClassVar[str] = "huggingface:FOLDER of parquet files with images, or one; or an imagefolder with splits"
+    paper: ClassVar[str] = "Lhoest et al., Datasets: a community library for natural language processing, 2021"
+    can_write: ClassVar[bool] = True
+
+    def lacks(self) -> UexError | None:
+        """The package that reads and writes parquet."""
+        if importlib.util.find_spec("pyarrow") is None:
+            return UexError(f"dataset '{self.name}' needs pyarrow.", hint=f"Run: {INSTALL}")
+        return None
+
+    def accepts(self, uri: str) -> bool:
+        """Whether it starts with the scheme."""
+        return uri.startswith(SCHEME)
+
+    def read(self, uri: str, *, split: str = "train") -> list[Sample]:
+        """List the images of a split, sorted by key; a file that is named is read whatever its split.
+
+        Raises:
+            UsageError: there is no such folder or file.
+            UexError: pyarrow is missing, there is nothing of this split, or a file is damaged.
+        """
+        root = Path(uri.removeprefix(SCHEME))
+        files = _parquets(root)
+        if not files:
+            from uex_huggingface._imagefolder import read as read_folder
+
+            return read_folder(root, split)[0]
+        self._check()
+        from uex_huggingface._parquet import read
+
+        if root.is_file():
+            return read(root.parent, files)
+        return read(root, _of_split(root, files, split))
+
+    def ignored(self, uri: str) -> int:
+        """Count the files of an imagefolder that are neither images nor metadata; hidden ones are not counted."""
+        root = Path(uri.removeprefix(SCHEME))
+        if _parquets(root):
+            return 0
+        from uex_huggingface._imagefolder import read as read_folder
+
+        return read_folder(root, "train")[1]
+
+    def write(self, uri: str, samples: Sequence[Sample]) -> None:
+        """Write one parquet file, which `datasets` opens with images and classes: files as they are, arrays as PNG.
+
+        Raises:
+            UsageError: there is a parquet file already.
+            UexError: pyarrow is missing, or a key or class is no text.
+        """
+        self._check()
+        root = Path(uri.removeprefix(SCHEME))
+        if root.exists() and _parquets(root):
+            raise UsageError(f"{root} holds a parquet file already.", hint="Write to a new folder.")
+        from uex_huggingface._write import write
+
+        write(root, samples)
+
+    def _check(self) -> None:
+        missing = self.lacks()
+        if missing is not None:
+            raise missing
+
+
+def _parquets(root: Path) -> list[str]:
+    """The parquet files at or below a path, relative to it (or by name), sorted; hidden ones are left out."""
+    if root.is_file():
+        if root.suffix.lower() != SUFFIX:
+            raise UsageError(f"{root}: no parquet file.", hint="Give a .parquet file, or a folder.")
+        return [root.name]
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such file or folder.", hint="Give a .parquet file, or a folder.")
+    found = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        wanted = [name for name in files if name.lower().endswith(SUFFIX) and name[0] != "."]
+        found += [(Path(folder) / name).relative_to(root).as_posix() for name in wanted]
+    odd = next((root / name for name in found if (root / name).exists() and not (root / name).is_file()), None)
+    if odd is not None:
+        raise UexError(f"{odd} is no file, but a pipe or a device.", hint="Remove it.")
+    return sorted(found)
+
+
+def _of_split(root: Path, files: list[str], split: str) -> list[str]:
+    """Keep the files of a split; what is called neither `test` nor `validation` is for training."""
+    kinds = {name: split_of(name) for name in files}
+    if split == "train":
+        return [name for name in files if kinds[name] in {"train", ""}] or files
+    for kind in ("test", "validation"):
+        chosen = [name for name in files if kinds[name] == kind]
+        if chosen:
+            return chosen
+    raise UexError(
+        f"{root}: no file here is called {split}.", hint="Name the file itself, as huggingface:FOLDER/FILE.parquet."
+    )
+
+
+@hookimpl
+def uex_datasets() -> list[type[Dataset]]:
+    """Register."""
+    return [HuggingFace]

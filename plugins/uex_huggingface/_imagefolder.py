@@ -1,0 +1,123 @@
+"""An imagefolder: images below folders of splits, with classes from their folders or from a metadata file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from uexcli.api import IMAGE_SUFFIXES, Sample, UexError, is_safe, split_of
+
+METADATA = ("metadata.csv", "metadata.jsonl")
+
+
+def read(root: Path, split: str) -> tuple[list[Sample], int]:
+    """List the images of a split, with keys relative to its folder; and how many other files are in it.
+
+    Where the folders at the top are not all splits, they are classes, and everything is for training.
+
+    Raises:
+        UexError: there is no image of the split, or a metadata file is damaged or names files that are not there.
+    """
+    files = sorted(_walk(root))
+    folders = _split_folders(root, files, split)
+    labels = _labels(root, "", files)
+    samples: dict[str, Sample] = {}
+    others = 0
+    for folder in folders:
+        inside = [name for name in files if name.startswith(folder)]
+        own = {**labels, **(_labels(root, folder, inside) if folder else {})}
+        for name in inside:
+            key = name.removeprefix(folder)
+            if PurePosixPath(name).suffix.lower() not in IMAGE_SUFFIXES:
+                others += key not in METADATA
+            elif key in samples:
+                raise UexError(f"{root}: {key} is there twice, below {' and '.join(folders)}.")
+            else:
+                label = own.get(name) if own else _folder_of(key)
+                samples[key] = Sample(key, label, path=root / name)
+    if not samples:
+        raise UexError(f"{root}: no image and no parquet file of the split {split}.")
+    return [samples[key] for key in sorted(samples)], others
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """The paths of all files below a folder, with forward slashes, hidden ones left out.
+
+    Raises:
+        UexError: a link leads out of it, or to a folder; or something is a pipe or a device.
+    """
+    inside = root.resolve()
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders:
+            if (Path(folder) / name).is_symlink():
+                raise UexError(
+                    f"{Path(folder) / name} is a link to a folder, which uex does not follow.",
+                    hint="Put the folder itself there.",
+                )
+        for path in (Path(folder) / name for name in files if name[0] != "."):
+            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                raise UexError(f"{path} is a link out of the folder.", hint="Put the file itself there.")
+            if path.exists() and not path.is_file():
+                raise UexError(f"{path} is no file, but a pipe or a device.", hint="Remove it.")
+            yield path.relative_to(root).as_posix()
+
+
+def _split_folders(root: Path, files: list[str], split: str) -> list[str]:
+    """The folders of a split, each with a slash at its end; "" where the whole is one."""
+    images = [name for name in files if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
+    tops = sorted({name.partition("/")[0] + "/" for name in images if "/" in name})
+    kinds = {top: split_of(top) for top in tops}
+    if not tops or not all(kinds.values()) or any("/" not in name for name in images):
+        kinds = {"": "train"}
+    if split == "train":
+        return [top for top, kind in kinds.items() if kind == "train"] or list(kinds)
+    for kind in ("test", "validation"):
+        chosen = [top for top in kinds if kinds[top] == kind]
+        if chosen:
+            return chosen
+    raise UexError(f"{root}: no folder here is called {split}.", hint="Give the folder of the test images itself.")
+
+
+def _folder_of(key: str) -> str | None:
+    first, slash, _ = key.partition("/")
+    return first if slash else None
+
+
+def _labels(root: Path, folder: str, files: list[str]) -> dict[str, str]:
+    """The classes that a folder's metadata file states, by path below the root; empty where it states none."""
+    there = set(files)
+    found: dict[str, str] = {}
+    for name in METADATA:
+        path = root / (folder + name)
+        if folder + name not in there:
+            continue
+        for row in _rows(path):
+            file = row.get("file_name")
+            plain = str(PurePosixPath(file)) if isinstance(file, str) and file else ""
+            if not is_safe(plain):
+                raise UexError(f"{path}: the file_name {file!r} leads out of the folder, or is none.")
+            if folder + plain not in there:
+                raise UexError(f"{path}: {plain} is not there.", hint="Download it again.")
+            label = row.get("label")
+            if isinstance(label, (str, int)) and not isinstance(label, bool) and label != "":
+                found[folder + plain] = str(label)
+    return found
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if path.suffix == ".csv":
+                yield from csv.DictReader(file)
+                return
+            for line in file:
+                row = json.loads(line) if line.strip() else None
+                if isinstance(row, dict):
+                    yield row
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
+        raise UexError(f"{path}: cannot be read ({error}).", hint="Download it again.") from None
