@@ -415,7 +415,7 @@ def test_16_bits_stay_and_the_bound_holds_on_their_grid(
     verify = uex("verify", "out", "--source", photos, "--json")
     assert verify.code == 1
     assert [item["expected"] for item in verify.json["findings"] if item["code"] == "over-bound"] == [
-        "at most 2056 levels"
+        "at most 2048 levels"
     ]
 
 
@@ -499,3 +499,153 @@ def test_a_croissant_says_what_it_is_told_to(many: Path, many_noise: Path, uex: 
     assert uex("merge", "out").code == 0
     assert json.loads(Path("out/croissant.json").read_text())["usageInfo"] == licence
     assert uex("apply", many_noise, many, "-o", "other", "--usage-info", " ").code == 2
+
+
+# ------------------------------------------------------------------------------- what a kill or a stranger leaves
+
+
+def test_the_receipt_overwrites_nothing_else(many: Path, many_noise: Path, uex: Uex) -> None:
+    assert uex("apply", many_noise, many, "-o", "out", "--shard", "1/1").code == 0
+    secret = many_noise.read_bytes()
+    ran = uex("merge", "out", "--receipt", many_noise)
+    assert ran.code == 2 and "is no receipt" in ran.err and many_noise.read_bytes() == secret
+    path = Path("out.part-1-of-1/uex-part.json")
+    document = json.loads(path.read_text())
+    Path("precious.txt").write_text("mine")
+    document["header"]["receipt"] = str(Path("precious.txt").resolve())
+    path.write_text(json.dumps(document))
+    assert uex("merge", "out").code == 3 and Path("precious.txt").read_text() == "mine"
+    assert uex("merge", "out", "--receipt", "here.noise.receipt.json").code == 0
+
+
+def test_an_old_release_that_a_kill_left_aside_is_no_obstacle(many: Path, many_noise: Path, uex: Uex) -> None:
+    assert uex("apply", many_noise, many, "-o", "out").code == 0
+    shutil.copytree("out", "out.uex-old")
+    assert uex("apply", many_noise, many, "-o", "out", "--format", "tiff", "--force").code == 0
+    assert not Path("out.uex-old").exists() and list(Path("out").rglob("*.tiff"))
+    Path("out").rename("out.uex-old")  # between the two renames
+    assert "already" in uex("apply", many_noise, many, "-o", "out", "--format", "tiff").out
+    Path("out.uex-old").mkdir()
+    Path("out.uex-old/novel.txt").write_text("mine")
+    ran = uex("apply", many_noise, many, "-o", "out", "--force")
+    assert ran.code == 2 and Path("out.uex-old/novel.txt").exists()
+
+
+def test_a_move_into_the_working_folder_that_was_killed_is_gone_on_with(
+    many: Path, many_noise: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert uex("apply", many_noise, many, "-o", "whole").code == 0
+    Path("here").mkdir()
+    monkeypatch.chdir("here")
+    assert uex("apply", many_noise, many, "-o", ".").code == 0
+    assert tree(Path()) == tree(Path("../whole"))
+    Path(".uex.partial").mkdir()
+    for name in ("b", "SHA256SUMS"):
+        Path(name).rename(Path(".uex.partial") / name)
+    assert "already" in uex("apply", many_noise, many, "-o", ".").out
+    assert tree(Path()) == tree(Path("../whole")) and not Path(".uex.partial").exists()
+
+
+def test_what_was_written_outlives_a_worker_that_the_system_kills(
+    tmp_path: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from uexcli.commands.protect import Protector
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for index in range(260):
+        Image.fromarray(picture(index % 50, 16)).save(photos / f"{index:03}.png")
+    assert uex("fit", photos, "--method", "random", "--mode", "universal", "--seed", 1, "-o", "n").code == 0
+    write = Protector.write
+
+    def die(self: Protector, sample: Any, *more: Any) -> Any:
+        if sample.key == "259.png":
+            time.sleep(0.5)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write(self, sample, *more)
+
+    monkeypatch.setattr(Protector, "write", die)
+    ran = uex("apply", "n", photos, "-o", "out", "--jobs", 2)
+    assert ran.code == 3 and "--resume" in ran.err and Path("out.partial").is_dir()
+    monkeypatch.setattr(Protector, "write", write)
+    ran = uex("apply", "n", photos, "-o", "out", "--resume", "--json")
+    assert ran.code == 0 and ran.json["kept"] >= 200
+
+
+def test_workers_that_cannot_be_started_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    forks = 0
+    fork = os.fork
+
+    def refuse() -> int:
+        nonlocal forks
+        forks += 1
+        if forks > 1:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", refuse)
+    with pytest.raises(UexError, match="cannot start workers"):
+        list(parallel(lambda number: number, range(100), 3, processes=True))
+
+
+def test_a_release_that_came_meanwhile_is_not_replaced(
+    many: Path, many_noise: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from uexcli.commands import assemble
+
+    assert uex("apply", many_noise, many, "-o", "other", "--format", "tiff").code == 0
+    made = assemble.assemble
+
+    def meanwhile(*arguments: Any) -> Any:
+        shutil.copytree("other", "out")
+        return made(*arguments)
+
+    monkeypatch.setattr(assemble, "assemble", meanwhile)
+    ran = uex("apply", many_noise, many, "-o", "out")
+    assert ran.code == 2 and "meanwhile" in ran.err
+    assert tree(Path("out")) == tree(Path("other"))
+
+
+def test_a_photo_that_a_format_cannot_hold_is_skipped_by_name(many: Path, uex: Uex) -> None:
+    Image.fromarray(np.zeros((2, 17_000, 3), np.uint8) + 99).save(many / "a" / "wide.png")
+    assert uex("fit", many, "--method", "random", "--mode", "universal", "-o", "n").code == 0
+    ran = uex("apply", "n", many, "-o", "out", "--format", "webp")
+    assert ran.code == 3 and "a/wide.png: a .webp file cannot hold it" in ran.err
+    assert uex("apply", "n", many, "-o", "out", "--format", "webp", "--on-error", "skip").code == 0
+
+
+HIDDEN: dict[str, Callable[[bytes], bytes]] = {
+    "a second JPEG": lambda data: data + data,
+    "a JPEG behind WebP": lambda data: data + b"\xff\xd8 behind",
+    "a text of no keyword": lambda data: png_with(data, (b"tEXt", b"Camera\0serial 123")),
+    "a position in a comment": lambda data: png_with(data, (b"tEXt", b"Comment\0GPS 48.85")),
+    "an unknown chunk": lambda data: png_with(data, (b"caBX", b"\xff\xd8\xff")),
+}
+
+
+def png_with(data: bytes, chunk: tuple[bytes, bytes]) -> bytes:
+    return data[:33] + png._chunk(*chunk) + data[33:]
+
+
+@pytest.mark.parametrize("what", HIDDEN)
+def test_what_hides_in_a_file_is_found(what: str) -> None:
+    from uexcli.io import metadata
+
+    buffer = io.BytesIO()
+    kind = "JPEG" if "second" in what else "WEBP" if "WebP" in what else "PNG"
+    Image.fromarray(picture(3, 40)).save(buffer, kind)
+    assert metadata.look(buffer.getvalue()) == []
+    assert metadata.look(HIDDEN[what](buffer.getvalue()))
+
+
+def test_pixels_that_spell_the_end_of_a_png_are_no_end() -> None:
+    from uexcli.io import metadata
+
+    values = np.frombuffer(b"IEND" * 300, np.uint8).reshape(10, 40, 3)
+    data = png.encode(values, level=0, chunks=[(b"iTXt", b"Comment\0\0\0\0\0IEND")])
+    assert data.count(b"IEND") > 1 and metadata.look(data) == []
+
+
+def test_a_chunk_of_gamma_carries_nothing_else(tmp_path: Path) -> None:
+    data = png.encode(picture(1), chunks=[(b"gAMA", b"GPSLatitude" * 100), (b"sRGB", b"\0"), (b"sRGB", b"\0")])
+    assert png.shown(data) == ((b"sRGB", b"\0"),)

@@ -112,8 +112,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     norm, strict = protector.norm, protector.granularity.needs_labels
     found = samples.list_samples(registry, request.photos, labels=request.labels, strict=strict)
     names = release.names(found.keys, suffix)
-    with atomic.told(request.output):
-        _check_output(request, output, found)
+    _check_output(request, output, found)
     wanted = found
     if request.limit is not None:
         ordered = samples.find_dataset(registry, request.photos).ordered
@@ -134,7 +133,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     engine = _start(protector, network, request, listener, chosen)
     if request.dry_run:
         for sample in chosen:
-            listener.say(visible(f"{sample.key} -> {request.output / names[sample.key]}"))
+            listener.say(visible(f"{sample.key} -> {output / names[sample.key]}"))
         places = _places(protector, chosen, request)
         return Result(output, 0, eps=noise.eps, norm=norm.name, bounded=norm.bounded, **places, engine=engine)
 
@@ -152,7 +151,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
             left_out = [*skipped, *unwanted]
             places_of = {key: position for position, key in enumerate(found.keys)}
             part.write(folder, part.Part({**header, "shards": shard.count}, _items(done, skipped, unwanted, places_of)))
-        partial.finish(folder, output)
+        partial.finish(folder, output, force=request.force)
     assigned = _told_of_new(done, listener)
     return Result(
         output,
@@ -183,6 +182,8 @@ def _header(protector: Protector, request: Request, found: samples.Labelled) -> 
             "format": request.format,
             "metadata": request.keep_metadata,
             "usage": _usage(request),
+            "max_pixels": request.max_pixels,
+            "png_level": request.png_level,
             "limit": request.limit,
             "labels": release.digest_file(request.labels) if request.labels else None,
         },
@@ -224,8 +225,7 @@ def _is_done(
     if "shard" not in job:
         same = receipt.matches(Path(header["receipt"]), output, job, chosen)
     elif (output / shards.FILE).is_file():
-        there = part.read(output)
-        same = there.header.get("job") == header["job"] and merge.is_intact(output, there, chosen)
+        same = merge.is_intact(output, header["job"], chosen)
     else:
         same = False
     if same:
@@ -285,9 +285,10 @@ def _suffix(request: Request) -> str:
 
 
 def _check_output(request: Request, output: Path, found: samples.Labelled) -> None:
-    """Refuse an output that is a file, holds the noise file, or lies among the photos."""
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"{output} is a file.", hint="Give -o a folder.")
+    """Refuse an output that is a file, holds the noise file, or lies among the photos; put right what a kill left."""
+    with atomic.told(output):
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"{output} is a file.", hint="Give -o a folder.")
     target, secret = output.resolve(), request.noise.resolve()
     if any(sample.array is None for sample in found.samples):
         source = samples.place_of(load(), request.photos).resolve()
@@ -300,6 +301,8 @@ def _check_output(request: Request, output: Path, found: samples.Labelled) -> No
         raise UsageError(
             f"{request.noise} lies in -o {output}, and is secret.", hint="Give the release its own folder."
         )
+    if not request.dry_run:
+        partial.recover(output)
 
 
 def _chosen(wanted: samples.Labelled, protector: Protector, listener: Listener) -> list[api.Sample]:

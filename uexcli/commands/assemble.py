@@ -55,7 +55,7 @@ def assemble(
     usage = header.get("usage")
     (folder / release.CROISSANT).unlink(missing_ok=True)
     if usage is not None:
-        made = croissant.encode(output.name, sums, header["facts"]["suffix"], usage)
+        made = croissant.encode(output.resolve().name, sums, header["facts"]["suffix"], usage)
         atomic.write(folder / release.CROISSANT, made)
         sums[release.CROISSANT] = hashlib.sha256(made).hexdigest()
     for name in set(release.files(folder)) - set(sums) - {release.JOURNAL}:

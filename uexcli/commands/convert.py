@@ -86,7 +86,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         try:
             with atomic.told(job.output):
                 result = _write(job, folder, listener)
-            partial.finish(folder, job.output)
+            partial.finish(folder, job.output, force=request.force)
         except BaseException:  # there is nothing to go on with
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -53,16 +53,22 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         UexError: they are not of one job, or a file in them is not what was written.
     """
     listener = listener or Listener()
-    output = request.output
+    output = request.output.resolve()
+    partial.recover(output)
     found = _complete(output)
     parts = [part.read(folder) for _, folder in found]
     header = _common(found, parts)
     beside = request.receipt or Path(header["receipt"])
+    if request.receipt is None and not beside.name.endswith(receipt.SUFFIX):
+        raise UexError(f"{found[0][1] / shards.FILE}: damaged, its receipt is none.", hint=AGAIN)
+    receipt.check(beside)
     if not beside.parent.is_dir():
         raise UsageError(
             f"the receipt belongs in {beside.parent}, which is not here.", hint="Say --receipt FILE, beside the noise."
         )
     header = {**header, "receipt": str(beside)}
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"{output} is a file.", hint="Give RELEASE another name.")
     if output.exists() and not partial.is_free(output):
         if not request.force:
             raise UsageError(f"{output} exists.", hint="Use --force to replace it.")
@@ -89,11 +95,21 @@ def run(request: Request, listener: Listener | None = None) -> Result:
             listener.step(api.Progress(count, len(written), stage="merge"))
         done = [item for item, _ in written]
         made = assemble(folder, output, header, done, skipped, unwanted, listener)
-        partial.finish(folder, output)
+        partial.finish(folder, output, force=request.force)
     for _, spent in found:
-        shutil.rmtree(spent, ignore_errors=True)
+        _remove(spent)
     strength = psnr(usual_rms([item.rms for item in made.done]))
     return Result(output, len(found), len(made.done), strength, made.left_out, beside)
+
+
+def _remove(spent: Path) -> None:
+    """Remove a part, what makes it one last."""
+    for item in spent.iterdir():
+        if item.is_dir():
+            shutil.rmtree(item, ignore_errors=True)
+        elif item.name != shards.FILE:
+            item.unlink(missing_ok=True)
+    shutil.rmtree(spent, ignore_errors=True)
 
 
 _KINDS = ("skipped", "unwanted")
@@ -133,7 +149,8 @@ def _common(found: Sequence[tuple[shards.Shard, Path]], parts: Sequence[part.Par
     header = dict(parts[0].header)
     wanted = {"job": dict, "facts": dict, "on_error": str, "receipt": str, "images": int}
     wrong = [key for key, kind in wanted.items() if not isinstance(header.get(key), kind)]
-    if wrong or not isinstance(header["facts"].get("lossless"), bool):
+    kinds_of_facts = {"lossless": bool, "suffix": str}
+    if wrong or not all(isinstance(header["facts"].get(key), kind) for key, kind in kinds_of_facts.items()):
         raise UexError(f"{found[0][1] / shards.FILE}: damaged, '{(wrong or ['facts'])[0]}' is missing.", hint=AGAIN)
     return header
 
@@ -153,8 +170,14 @@ def _bring(folder: Path, name: str, release_folder: Path, digest: str) -> None:
         shutil.copyfile(source, target)
 
 
-def is_intact(folder: Path, there: part.Part, chosen: Sequence[api.Sample]) -> bool:
-    """Whether a part holds what its file says, of the photos as they are."""
+def is_intact(folder: Path, job: Mapping[str, Any], chosen: Sequence[api.Sample]) -> bool:
+    """Whether a part is of this job, and holds what its file says, of the photos as they are."""
+    try:
+        there = part.read(folder)
+    except UexError:
+        return False
+    if there.header.get("job") != job:
+        return False
     known: dict[str, Mapping[str, Any]] = {}
     for item in there.items:
         for kind in ("written", "skipped"):

@@ -50,7 +50,19 @@ class Written:
 
     @staticmethod
     def of(fields: Mapping[str, Any]) -> Written:
-        """Take one up that was noted as a dictionary."""
+        """Take one up that was noted as a dictionary.
+
+        Raises:
+            TypeError: it is none.
+        """
+        texts = ("key", "name", "source", "protected")
+        numbers = ("size", "allowed", "rms")
+        if not all(isinstance(fields.get(name), str) for name in texts) or not all(
+            isinstance(fields.get(name), (int, float)) and fields[name] >= 0 for name in numbers
+        ):
+            raise TypeError("it is no written image")
+        if fields["allowed"] <= 0 or not isinstance(fields.get("changes"), (list, tuple)):
+            raise TypeError("it is no written image")
         place = fields.get("place")
         return Written(**{**fields, "changes": tuple(fields["changes"]), "place": Place(**place) if place else None})
 
@@ -201,7 +213,10 @@ class Protector:
         photo = images.open_photo(sample, whole=self.suffix in images.DEEP, texts=self.texts)
         photo = images.fitting(photo, self.suffix)
         wanted, place = self._wanted(sample, photo)
-        data = images.encode(photo, wanted, self.suffix, png_level=self.png_level)
+        try:
+            data = images.encode(photo, wanted, self.suffix, png_level=self.png_level)
+        except (ValueError, OSError) as error:
+            raise UexError(f"{sample.key}: a {self.suffix} file cannot hold it ({error}).") from None
         decoded = images.decode(data, whole=photo.deep is not None)
         same = np.array_equal(decoded.values, wanted) and same_alpha(photo, decoded)
         if not self.lossy and not same:

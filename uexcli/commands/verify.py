@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,6 +78,7 @@ class Result:
     present: dict[str, float] | None  # with --noise: agreement with the fitted noise
     survival: dict[str, float] | None  # share of the noise left after what trainers do, mean of `survived` images
     survived: int
+    looked: bool  # into every released file, for what must not be in it
     checks: dict[str, str] = field(default_factory=dict)  # what was looked at, and how it came out
 
     @property
@@ -104,13 +106,16 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     return result
 
 
-def cases(result: Result) -> dict[str, list[str]]:
-    """What was checked, and what was found wrong with it."""
+def cases(result: Result) -> dict[str, list[str] | None]:
+    """What there is to check, and what was found wrong with it; None for what was not looked at."""
+    compared, looked = result.decoded > 0, result.sources is not None
+    done = {"coverage": looked, "bound": compared and bool(result.bounded), "leaks": compared, SHAPE: compared,
+            "noise": result.present is not None, "metadata": result.looked, "integrity": True}  # fmt: skip
     found: dict[str, list[str]] = {name: [] for name in dict.fromkeys(CASES.values())}
     for item in result.findings:
         wrong = f"{item.code}: {item.path}: expected {item.expected}, found {item.found}"
         found[CASES.get(item.code, SHAPE)].append(wrong)
-    return found
+    return {name: wrong if wrong or done[name] else None for name, wrong in found.items()}
 
 
 def _check(request: Request, listener: Listener) -> Result:
@@ -123,6 +128,7 @@ def _check(request: Request, listener: Listener) -> Result:
         raise UsageError(f"{root}: no such folder.", hint="Give the folder of a release.")
     facts = release.read_facts(root) or {}
     there = release.files(root)
+    there += [name for name in (release.JOB, release.JOURNAL) if (root / name).exists() and name not in there]
     links = release.irregular(root, there)
     there = sorted(set(there) - set(links))
     pictures = [name for name in there if Path(name).suffix.lower() in api.IMAGE_SUFFIXES]
@@ -143,7 +149,7 @@ def _check(request: Request, listener: Listener) -> Result:
             raise UsageError("--noise: the photos are needed to tell the noise.", hint="Give --source PHOTOS.")
         if not request.fast:
             findings += _decodes(root, pictures, request, listener)
-        return _result(request, findings, None, pictures, [], bound, checks)
+        return _result(request, findings, None, pictures, [], np.zeros(256, np.int64), bound, checks)
 
     found = samples.list_samples(registry, request.source, strict=False)
     _apart(root, found, samples.place_of(registry, request.source))
@@ -152,17 +158,18 @@ def _check(request: Request, listener: Listener) -> Result:
     checks["coverage"] = f"{len(pairs):,} of {len(found.samples):,} sources have a released image"
     by_key = {sample.key: sample for sample in found.samples}
     checked: list[Checked] = []
+    counts = np.zeros(256, np.int64)
     if not request.fast:
         assert bound is not None
         work = [(by_key[key], name) for key, name in pairs.items()]
-        checked = _compared(request, registry, work, facts, bound, listener)
+        checked, counts = _compared(request, registry, work, facts, bound, listener)
         usual = float(facts.get("rms_levels", 0))
         findings += [finding for item in checked for finding in item.findings]
         findings += leaks.find(root, found, pictures, pairs, checked, usual, listener)
         checks["leaks"] = "every released image was compared with its source; odd ones with every source"
     else:
         checks["bound"] = "not checked: --fast decodes nothing"
-    return _result(request, findings, len(found.samples), pictures, checked, bound, checks)
+    return _result(request, findings, len(found.samples), pictures, checked, counts, bound, checks)
 
 
 def _compared(
@@ -172,8 +179,8 @@ def _compared(
     facts: Mapping[str, Any],
     bound: Bound,
     listener: Listener,
-) -> list[Checked]:
-    """Check every released image against its source."""
+) -> tuple[list[Checked], np.ndarray]:
+    """Check every released image against its source; count all values by how much they change, see `Checked.counts`."""
     stated: dict[str, set[str]] = {}
     for item in facts.get("mode_changes", []):
         stated.setdefault(item["path"], set()).add(str(item.get("change")))
@@ -185,12 +192,15 @@ def _compared(
         return check_pair(request.release, *item, bound, said, protector=protector, survive=name in chosen)
 
     checked: list[Checked] = []
+    counts = np.zeros(256, np.int64)
     began = time.monotonic()
     for done, result in enumerate(parallel(one, work, request.jobs, processes=True), 1):
-        checked.append(result)
+        if result.counts is not None:
+            counts += result.counts
+        checked.append(dataclasses.replace(result, counts=None))
         rate = done / max(time.monotonic() - began, 1e-9)
         listener.step(api.Progress(done, len(work), f"{rate:,.0f} images/s", stage="decode"))
-    return checked
+    return checked, counts
 
 
 def _protector(request: Request, registry: Registry, wanted: Iterable[api.Sample]) -> Protector | None:
@@ -298,6 +308,7 @@ def _result(
     sources: int | None,
     pictures: Sequence[str],
     checked: Sequence[Checked],
+    counts: np.ndarray,
     bound: Bound | None,
     checks: dict[str, str],
 ) -> Result:
@@ -309,7 +320,6 @@ def _result(
         checks["bound"] = f"none is promised: norm '{bound.norm.name}' allows any change"
     elif shares:
         checks["bound"] = f"{sum(share <= 1 + SLACK for share in shares):,} of {len(shares):,} images are within it"
-    counts = sum((item.counts for item in checked if item.counts is not None), np.zeros(256, np.int64))
     limit = bound.norm.levels(bound.eps) if bound else None
     present = [item.present for item in checked if item.present is not None]
     if request.noise is not None and not request.fast:
@@ -334,5 +344,6 @@ def _result(
         present={"min": min(present), "median": median(present)} if present else None,
         survival={step: fmean(one[step] for one in left) for step in left[0]} if left else None,
         survived=len(left),
+        looked=not request.fast,
         checks=checks,
     )

@@ -136,7 +136,7 @@ def check_pair(
 def hidden(root: Path, name: str) -> list[Finding]:
     """What a released file holds that must not get out."""
     told = metadata.look((root / name).read_bytes())
-    return [Finding("metadata", name, "pixels, a profile and public texts", what) for what in told]
+    return [Finding("metadata", name, "pixels, a profile and public texts", "; ".join(told))] if told else []
 
 
 def count_levels(before: np.ndarray, after: np.ndarray) -> np.ndarray:

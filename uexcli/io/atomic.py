@@ -46,6 +46,19 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Wait until no other process holds this folder, and hold it; where that cannot be, go on at once."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def hold(path: Path) -> BinaryIO | None:
     """Take the lock on a file that is there; None where another process has it.
 
@@ -53,7 +66,11 @@ def hold(path: Path) -> BinaryIO | None:
     always given.
     """
     with told(path):
-        file = path.open("rb")
+        file: BinaryIO
+        try:
+            file = path.open("r+b")  # NFS locks what is open for writing only
+        except PermissionError:
+            file = path.open("rb")
     try:
         import fcntl
     except ImportError:  # Windows

@@ -126,7 +126,7 @@ def decode(data: bytes, *, whole: bool = False, texts: bool = False) -> Photo:
         kept = metadata.texts(image) if texts else ()
         values = deep.read(image, data) if whole and sixteen else None
         upright = ImageOps.exif_transpose(image)
-        shown = tuple(chunk for chunk in png.chunks(data) if chunk[0] in png.SHOWN)
+        shown = png.shown(data)
         if values is not None:
             return replace(_deep_photo(values, mode, icc, digest, shown), texts=kept)
         plain, changes = _plain(upright)

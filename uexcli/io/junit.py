@@ -9,18 +9,23 @@ from xml.etree import ElementTree as xml
 from uexcli.io import atomic
 
 
-def write(path: Path, suite: str, cases: Mapping[str, Sequence[str]]) -> None:
-    """Write one: for each case what is wrong with it, nothing where it passed.
+def write(path: Path, suite: str, cases: Mapping[str, Sequence[str] | None]) -> None:
+    """Write one: for each case what is wrong with it, nothing where it passed, None where it was not looked at.
 
     Raises:
         WriteError: it cannot be written.
     """
     failed = sum(bool(wrong) for wrong in cases.values())
     root = xml.Element("testsuites")
-    top = xml.SubElement(root, "testsuite", name=_said(suite), tests=str(len(cases)), failures=str(failed), errors="0")
+    counts = {"tests": len(cases), "failures": failed, "errors": 0, "skipped": list(cases.values()).count(None)}
+    top = xml.SubElement(
+        root, "testsuite", {"name": _said(suite), **{key: str(value) for key, value in counts.items()}}
+    )
     for name, wrong in cases.items():
         case = xml.SubElement(top, "testcase", classname=_said(suite), name=_said(name))
-        if wrong:
+        if wrong is None:
+            xml.SubElement(case, "skipped", message="not looked at")
+        elif wrong:
             told = xml.SubElement(case, "failure", message=_said(wrong[0]))
             told.text = "\n".join(map(_said, wrong))
     atomic.write(path, xml.tostring(root, encoding="utf-8", xml_declaration=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,7 +45,11 @@ MARKED = {  # in XMP
     b"xmpGImg:image": "a thumbnail",
 }
 RESOURCE_THUMBNAILS = (1033, 1036)  # of Photoshop
-END_OF_JPEG = b"\xff\xd9"
+TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+# Of a PNG: its picture, how it is shown, how large it is printed; eXIf is looked into.
+NEEDED = frozenset(
+    {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"iCCP", b"sBIT", b"bKGD", b"pHYs", b"tIME", b"eXIf", *png.SHOWN}
+)
 
 
 def texts(image: Image.Image) -> tuple[tuple[str, str], ...]:
@@ -138,6 +143,8 @@ def private(data: bytes, image: Image.Image) -> list[str]:
     blocks = image.info.get("photoshop")
     if isinstance(blocks, Mapping) and any(number in blocks for number in RESOURCE_THUMBNAILS):
         found.append("a thumbnail")
+    if image.format == "PNG":
+        found += _odd_chunks(data)
     behind = _behind(data, image.format)
     if behind:
         found.append(f"{behind:,} bytes after its end")
@@ -158,12 +165,53 @@ def _in_exif(exif: Image.Exif) -> list[str]:
 def _behind(data: bytes, format_: str | None) -> int:
     """Count the bytes after the end of a picture, but for zeros, in formats that say where it is."""
     if format_ == "PNG":
-        end = data.find(b"IEND") + 8
+        end = png.end(data)
     elif format_ in {"JPEG", "MPO"}:
-        end = data.rfind(END_OF_JPEG) + 2
+        end = _end_of_jpeg(data)
+    elif format_ == "WEBP":
+        end = 8 + int.from_bytes(data[4:8], "little")
     else:
         return 0
     return len(data[end:].strip(b"\0")) if end > 8 else 0
+
+
+def _end_of_jpeg(data: bytes) -> int:
+    """Say where a JPEG's first picture ends: segments have lengths, and within scans 0xFF is followed by 0 or D0-D7."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        kind = data[place + 1]
+        if kind == 0xD9:
+            return place + 2
+        if kind == 0xFF:  # filling
+            place += 1
+            continue
+        if kind == 0x01 or 0xD0 <= kind <= 0xD7:  # markers without a length
+            place += 2
+            continue
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if kind == 0xDA:
+            found = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL).search(data, place)
+            if found is None:
+                return 0
+            place = found.end() - 2
+    return 0
+
+
+def _odd_chunks(data: bytes) -> list[str]:
+    """Name a PNG's chunks that neither its picture nor its public texts need."""
+    found = []
+    for kind, value in png.all_chunks(data):
+        keyword = value.partition(b"\0")[0].decode("latin-1")
+        if kind in TEXT_CHUNKS and keyword in TEXTS:
+            if _tells(value):
+                found.append(f"a text '{keyword}' of a position or a number")
+        elif kind not in NEEDED:
+            found.append(f"a {kind.decode('latin-1')} chunk" + (f" '{keyword}'" if kind in TEXT_CHUNKS else ""))
+    return found
+
+
+def _tells(text: bytes) -> bool:
+    return any(mark in text for mark in (b"GPS", b"erial"))
 
 
 def look(data: bytes) -> list[str]:

@@ -21,7 +21,7 @@ class Part:
     """What a shard came to.
 
     `header` is the same for all parts of a release; `items` are what became of its images, each with its `position`
-    among all of them and `written`, `skipped` or `left_out`.
+    among all of them and `written`, `skipped` or `unwanted`.
     """
 
     header: Mapping[str, Any]

@@ -16,6 +16,7 @@ from uexcli.io import atomic, part, release, shards
 SUFFIX = ".partial"
 INSIDE = ".uex.partial"  # within an output that cannot be replaced
 OLD = ".uex-old"
+WORTH_KEEPING = 200  # images
 JOB = release.JOB  # what the folder is a part of; gone once it is whole
 
 
@@ -23,10 +24,12 @@ JOB = release.JOB  # what the folder is a part of; gone once it is whole
 def growing(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) -> Iterator[Path]:
     """Give the folder a release grows in: a new one, or with `resume` that of an interrupted run of the same job.
 
-    An error takes a new folder away again; an interruption (Ctrl-C, SIGTERM, a kill) leaves it to be resumed.
+    An error takes a new folder away again, unless much was written; that stays to be resumed, as it does after an
+    interruption (Ctrl-C, SIGTERM, a kill).
 
     Raises:
-        UsageError: one is left over, and neither `resume` nor `force` says what to do with it.
+        UsageError: one is left over, and neither `resume` nor `force` says what to do with it; or another process
+            writes it.
     """
     output = output.resolve()
     folder = output / INSIDE if _stays(output) else output.with_name(output.name + SUFFIX)
@@ -35,17 +38,44 @@ def growing(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) 
         if mark.exists():
             stack.enter_context(_held(mark))
         kept = _take_up(folder, job, resume=resume, force=force)
-        try:
-            if not kept:
-                with atomic.told(folder):
-                    folder.mkdir(parents=True)
+        if not kept:
+            with atomic.told(folder):
+                folder.mkdir(parents=True)  # of two processes one does
+            try:
                 atomic.write(mark, json.dumps(dict(job)).encode())
-                stack.enter_context(_held(mark))
+            except UexError:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            stack.enter_context(_held(mark))
+        try:
             yield folder
-        except UexError:
-            if not kept:
+        except UexError as error:
+            written = release.files(folder) if (folder / release.JOURNAL).is_file() else []
+            if kept or len(written) >= WORTH_KEEPING:
+                error.hint = f"{error.hint} What was written is kept: --resume goes on with it.".strip()
+            else:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
+
+
+def recover(output: Path) -> None:
+    """Put right what a kill left while a release took its place: called before one is looked for there.
+
+    Raises:
+        UsageError: what lies where an old release was put aside is none.
+    """
+    output = output.resolve()
+    old, inside = output.with_name(output.name + OLD), output / INSIDE
+    with atomic.told(output):
+        if (inside / release.SUMS).is_file() and not (inside / JOB).exists():  # it was being moved up
+            _move_up(inside, output)
+        if not old.is_dir():
+            return
+        if not output.exists():
+            old.rename(output)
+            return
+        check_replaceable(old)
+        shutil.rmtree(old)
 
 
 def _held(mark: Path) -> BinaryIO:
@@ -71,11 +101,13 @@ def _take_up(folder: Path, job: Mapping[str, Any], *, resume: bool, force: bool)
             for leftover in folder.rglob(".*.tmp"):
                 leftover.unlink()
             return True
-        if not force:
+        if not force and not (resume and (folder / release.SUMS).is_file() and not mark.exists()):
             hint = "Add --resume to go on, or --force to start afresh." if same else "Remove it, or use --force."
             other = "" if same else " of another job"
             raise UsageError(f"{folder} is left from an interrupted run{other}.", hint=hint)
-        if not mark.exists() and any(folder.iterdir()):
+        if (folder / release.SUMS).is_file():  # a kill came when it was whole, just before it took its place
+            check_replaceable(folder)
+        elif not mark.exists() and any(folder.iterdir()):
             raise UsageError(f"{folder} is not uex's; --force would delete it.", hint="Move it away.")
         shutil.rmtree(folder)
     return False
@@ -116,22 +148,26 @@ def _without_strangers(output: Path, known: set[str], hint: str) -> None:
         raise UsageError(f"{output} also holds {strangers[0]}; --force would delete it.", hint=hint)
 
 
-def finish(folder: Path, output: Path) -> None:
-    """Put the whole release in its place; a release that was there goes only once the new one is.
+def finish(folder: Path, output: Path, *, force: bool) -> None:
+    """Put the whole release in its place; a release that was there goes, with `force`, only once the new one is.
 
     Raises:
-        UsageError: something that is not the release's came into the output in the meantime; it is left alone.
+        UsageError: something came into the output in the meantime; it is left alone.
     """
     output = output.resolve()
     with atomic.told(output):
-        (folder / release.JOURNAL).unlink(missing_ok=True)
         if folder.parent == output:
-            _fill(folder, output)
+            _fill(folder, output, force=force)
             return
         old = output.with_name(output.name + OLD)
         replacing = output.exists() and any(output.iterdir())
+        if replacing and not force:
+            raise UsageError(f"{output} came to be meanwhile.", hint="Use --force to replace it.")
         if replacing:
             check_replaceable(output)  # again: the run was long
+        for name in (release.JOURNAL, JOB):  # private: neither may ever be in a release
+            (folder / name).unlink(missing_ok=True)
+        if replacing:
             output.rename(old)
         try:
             folder.replace(output)
@@ -139,22 +175,35 @@ def finish(folder: Path, output: Path) -> None:
             if replacing:
                 old.rename(output)
             raise
-        (output / JOB).unlink()
         if replacing:
             shutil.rmtree(old)
 
 
-def _fill(folder: Path, output: Path) -> None:
-    """Move a whole release up into its output, the checksums last; of what lies there only an old release goes."""
+def _fill(folder: Path, output: Path, *, force: bool) -> None:
+    """Move a whole release up into its output; of what lies there only an old release goes.
+
+    Raises:
+        UsageError: something in the output is called as a part of the release is.
+    """
     if (output / release.SUMS).is_file():
+        if not force:
+            raise UsageError(f"{output} came to hold a release meanwhile.", hint="Use --force to replace it.")
         for name in (*release.read_sums(output / release.SUMS), release.SUMS):
             (output / name).unlink(missing_ok=True)
         for name, _, _ in os.walk(output, topdown=False):
             below = Path(name)
             if below != output and not below.is_relative_to(folder) and not any(below.iterdir()):
                 below.rmdir()
+    for item in folder.iterdir():
+        if (output / item.name).exists() and item.name not in (JOB, release.JOURNAL):
+            raise UsageError(f"{output} came to hold {item.name} meanwhile.", hint="Move it away.")
+    for name in (release.JOURNAL, JOB):  # without the second one a killed move is gone on with
+        (folder / name).unlink(missing_ok=True)
+    _move_up(folder, output)
+
+
+def _move_up(folder: Path, output: Path) -> None:
+    """Move what a folder holds into the one above, the checksums last: while they are there, there is more to move."""
     for item in sorted(folder.iterdir(), key=lambda item: item.name == release.SUMS):
-        if item.name != JOB:
-            item.rename(output / item.name)
-    (folder / JOB).unlink()
+        item.rename(output / item.name)
     folder.rmdir()

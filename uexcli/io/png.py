@@ -6,9 +6,10 @@ gives files as small. At level 1 ISA-L deflates, in a seventh of zlib's time and
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -17,7 +18,7 @@ AVERAGE = 3  # of the value to the left and the one above
 COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}  # channels to PNG's colour type
 FAST = 1
 # What tells how the numbers are to be shown; anything else in a source may be private.
-SHOWN = frozenset({b"cHRM", b"cICP", b"gAMA", b"sRGB"})
+SHOWN = {b"cHRM": 32, b"cICP": 4, b"gAMA": 4, b"sRGB": 1}  # with their lengths: more of them might hide something
 
 Chunk = tuple[bytes, bytes]  # its type and data
 
@@ -75,14 +76,35 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
 
 
+def shown(data: bytes) -> tuple[Chunk, ...]:
+    """Give a PNG file's chunks that say how its numbers are to be shown, each once."""
+    found = {kind: value for kind, value in chunks(data) if SHOWN.get(kind) == len(value)}
+    return tuple(found.items())
+
+
+def end(data: bytes) -> int:
+    """Say where a PNG file ends; 0 for what is none, or is cut short."""
+    place = len(SIGNATURE)
+    for kind, value in all_chunks(data):
+        place += 12 + len(value)
+        if kind == b"IEND":
+            return place
+    return 0
+
+
 def chunks(data: bytes) -> Iterable[Chunk]:
     """List a PNG file's chunks up to its pixels; an empty list for what is no PNG, or is damaged there."""
-    if not data.startswith(SIGNATURE):
-        return
+    return itertools.takewhile(lambda chunk: chunk[0] != b"IDAT", all_chunks(data))
+
+
+def all_chunks(data: bytes) -> Iterator[Chunk]:
+    """List all chunks of a PNG file, up to where it ends or is damaged."""
     place = len(SIGNATURE)
-    while place + 8 <= len(data):
+    while data.startswith(SIGNATURE) and place + 12 <= len(data):
         length, kind = struct.unpack(">I4s", data[place : place + 8])
-        if kind == b"IDAT" or place + 12 + length > len(data):
+        if place + 12 + length > len(data):
             return
         yield kind, data[place + 8 : place + 8 + length]
+        if kind == b"IEND":
+            return
         place += 12 + length

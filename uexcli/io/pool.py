@@ -9,10 +9,11 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
 from typing import Any, TypeVar
+
+import torch
 
 from uexcli.errors import UexError
 
@@ -36,25 +37,53 @@ def parallel(
         UexError: a worker process was killed, as the system does when memory runs out.
     """
     jobs = min(jobs or os.cpu_count() or 1, len(items)) or 1
-    if jobs == 1 and processes:
-        yield from map(work, items)
-        return
-    forked = processes and sys.platform == "linux" and len(items) >= WORTH_IT
-    pool = _processes(work, items, jobs) if forked else ThreadPoolExecutor(jobs)
-    call: Callable[[int], Any] = _call if forked else lambda position: work(items[position])
+    with _one_thread() if processes else contextlib.nullcontext():
+        if jobs == 1 and processes:  # this process is the worker
+            yield from map(work, items)
+            return
+        forked = processes and sys.platform == "linux" and len(items) >= WORTH_IT
+        pool = _processes(work, items, jobs) if forked else ThreadPoolExecutor(jobs)
+        call: Callable[[int], Any] = _call if forked else lambda position: work(items[position])
+        try:
+            ahead = WAITING * jobs
+            waiting = _started(pool, call, min(ahead, len(items)))
+            for position in range(len(items)):
+                result = waiting[position % ahead].result()
+                if position + ahead < len(items):
+                    waiting[position % ahead] = pool.submit(call, position + ahead)
+                yield result
+        except BrokenProcessPool:
+            raise UexError("a worker process was killed; was the memory used up?", hint="Use fewer --jobs.") from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _started(pool: Executor, call: Callable[[int], R], count: int) -> list[Future[R]]:
+    """Hand out the first items, which forks the workers; none is left where that fails half-way.
+
+    Raises:
+        UexError: the system allows no more processes.
+    """
     try:
-        ahead = WAITING * jobs
         with _told_of_threads():
-            waiting = [pool.submit(call, position) for position in islice(range(len(items)), ahead)]
-        for position in range(len(items)):
-            result = waiting[position % ahead].result()
-            if position + ahead < len(items):
-                waiting[position % ahead] = pool.submit(call, position + ahead)
-            yield result
-    except BrokenProcessPool:
-        raise UexError("a worker process was killed; was the memory used up?", hint="Use fewer --jobs.") from None
+            return [pool.submit(call, position) for position in range(count)]
+    except BaseException as error:  # the pool itself would wait for them for ever
+        for worker in getattr(pool, "_processes", {}).values():
+            worker.kill()
+        if isinstance(error, OSError):
+            raise UexError(f"cannot start workers ({error.strerror}).", hint="Use fewer --jobs.") from None
+        raise
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch use one thread: the same numbers come out for any number of workers, and none waits for another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager
@@ -87,8 +116,6 @@ def _begin(work: Callable[[Any], Any], items: Sequence[Any], parent: int) -> Non
     if os.getppid() != parent:
         os._exit(1)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - a thread may have held the lock of these
-    import torch
-
     torch.set_num_threads(1)
 
 

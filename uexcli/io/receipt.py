@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from uexcli.api import Sample
-from uexcli.errors import UexError
+from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, images, release
+
+SUFFIX = ".noise.receipt.json"
 
 
 def path_for(noise: Path) -> Path:
     """Where the receipt of a noise file lies."""
-    return noise.with_name(noise.name.removesuffix(".safetensors").removesuffix(".noise") + ".noise.receipt.json")
+    return noise.with_name(noise.name.removesuffix(".safetensors").removesuffix(".noise") + SUFFIX)
 
 
 def matches(path: Path, output: Path, job: Mapping[str, Any], chosen: Sequence[Sample]) -> bool:
@@ -64,6 +66,24 @@ def record(
 
     `files` has per key its `name`, and SHA-256 `source` and `protected`; `skipped` the digest of what was left out.
     """
-    whole = _read(path)
-    whole["releases"][str(output.resolve())] = {"job": dict(job), "files": files, "skipped": skipped}
-    atomic.write(path, (json.dumps(whole, indent=1) + "\n").encode())
+    with atomic.locked_folder(path.parent):  # another apply may end now, too
+        check(path)
+        whole = _read(path)
+        whole["releases"][str(output.resolve())] = {"job": dict(job), "files": files, "skipped": skipped}
+        atomic.write(path, (json.dumps(whole, indent=1) + "\n").encode())
+
+
+def check(path: Path) -> None:
+    """Refuse to write over what is no receipt; what is called like one is uex's, damaged or not.
+
+    Raises:
+        UsageError: something else is there.
+    """
+    if path.name.endswith(SUFFIX) or not path.exists():
+        return
+    try:
+        kind = json.loads(path.read_bytes()).get("schema") == "uex.receipt/1"
+    except (OSError, ValueError, AttributeError, RecursionError):
+        kind = False
+    if not kind:
+        raise UsageError(f"{path} is no receipt.", hint=f"Give a name that ends in {SUFFIX}.")

@@ -26,7 +26,8 @@ class Shard:
 
     def folder(self, release: Path) -> Path:
         """Where its part of a release lies, beside it."""
-        return release.with_name(f"{release.name}.part-{self.number}-of-{self.count}")
+        whole = release.resolve()
+        return whole.with_name(f"{whole.name}.part-{self.number}-of-{self.count}")
 
 
 def parse(text: str | None) -> Shard:
@@ -46,6 +47,7 @@ def parse(text: str | None) -> Shard:
 def parts_of(release: Path) -> list[tuple[Shard, Path]]:
     """List the parts that lie beside a release, by number."""
     found = []
+    release = release.resolve()
     for path in release.parent.glob("*"):
         match = re.fullmatch(re.escape(release.name) + r"\.part-([0-9]{1,6})-of-([0-9]{1,6})", path.name)
         if match and path.is_dir():

@@ -77,22 +77,26 @@ def _walk(uri: str) -> tuple[list[str], int]:
     inside = None if uri.startswith(LINKS) else root.resolve()
     folders = [root]
     while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if _is_folder(entry):
-                    if entry.is_symlink():
-                        raise UexError(
-                            f"{entry.path} is a link to a folder, which uex does not follow.",
-                            hint="Put the folder itself there.",
-                        )
-                    folders.append(Path(entry.path))
-                elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122
-                    _check(entry, inside)
-                    found.append(Path(entry.path).relative_to(root).as_posix())
-                else:
-                    others += 1
+        folder = folders.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            raise UexError(f"{folder}: cannot be read ({error.strerror}).") from None
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if _is_folder(entry):
+                if entry.is_symlink():
+                    raise UexError(
+                        f"{entry.path} is a link to a folder, which uex does not follow.",
+                        hint="Put the folder itself there.",
+                    )
+                folders.append(Path(entry.path))
+            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122
+                _check(entry, inside)
+                found.append(Path(entry.path).relative_to(root).as_posix())
+            else:
+                others += 1
     return sorted(found), others
 
 

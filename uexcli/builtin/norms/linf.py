@@ -32,8 +32,9 @@ class Linf(Norm):
         return delta.abs().amax(tuple(range(1, delta.dim())))
 
     def levels(self, eps: float, peak: int = 255) -> int:
-        """The whole levels inside eps."""
-        return math.floor(peak * eps + 1e-6)
+        """The whole levels inside eps; of 16 bits so many that the upper bytes, which most readers take, keep it."""
+        levels = math.floor(255 * eps + 1e-6)
+        return levels if peak == 255 else min(math.floor(peak * eps + 1e-6), 256 * levels)
 
     def parse(self, text: str) -> float:
         """Read eps; levels such as `8` are refused, as is less than one level."""
