@@ -323,7 +323,8 @@ def _result(
     limit = bound.norm.levels(bound.eps) if bound else None
     present = [item.present for item in checked if item.present is not None]
     if request.noise is not None and not request.fast:
-        checks["noise"] = f"looked for in {len(present):,} of {len(checked):,} images: the others have none in the file"
+        others = "" if len(present) == len(checked) else "; the others have none in the file"
+        checks["noise"] = f"looked for in {len(present):,} of {len(checked):,} images{others}"
     left = [item.survival for item in checked if item.survival]
     once = {(finding.code, finding.path): finding for finding in findings}  # checksums and coverage both miss a file
     return Result(

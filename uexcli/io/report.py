@@ -49,8 +49,9 @@ def _head(result: Mapping[str, Any], heading: str) -> str:
     known = [cell for cell in result["cells"] if cell["learnability_peak"] is not None]
     worst = known[0]
     share = worst["learnability_peak"]
+    much = f"up to <strong>{max(0.0, share):.0%}</strong>" if share < 1 else "<strong>all</strong>"
     words = (
-        f"Of what nets learn from the clean images, up to <strong>{max(0.0, share):.0%}</strong> is still learnt "
+        f"Of what nets learn from the clean images, {much} is still learnt "
         f"from the protected ones: by <b>{escape(worst['target'])}</b> under <b>{escape(_against(worst))}</b>."
     )
     facts = {
