@@ -649,3 +649,32 @@ def test_pixels_that_spell_the_end_of_a_png_are_no_end() -> None:
 def test_a_chunk_of_gamma_carries_nothing_else(tmp_path: Path) -> None:
     data = png.encode(picture(1), chunks=[(b"gAMA", b"GPSLatitude" * 100), (b"sRGB", b"\0"), (b"sRGB", b"\0")])
     assert png.shown(data) == ((b"sRGB", b"\0"),)
+
+
+@pytest.mark.parametrize("format_", ["png", "tiff", "webp"])
+def test_a_transparent_colour_of_16_bits_stays_transparent(format_: str, tmp_path: Path, uex: Uex) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    values = sixteen(1, 3)
+    values[:8] = (300, 40_000, 7)
+    key = b"".join(int(value).to_bytes(2, "big") for value in (300, 40_000, 7))
+    (photos / "a.png").write_bytes(png.encode(values, chunks=[(b"tRNS", key)]))
+    Image.fromarray(picture(6, 40)).save(photos / "b.png")
+    assert uex("fit", photos, "--method", "random", "--mode", "samplewise", "-o", "n").code == 0
+    ran = uex("apply", "n", photos, "-o", "out", "--format", format_, "--json")
+    assert ran.code == 0, ran.err
+    assert ["a.png", "RGB to RGBA"] in ran.json["mode_changes"]
+    found = images.decode(Path(f"out/a.{format_}").read_bytes())
+    assert found.alpha is not None and not found.alpha[:8].any() and bool((found.alpha[8:] == 255).all())
+    assert uex("verify", "out", "--source", photos).code == 0
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_tiff_keeps_16_bits(orientation: int) -> None:
+    import tifffile
+
+    values = sixteen(3, 3)[:20]
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, values, photometric="rgb", metadata=None, extratags=[(0x0112, "H", 1, orientation, True)])
+    whole, plain = images.decode(buffer.getvalue(), whole=True), images.decode(buffer.getvalue())
+    assert whole.deep is not None and np.array_equal(whole.deep >> 8, plain.pixels)

@@ -17,12 +17,14 @@ UNASSOCIATED = 2  # TIFF's alpha that colours were not multiplied with
 TURNS = {1: "", 2: "c", 3: "lc", 4: "l", 5: "t", 6: "tc", 7: "tlc", 8: "tl"}
 
 
-def read(image: Image.Image, data: bytes) -> np.ndarray | None:
+def read(image: Image.Image, data: bytes, orientation: Any) -> np.ndarray | None:
     """Give an upright image's values, uint16 `(H, W, C)`, C being 1 to 4 with alpha last.
 
     `image` is the same file, loaded by Pillow, with which the upper bytes must agree; None where they do not, where
-    the values are not whole 16-bit ones, or where nothing here can read them.
+    the values are not whole 16-bit ones, or where nothing here can read them. `orientation` is what its EXIF said
+    before it was loaded, as Pillow turns a TIFF file then.
     """
+    turned = image.format == "TIFF"
     if image.mode.startswith("I;16"):
         values: np.ndarray = np.asarray(image).astype(np.uint16)[:, :, None]
         if "transparency" in image.info:
@@ -30,10 +32,12 @@ def read(image: Image.Image, data: bytes) -> np.ndarray | None:
             values = np.concatenate([values, alpha], 2)
     else:
         colours = _colour(image, data)
+        if colours is not None and turned:
+            colours = upright(colours, orientation)
         if colours is None or not _agree(colours, image):
             return None
         values = colours
-    return np.ascontiguousarray(upright(values, image.getexif().get(ORIENTATION, 1)))
+    return np.ascontiguousarray(values if turned else upright(values, orientation))
 
 
 def upright(values: np.ndarray, orientation: Any) -> np.ndarray:

@@ -121,14 +121,19 @@ def decode(data: bytes, *, whole: bool = False, texts: bool = False) -> Photo:
             raise UexError(f"has {frames} frames or pages; uex protects single images.")
         sixteen = _bits(image, data) > 8
         icc = image.info.get("icc_profile")
+        orientation = image.getexif().get(deep.ORIENTATION, 1) if sixteen else 1
         image.load()
         mode = image.mode
         kept = metadata.texts(image) if texts else ()
-        values = deep.read(image, data) if whole and sixteen else None
+        keyed = sixteen and "transparency" in image.info  # of which Pillow's 8 bits know nothing
+        values = deep.read(image, data, orientation) if (whole and sixteen) or keyed else None
         upright = ImageOps.exif_transpose(image)
         shown = png.shown(data)
         if values is not None:
-            return replace(_deep_photo(values, mode, icc, digest, shown), texts=kept)
+            photo = replace(_deep_photo(values, mode, icc, digest, shown), texts=kept)
+            if keyed:
+                photo = replace(photo, changes=("L to LA" if photo.pixels.shape[2] == 1 else "RGB to RGBA",))
+            return photo if whole else replace(photo, deep=None, deep_alpha=None, changes=(*photo.changes, SHALLOW))
         plain, changes = _plain(upright)
     if sixteen:
         changes = (*changes, SHALLOW)
