@@ -195,7 +195,7 @@ def _fill(folder: Path, output: Path, *, force: bool) -> None:
             if below != output and not below.is_relative_to(folder) and not any(below.iterdir()):
                 below.rmdir()
     for item in folder.iterdir():
-        if (output / item.name).exists() and item.name not in (JOB, release.JOURNAL):
+        if (output / item.name).exists() and item.name not in {*release.OWN_FILES, release.JOURNAL}:
             raise UsageError(f"{output} came to hold {item.name} meanwhile.", hint="Move it away.")
     for name in (release.JOURNAL, JOB):  # without the second one a killed move is gone on with
         (folder / name).unlink(missing_ok=True)
