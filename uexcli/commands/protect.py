@@ -1,4 +1,4 @@
-"""Protecting one photo: its row, stretched to its size, added on its grid, written, decoded again, measured."""
+"""Protecting one photo: its row, stretched to its size, added on its grid, encoded, decoded again, measured."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ class Protector:
 
         @functools.cache
         def features() -> Tensor:
-            with self._lock:  # one at a time: a net uses all threads there are
+            with self._lock:  # one at a time, whatever net it is
                 return self.encoding.of_photo(planes(photo.pixels), self.noise.size, self.noise.channels)
 
         memory = self.noise.memory
@@ -203,7 +203,7 @@ class Protector:
         return self.norm.rescale(self.noise.eps, (self.noise.size, self.noise.size), photo.size)
 
     def write(self, sample: api.Sample, root: Path, name: str, before: Written | None = None) -> Written:
-        """Protect one image and write it; decode what was written, and measure it.
+        """Protect one image; decode what is to be written, measure it, and write it if it keeps the bound.
 
         `before` is what an interrupted run noted of it: it stands, if source and file are what they were.
         """
@@ -221,11 +221,6 @@ class Protector:
         same = np.array_equal(decoded.values, wanted) and same_alpha(photo, decoded)
         if not self.lossy and not same:
             raise UexError(f"{sample.key}: decodes to other pixels than were written.", hint="Please report this.")
-        with atomic.told(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(f".{_short(name)}-{os.getpid()}.tmp")
-            part.write_bytes(data)
-            part.replace(target)
         source, published = planes(photo.values), planes(decoded.values)
         size, allowed = float(measure(source, published, self.norm)[0]), self.allowed(photo)
         if not self.lossy and size > allowed * (1 + SLACK):
@@ -233,6 +228,11 @@ class Protector:
                 f"{sample.key}: the written file exceeds the bound ({size:.4g} > {allowed:.4g}).",
                 hint="Please report this.",
             )
+        with atomic.told(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(f".{_short(name)}-{os.getpid()}.tmp")
+            part.write_bytes(data)
+            part.replace(target)
         rms, levels = changed_by(photo.values, decoded.values)
         changes = photo.changes
         if photo.alpha is not None and decoded.alpha is None:

@@ -65,7 +65,7 @@ def _started(pool: Executor, call: Callable[[int], R], count: int) -> list[Futur
         UexError: the system allows no more processes.
     """
     try:
-        with _told_of_threads():
+        with _quietly():
             return [pool.submit(call, position) for position in range(count)]
     except BaseException as error:  # the pool itself would wait for them for ever
         for worker in getattr(pool, "_processes", {}).values():
@@ -87,8 +87,8 @@ def _one_thread() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told_of_threads() -> Iterator[None]:
-    """Keep quiet about forking beside threads: a worker replaces or leaves alone what those may hold."""
+def _quietly() -> Iterator[None]:
+    """Say nothing of forking beside threads: a worker replaces or leaves alone what those may hold."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "This process .*is multi-threaded", DeprecationWarning)
         yield
