@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +26,7 @@ from PIL import Image
 from uexcli import api
 from uexcli.commands.protect import Protector
 from uexcli.errors import UexError
-from uexcli.io import deep, images, noise_file, png, release
+from uexcli.io import deep, images, jxl, noise_file, png, release
 from uexcli.registry import load
 
 Uex = Callable[..., Ran]
@@ -309,3 +312,51 @@ def test_a_format_that_needs_a_package_says_which(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(images.importlib.util, "find_spec", lambda _: object())
     with pytest.raises(UexError, match="no image format"):
         images.open_photo(sample)
+
+
+# ------------------------------------------------------------------------------------------------- JPEG XL
+
+
+def jxl_of(pixels: np.ndarray, **options: Any) -> bytes:
+    pytest.importorskip("pillow_jxl", reason="pillow-jxl-plugin is not installed")
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JXL", effort=1, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("boxed", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (7, 700), (64, 64), (48, 64), (256, 40), (263, 9000), (90, 160), (33, 44)])
+def test_the_header_of_a_jpeg_xl_file_tells_its_size(size: tuple[int, int], *, boxed: bool) -> None:
+    images._formats()
+    pixels = np.zeros((*size, 3), np.uint8)
+    data = jxl_of(pixels, **({"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0"} if boxed else {}))
+    assert data.startswith(jxl.BOXED if boxed else jxl.BARE)
+    assert jxl.header(data) == jxl.Header(size[1], size[0], animated=False)
+    for length in range(len(jxl.BARE), len(data)):  # cut short: told, or refused, never anything else
+        with contextlib.suppress(ValueError):
+            jxl.header(data[:length])
+
+
+def test_a_jpeg_xl_bomb_is_refused_before_it_is_decoded(
+    photos: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images._formats()
+    (photos / "cat/bomb.jxl").write_bytes(jxl_of(np.zeros((300, 300, 3), np.uint8)))
+    (photos / "cat/bomb.png").write_bytes((photos / "cat/bomb.jxl").read_bytes())  # whatever it is called
+
+    def never(*_: Any) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(sys.modules["pillow_jxl"].JpegXLImagePlugin.JXLImageFile, "_open", never)
+    ran = uex("fit", photos, "--method", "random", "-o", "n", "--max-pixels", 80_000, "--on-error", "skip")
+    assert ran.err.count("300x300 pixels are more than 80,000") == 2
+
+
+def test_an_animated_jpeg_xl_file_is_refused(photos: Path, uex: Uex) -> None:
+    jxl_of(np.zeros((1, 1, 3), np.uint8))
+    import imagecodecs
+
+    frames = np.stack([picture(number, 32) for number in range(3)])
+    (photos / "cat/moving.jxl").write_bytes(imagecodecs.jpegxl_encode(frames))
+    ran = uex("fit", photos, "--method", "random", "-o", "n")
+    assert ran.code == 3 and "cat/moving.jxl: is animated" in ran.err

@@ -22,7 +22,7 @@ from conftest import Ran, picture
 from PIL import Image, ImageCms
 
 from uexcli.errors import UexError, UsageError
-from uexcli.io import deep, images, png
+from uexcli.io import deep, images, metadata, png, shards
 from uexcli.io.pool import parallel
 from uexcli.io.shards import Shard
 
@@ -130,6 +130,62 @@ def test_shards_merge_to_what_one_run_writes(many: Path, many_noise: Path, uex: 
     assert recorded == known
     assert "already" in uex("apply", *words, "-o", "out").out
     assert uex("verify", "out", "--source", many, "--allow-missing").code == 0
+
+
+@pytest.mark.parametrize("when", ["a part is half gone", "a part is empty", "all are gone", "none is"])
+def test_a_merge_killed_while_it_removes_parts_is_gone_on_with(
+    when: str, many: Path, many_noise: Path, uex: Uex
+) -> None:
+    (many / "a" / "broken.png").write_bytes(b"no image")
+    words = (many_noise, many, "--on-error", "skip", "-o", "out")
+    for number in (1, 2):
+        assert uex("apply", *words, "--shard", f"{number}/2").code == 0
+        shutil.copytree(f"out.part-{number}-of-2", f"copy-{number}")
+    assert uex("merge", "out").code == 0
+    whole = tree(Path("out"))
+    if when != "all are gone":
+        shutil.copytree("copy-2", "out.part-2-of-2")
+    if when == "a part is half gone":
+        shutil.rmtree("out.part-2-of-2/a")
+    if when == "a part is empty":
+        shutil.rmtree("out.part-2-of-2")
+        Path("out.part-2-of-2").mkdir()
+    if when == "none is":
+        shutil.copytree("copy-1", "out.part-1-of-2")
+    ran = uex("merge", "out")
+    assert ran.code == 0 and "already" in ran.out, ran.err
+    assert tree(Path("out")) == whole and not list(Path().glob("out.part*"))
+
+
+def test_parts_that_the_release_does_not_hold_are_not_removed(many: Path, many_noise: Path, uex: Uex) -> None:
+    for number in (1, 2):
+        assert uex("apply", many_noise, many, "-o", "out", "--shard", f"{number}/2").code == 0
+        shutil.copytree(f"out.part-{number}-of-2", f"copy-{number}")
+    assert uex("merge", "out").code == 0
+    shutil.copytree("copy-2", "out.part-2-of-2")
+    said = Path("out.part-2-of-2") / shards.FILE
+    text = said.read_text()
+    digest = json.loads(text)["items"][0]["written"]["protected"]
+    said.write_text(text.replace(digest, "0" * 64))
+    ran = uex("merge", "out")
+    assert ran.code == 2 and "part 1 of 2 is missing" in ran.err
+    assert said.exists()
+    said.write_text(text)
+    first = next(path for path in Path("out").rglob("*.png"))
+    first.write_bytes(b"damaged")  # so that the part may be all there is
+    assert uex("merge", "out").code == 2 and said.exists()
+
+
+@pytest.mark.parametrize("shard", [(), ("--shard", "1/1")])
+def test_a_release_that_left_images_out_is_none_of_a_job_that_may_not(
+    shard: tuple[str, ...], many: Path, many_noise: Path, uex: Uex
+) -> None:
+    (many / "a" / "broken.png").write_bytes(b"no image")
+    words = ("apply", many_noise, many, "-o", "out", *shard)
+    assert uex(*words, "--on-error", "skip").code == 0
+    assert "already" in uex(*words, "--on-error", "skip").out
+    ran = uex(*words)
+    assert ran.code == 2 and "is not this release" in ran.err
 
 
 def test_each_key_is_in_one_shard() -> None:
@@ -614,36 +670,61 @@ def test_a_photo_that_a_format_cannot_hold_is_skipped_by_name(many: Path, uex: U
     assert uex("apply", "n", many, "-o", "out", "--format", "webp", "--on-error", "skip").code == 0
 
 
-HIDDEN: dict[str, Callable[[bytes], bytes]] = {
-    "a second JPEG": lambda data: data + data,
-    "a JPEG behind WebP": lambda data: data + b"\xff\xd8 behind",
-    "a text of no keyword": lambda data: png_with(data, (b"tEXt", b"Camera\0serial 123")),
-    "a position in a comment": lambda data: png_with(data, (b"tEXt", b"Comment\0GPS 48.85")),
-    "an unknown chunk": lambda data: png_with(data, (b"caBX", b"\xff\xd8\xff")),
-}
+HIDDEN: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "a second JPEG": ("JPEG", lambda data: data + data),
+    "a text of no keyword": ("PNG", lambda data: png_with(data, (b"tEXt", b"Camera\0serial 123"))),
+    "a position in a comment": ("PNG", lambda data: png_with(data, (b"tEXt", b"Comment\0GPS 48.85"))),
+    "an unknown chunk": ("PNG", lambda data: png_with(data, (b"caBX", b"\xff\xd8\xff"))),
+    "a smaller TIFF": ("TIFF", lambda _: nested()),
+    **{f"a JPEG behind {kind}": (kind, lambda data: data + b"\xff\xd8\xff\xe0 behind")
+       for kind in ("WEBP", "PNG", "TIFF", "GIF", "BMP", "AVIF")},
+}  # fmt: skip
 
 
 def png_with(data: bytes, chunk: tuple[bytes, bytes]) -> bytes:
     return data[:33] + png._chunk(*chunk) + data[33:]
 
 
-@pytest.mark.parametrize("what", HIDDEN)
-def test_what_hides_in_a_file_is_found(what: str) -> None:
-    from uexcli.io import metadata
+def nested() -> bytes:
+    import tifffile
 
     buffer = io.BytesIO()
-    kind = "JPEG" if "second" in what else "WEBP" if "WebP" in what else "PNG"
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(picture(3, 40), photometric="rgb", subifds=1)
+        writer.write(picture(3, 20), photometric="rgb")
+    return buffer.getvalue()
+
+
+def told(data: bytes) -> list[str]:
+    with images.opened(data) as image:
+        return metadata.private(data, image)
+
+
+@pytest.mark.parametrize("what", HIDDEN)
+def test_what_hides_in_a_file_is_found(what: str) -> None:
+    kind, hide = HIDDEN[what]
+    if kind not in Image.SAVE:
+        pytest.skip(f"Pillow writes no {kind} here")
+    buffer = io.BytesIO()
     Image.fromarray(picture(3, 40)).save(buffer, kind)
-    assert metadata.look(buffer.getvalue()) == []
-    assert metadata.look(HIDDEN[what](buffer.getvalue()))
+    assert told(buffer.getvalue()) == []
+    assert told(hide(buffer.getvalue()))
+
+
+@pytest.mark.parametrize("way", [{}, {"bigtiff": True}, {"byteorder": ">"}, {"tile": (16, 16)}, {"rowsperstrip": 3}])
+def test_the_end_of_a_tiff_is_found_whatever_its_layout(way: dict[str, Any]) -> None:
+    import tifffile
+
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, picture(3, 40).astype(np.uint16) * 257, photometric="rgb", **way)
+    data = buffer.getvalue()
+    assert told(data) == [] and told(data + b"behind") == ["6 bytes after its end"]
 
 
 def test_pixels_that_spell_the_end_of_a_png_are_no_end() -> None:
-    from uexcli.io import metadata
-
     values = np.frombuffer(b"IEND" * 300, np.uint8).reshape(10, 40, 3)
     data = png.encode(values, level=0, chunks=[(b"iTXt", b"Comment\0\0\0\0\0IEND")])
-    assert data.count(b"IEND") > 1 and metadata.look(data) == []
+    assert data.count(b"IEND") > 1 and told(data) == []
 
 
 def test_a_chunk_of_gamma_carries_nothing_else(tmp_path: Path) -> None:

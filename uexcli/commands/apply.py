@@ -222,10 +222,11 @@ def _is_done(
     """
     if not output.exists() or partial.is_free(output):
         return False
+    whole = header["on_error"] == "fail"
     if "shard" not in job:
-        same = receipt.matches(Path(header["receipt"]), output, job, chosen)
+        same = receipt.matches(Path(header["receipt"]), output, job, chosen, whole=whole)
     elif (output / shards.FILE).is_file():
-        same = merge.is_intact(output, header["job"], chosen)
+        same = merge.is_intact(output, header["job"], chosen, whole=whole)
     else:
         same = False
     if same:

@@ -35,18 +35,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Result:
-    """What was merged."""
+    """What was merged; or what lies there `already`, with as many parts as were left of it, and no more said."""
 
     output: Path
     parts: int
     images: int
     psnr: float
     skipped: tuple[LeftOut, ...]
-    receipt: Path
+    receipt: Path | None
+    already: bool = False
 
 
 def run(request: Request, listener: Listener | None = None) -> Result:
-    """Put the parts together; they go once the release is there.
+    """Put the parts together; they go once the release is there, and where it is there already.
 
     Raises:
         UsageError: there are no parts, some are missing, or the release exists.
@@ -55,6 +56,9 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     listener = listener or Listener()
     output = request.output.resolve()
     partial.recover(output)
+    already = _already(output)
+    if already is not None:
+        return already
     found = _complete(output)
     parts = [part.read(folder) for _, folder in found]
     header = _common(found, parts)
@@ -100,6 +104,29 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         _remove(spent)
     strength = psnr(usual_rms([item.rms for item in made.done]))
     return Result(output, len(found), len(made.done), strength, made.left_out, beside)
+
+
+def _already(output: Path) -> Result | None:
+    """Say that a release is there with all that is left of its parts, which go: a kill came while they did."""
+    facts = release.read_facts(output) if output.is_dir() else None
+    if facts is None or not (output / release.SUMS).is_file():
+        return None
+    with atomic.told(output):
+        left = [path for _, path in shards.parts_of(output)]
+    sums, out = release.read_sums(output / release.SUMS), {item["path"] for item in facts.get("skipped", [])}
+    for folder in left:
+        for item in part.read(folder).items if any(folder.iterdir()) else []:
+            written = item.get("written")
+            key = next((item[kind]["key"] for kind in ("written", *_KINDS) if kind in item), None)
+            there = written is not None and sums.get(written["name"]) == written["protected"]
+            if not there and key not in out:
+                return None
+    if left and not all(release.digest_file(output / name) == digest for name, digest in sums.items()):
+        return None
+    for folder in left:
+        _remove(folder)
+    strength = psnr(float(facts["rms_levels"]))
+    return Result(output, len(left), int(facts["images"]), strength, (), None, already=True)
 
 
 def _remove(spent: Path) -> None:
@@ -170,13 +197,16 @@ def _bring(folder: Path, name: str, release_folder: Path, digest: str) -> None:
         shutil.copyfile(source, target)
 
 
-def is_intact(folder: Path, job: Mapping[str, Any], chosen: Sequence[api.Sample]) -> bool:
-    """Whether a part is of this job, and holds what its file says, of the photos as they are."""
+def is_intact(folder: Path, job: Mapping[str, Any], chosen: Sequence[api.Sample], *, whole: bool) -> bool:
+    """Whether a part is of this job, and holds what its file says, of the photos as they are.
+
+    `whole`: the job fails where an image has to be left out.
+    """
     try:
         there = part.read(folder)
     except UexError:
         return False
-    if there.header.get("job") != job:
+    if there.header.get("job") != job or (whole and any("skipped" in item for item in there.items)):
         return False
     known: dict[str, Mapping[str, Any]] = {}
     for item in there.items:

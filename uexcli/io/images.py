@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from uexcli.api import Sample
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, deep, metadata, png
+from uexcli.io import atomic, deep, jxl, metadata, png
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit, where it would only warn
 Image.MAX_IMAGE_PIXELS = None  # checked below, before anything is decoded, and as an error
@@ -112,10 +112,7 @@ def open_photo(sample: Sample, *, whole: bool = False, texts: bool = False) -> P
 def decode(data: bytes, *, whole: bool = False, texts: bool = False) -> Photo:
     """Decode a file's bytes; raises whatever the decoder does."""
     digest = hashlib.sha256(data).hexdigest()
-    with Image.open(io.BytesIO(data), formats=_formats()) as image:
-        width, height = image.size
-        if width * height > _limit:
-            raise UexError(f"{width}x{height} pixels are more than {_limit:,}; see --max-pixels.")
+    with opened(data) as image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # an MPO's further frames are previews or the other eye
             raise UexError(f"has {frames} frames or pages; uex protects single images.")
@@ -145,6 +142,23 @@ def decode(data: bytes, *, whole: bool = False, texts: bool = False) -> Photo:
     if plain.mode in {"LA", "RGBA"}:
         return Photo(array[:, :, :-1], array[:, :, -1], mode, icc, digest, changes, shown=shown, texts=kept)
     return Photo(array, None, mode, icc, digest, changes, shown=shown, texts=kept)
+
+
+def opened(data: bytes) -> Image.Image:
+    """Open a file's bytes of which the header says no more than is allowed; raises whatever a decoder does."""
+    if jxl.is_one(data):  # which opening decodes
+        told = jxl.header(data)
+        _check_size(told.width, told.height)
+        if told.animated:  # of which the plugin gives the first frame
+            raise UexError("is animated; uex protects single images.")
+    image = Image.open(io.BytesIO(data), formats=_formats())
+    _check_size(*image.size)
+    return image
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > _limit:
+        raise UexError(f"{width}x{height} pixels are more than {_limit:,}; see --max-pixels.")
 
 
 def _deep_photo(values: np.ndarray, mode: str, icc: bytes | None, digest: str, shown: tuple[png.Chunk, ...]) -> Photo:
@@ -294,9 +308,11 @@ def size_and_grey(sample: Sample) -> tuple[int, int, bool]:
     if sample.array is not None:
         return int(sample.array.shape[0]), int(sample.array.shape[1]), sample.array.ndim == 2
     try:
-        file = sample.path if sample.path is not None else io.BytesIO(sample.encoded())
-        with Image.open(file, formats=_formats()) as image:
-            return image.height, image.width, image.mode in {"1", "L", "LA"} or image.mode.startswith("I;16")
+        with io.BytesIO(sample.encoded()) if sample.path is None else sample.path.open("rb") as file:
+            is_jxl = jxl.is_one(file.read(jxl.MARK))
+            file.seek(0)  # of others no more is read than the header
+            with opened(file.read()) if is_jxl else Image.open(file, formats=_formats()) as image:
+                return image.height, image.width, image.mode in {"1", "L", "LA"} or image.mode.startswith("I;16")
     except Exception:  # said in full when it is decoded
         raise UexError(f"{sample.key}: cannot be read as an image.") from None
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from PIL import ExifTags, Image
 
-from uexcli.io import png
+from uexcli.io import ends, png
 
 EXIF, GPS, THUMBNAIL = 0x8769, 0x8825, 1  # directories within EXIF
+SUB_PICTURES = 330  # of TIFF
 PICTURE = 0x0201  # in the directory of the thumbnail: where it lies
 # The texts that --keep-metadata keeps, by PNG's keyword: tags in EXIF, and whether those lie in its inner directory.
 TEXTS: dict[str, tuple[tuple[int, bool], ...]] = {
@@ -127,7 +126,7 @@ def as_tiff(kept: tuple[tuple[str, str], ...]) -> dict[int, bytes]:
 
 
 def private(data: bytes, image: Image.Image) -> list[str]:
-    """List what must not be in a released file: who and where, other pictures, and bytes after its end."""
+    """List what must not be in a released file, opened as an image: who and where, other pictures, bytes behind."""
     found: list[str] = []
     if getattr(image, "n_frames", 1) > 1:
         found.append("more than one picture")
@@ -145,7 +144,9 @@ def private(data: bytes, image: Image.Image) -> list[str]:
         found.append("a thumbnail")
     if image.format == "PNG":
         found += _odd_chunks(data)
-    behind = _behind(data, image.format)
+    if image.format == "TIFF" and SUB_PICTURES in getattr(image, "tag_v2", {}):
+        found.append("a picture within")
+    behind = ends.behind(data, image.format)
     if behind:
         found.append(f"{behind:,} bytes after its end")
     return list(dict.fromkeys(found))
@@ -160,41 +161,6 @@ def _in_exif(exif: Image.Exif) -> list[str]:
     inner = exif.get_ifd(EXIF)
     found += [words for tag, words in PRIVATE.items() if tag in inner or tag in exif]
     return found
-
-
-def _behind(data: bytes, format_: str | None) -> int:
-    """Count the bytes after the end of a picture, but for zeros, in formats that say where it is."""
-    if format_ == "PNG":
-        end = png.end(data)
-    elif format_ in {"JPEG", "MPO"}:
-        end = _end_of_jpeg(data)
-    elif format_ == "WEBP":
-        end = 8 + int.from_bytes(data[4:8], "little")
-    else:
-        return 0
-    return len(data[end:].strip(b"\0")) if end > 8 else 0
-
-
-def _end_of_jpeg(data: bytes) -> int:
-    """Say where a JPEG's first picture ends: segments have lengths, and within scans 0xFF is followed by 0 or D0-D7."""
-    place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        kind = data[place + 1]
-        if kind == 0xD9:
-            return place + 2
-        if kind == 0xFF:  # filling
-            place += 1
-            continue
-        if kind == 0x01 or 0xD0 <= kind <= 0xD7:  # markers without a length
-            place += 2
-            continue
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-        if kind == 0xDA:
-            found = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]", re.DOTALL).search(data, place)
-            if found is None:
-                return 0
-            place = found.end() - 2
-    return 0
 
 
 def _odd_chunks(data: bytes) -> list[str]:
@@ -212,12 +178,3 @@ def _odd_chunks(data: bytes) -> list[str]:
 
 def _tells(text: bytes) -> bool:
     return any(mark in text for mark in (b"GPS", b"erial"))
-
-
-def look(data: bytes) -> list[str]:
-    """List what must not be in a released file, given its bytes; nothing for what is no image."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return private(data, image)
-    except Exception:  # told by those who decode it
-        return []

@@ -19,13 +19,18 @@ def path_for(noise: Path) -> Path:
     return noise.with_name(noise.name.removesuffix(".safetensors").removesuffix(".noise") + SUFFIX)
 
 
-def matches(path: Path, output: Path, job: Mapping[str, Any], chosen: Sequence[Sample]) -> bool:
-    """Whether the release there is what this job would write from these photos as they are, and intact."""
+def matches(path: Path, output: Path, job: Mapping[str, Any], chosen: Sequence[Sample], *, whole: bool) -> bool:
+    """Whether the release there is what this job would write from these photos as they are, and intact.
+
+    `whole`: the job fails where an image has to be left out.
+    """
     try:
         recorded = _read(path)["releases"][str(output.resolve())]
         if recorded["job"] != job:
             return False
         files, lost = recorded["files"], recorded["skipped"]
+        if whole and lost:
+            return False
         for sample in chosen:
             known = files[sample.key]["source"] if sample.key in files else lost[sample.key]
             if known != try_digest(sample):
