@@ -55,16 +55,13 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     grid = torch.arange(side, dtype=first.dtype, device=first.device) - side // 2
     window = torch.exp(-(grid**2) / (2 * 1.5**2))
     window /= window.sum()
-    channels = first.shape[1]
-
-    def blur(images: Tensor) -> Tensor:
-        across = functional.conv2d(images, window.expand(channels, 1, 1, side), groups=channels)
-        return functional.conv2d(across, window.view(1, 1, side, 1).expand(channels, 1, side, 1), groups=channels)
-
-    mean_a, mean_b = blur(first), blur(second)
-    var_a = blur(first * first) - mean_a**2
-    var_b = blur(second * second) - mean_b**2
-    covariance = blur(first * second) - mean_a * mean_b
+    # The four maps as channels, the channels of a pixel side by side: several times as fast on a CPU as map by map.
+    maps = torch.cat((first, second, first * first + second * second, first * second), 1)
+    maps = maps.contiguous(memory_format=torch.channels_last)
+    for shape in ((1, side), (side, 1)):
+        maps = functional.conv2d(maps, window.view(1, 1, *shape).expand(maps.shape[1], 1, *shape), groups=maps.shape[1])
+    mean_a, mean_b, squares, product = maps.chunk(4, 1)
+    means, mean_squares = mean_a * mean_b, mean_a**2 + mean_b**2
     small_1, small_2 = 0.01**2, 0.03**2
-    structure = (2 * covariance + small_2) / (var_a + var_b + small_2)
-    return (structure * (2 * mean_a * mean_b + small_1) / (mean_a**2 + mean_b**2 + small_1)).mean((1, 2, 3))
+    structure = (2 * (product - means) + small_2) / (squares - mean_squares + small_2)
+    return (structure * (2 * means + small_1) / (mean_squares + small_1)).mean((1, 2, 3))
