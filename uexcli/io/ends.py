@@ -13,7 +13,7 @@ STRIPS, TILES = (273, 279), (324, 325)  # of TIFF: where the pixels lie, and how
 WITHIN = frozenset({330, 34665, 34853, 40965})  # tags that lead to directories within one
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 NUMBERS = {3: "H", 4: "L", 13: "L", 16: "Q", 18: "Q"}  # types of a tag's values that may be places
-MOST = 10_000  # directories and values of a TIFF, more than any photo has
+MOST = 1_000_000  # entries of a TIFF's directories, and places they hold: more than any photo has
 
 
 def behind(data: bytes, format_: str | None) -> int:
@@ -92,6 +92,8 @@ class _Way:
     wide: bool
 
     def number(self, data: bytes, place: int, kind: str) -> int:
+        if place >= len(data):  # perhaps by more than struct can say
+            raise IndexError
         return int(struct.unpack_from(self.order + kind, data, place)[0])
 
     @property
@@ -107,8 +109,8 @@ def _tiff(data: bytes) -> int:
 
 def _reached(data: bytes, way: _Way, first: int) -> Iterator[int]:
     """List where each thing of a TIFF ends."""
-    waiting, seen = [first], set[int]()
-    while waiting and len(seen) < MOST:
+    waiting, seen, left = [first], set[int](), MOST
+    while waiting:
         start = waiting.pop()
         if start in seen or not 8 <= start < len(data):
             continue
@@ -119,15 +121,16 @@ def _reached(data: bytes, way: _Way, first: int) -> Iterator[int]:
         waiting.append(way.number(data, after, way.place))
         yield after + (8 if way.wide else 4)
         found: dict[int, list[int]] = {}
-        for entry in range(entries, min(after, entries + MOST * width), width):
+        left -= count
+        for entry in range(entries, after if left > 0 else entries, width):
             tag, kind = way.number(data, entry, "H"), way.number(data, entry + 2, "H")
             many, held = way.number(data, entry + 4, way.place), entry + (12 if way.wide else 8)
             length = many * SIZES.get(kind, 1)
             if length > (8 if way.wide else 4):
                 held = way.number(data, held, way.place)
                 yield held + length
-            if tag in {*STRIPS, *TILES, *WITHIN} and kind in NUMBERS and held + length <= len(data):
-                step = SIZES[kind]
+            if tag in {*STRIPS, *TILES, *WITHIN} and kind in NUMBERS and many < left and held + length <= len(data):
+                step, left = SIZES[kind], left - many
                 found[tag] = [way.number(data, held + step * at, NUMBERS[kind]) for at in range(many)]
         for places, lengths in (STRIPS, TILES):
             for place, length in zip(found.get(places, []), found.get(lengths, []), strict=False):
