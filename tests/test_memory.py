@@ -97,6 +97,24 @@ def test_activations_are_what_a_step_keeps() -> None:
     assert 2 * outputs < few < 6 * outputs
 
 
+def test_nets_and_banks_that_a_method_keeps_are_counted(
+    photos: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "resident", lambda: 0)
+
+    def told(*words: Any) -> int:
+        ran = uex("fit", photos, "--dry-run", "--json", *words)
+        assert ran.code == 0, ran.err
+        return int(ran.json["plan"]["memory"])
+
+    net = SmallNet(num_classes=2, channels=3, size=16, width=16)  # the default surrogate
+    weights = 4 * sum(parameter.numel() for parameter in net.parameters())
+    few, many = (told("--method", "sep", "-O", f"checkpoints={count}") for count in (2, 22))
+    assert many - few == pytest.approx(fit_memory.HOLES * 20 * 2 * weights, abs=1)
+    one, two = (told("--method", "tap", "-O", f"restarts={count}") for count in (1, 2))
+    assert two - one == 16 * 3 * 16 * 16 * 4  # a bank
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read as Linux gives it")
 def test_the_stated_peak_holds(tmp_path: Path) -> None:

@@ -527,6 +527,16 @@ class Method(Plugin, ABC):
         """Say how many of so many images the surrogate learns from at once, for the estimate of memory."""
         return 256
 
+    @property
+    def banks(self) -> int:
+        """How many banks of noise it keeps at once, at most, for the estimate of memory."""
+        return 2
+
+    @property
+    def nets(self) -> int:
+        """How many nets like the surrogate it keeps beside the one that learns, for the estimate of memory."""
+        return 0
+
     def work(self, images: int, *, rows: int) -> Work:
         """Say how many image passes through the surrogate a fit takes, for the estimate.
 

@@ -19,7 +19,6 @@ from uexcli.io.mapped import Mapped
 from uexcli.runtime import machine
 
 FEATURES = 4 + 8 + 8  # bytes of a feature: float32, float64, and the copy of k-means
-BANKS = 2  # the noise that moves, and the best there was
 COPIES = 8  # float32 copies of a chunk of images that brushing noise onto the 8-bit grid takes, at most
 HOLES = 1.75  # what libraries rearrange, and what a heap that keeps its memory has no use for
 SHARE = 0.7  # of the memory that is free, without --memory
@@ -61,7 +60,7 @@ def settle(request: Request, setup: Setup) -> Memory:
     """
     count, one = len(setup.found.samples), setup.channels * setup.size**2
     own = setup.parts.granularity.own
-    data = count * one * (1 + (4 * BANKS if own else 0))
+    data = count * one * (1 + (4 * setup.parts.method.banks if own else 0))
     work = _work(setup, one) + _looking(setup)
     host = machine.resident() + (work if setup.device.type == "cpu" else chunk_of(one) * one * 4)
     if request.memory is not None:
@@ -90,14 +89,15 @@ def _work(setup: Setup, one: int) -> int:
     model = surrogate.build(num_classes=classes, channels=setup.channels, size=setup.size)
     images = torch.zeros(2, setup.channels, setup.size, setup.size)
     each = activations(model.train(), model, images, setup.autocast)
-    batch = setup.parts.method.largest_batch(len(setup.found.samples))
+    method = setup.parts.method
+    batch = method.largest_batch(len(setup.found.samples))
     weights = sum(parameter.numel() * 4 for parameter in model.parameters())
-    if setup.parts.method.gives_network:  # learns beside the surrogate, through which its gradients go twice
-        network = setup.parts.method.network(channels=setup.channels, size=setup.size, num_rows=1)
+    if method.gives_network:  # learns beside the surrogate, through which its gradients go twice
+        network = method.network(channels=setup.channels, size=setup.size, num_rows=1)
         rows = torch.zeros(len(images), dtype=torch.int64)
         each = 2 * each + activations(lambda shown: network.train()(shown, rows), network, images, setup.autocast)
         weights += sum(parameter.numel() * 4 for parameter in network.parameters())
-    return int(HOLES * (chunks + 2 * batch * (each + 4 * one) + 5 * weights))
+    return int(HOLES * (chunks + 2 * batch * (each + 4 * one) + (5 + method.nets) * weights))
 
 
 def _looking(setup: Setup) -> int:

@@ -58,6 +58,11 @@ class AdvPoison(Method):
         """As the option says."""
         return self.batch
 
+    @property
+    def banks(self) -> int:
+        """The best run, the one that is over, and the start of the next."""
+        return 2 if self.restarts == 1 else 3
+
     def work(self, images: int, *, rows: int) -> Work:
         """A training pass costs one and a half, a test a third."""
         every = images * (1.5 * self.epochs + self.restarts * (self.steps + 0.4))

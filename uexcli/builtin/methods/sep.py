@@ -68,6 +68,11 @@ class SelfEnsemble(Method):
         """As the option says."""
         return self.batch
 
+    @property
+    def nets(self) -> int:
+        """The checkpoints, and what is frozen of each."""
+        return 2 * self.kept
+
     def work(self, images: int, *, rows: int) -> Work:
         """A training pass costs one and a half, a mean of features a third."""
         each = self.kept + (self.inner if self.reduced else 0)
