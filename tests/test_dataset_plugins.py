@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import importlib
 import io
 import json
 import os
@@ -156,12 +158,34 @@ def test_a_damaged_release_is_not_given_new_checksums(release: Path, uex: Callab
     assert not Path("public").exists()
 
 
-def test_a_croissant_comes_along_into_a_folder_only(photos: Path, noise: Path, uex: Callable[..., Ran]) -> None:
-    assert uex("apply", noise, photos, "-o", "out", "--croissant").code == 0
-    assert "croissant.json describes single files" in uex("convert", "out", "webdataset:public").err
-    assert uex("convert", "out", "copy").code == 0
-    assert files(Path("copy")) == files(Path("out"))
-    assert uex("verify", "copy", "--source", photos).code == 0
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", ["folder", *FORMS])
+def test_a_croissant_comes_along(
+    form: str, photos: Path, noise: Path, uex: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs(form)
+    assert uex("apply", noise, photos, "-o", "out", "--usage-info", "No training, please.").code == 0
+    assert uex("convert", "out", f"{form}:copy").code == 0
+    document = json.loads(Path("copy/croissant.json").read_text())
+    assert (document["name"], document["usageInfo"]) == ("copy", "No training, please.")
+    sums = release.read_sums(Path("copy/SHA256SUMS"))
+    assert sums["croissant.json"] == hashlib.sha256(Path("copy/croissant.json").read_bytes()).hexdigest()
+    listed = {item["name"]: item["sha256"] for item in document["distribution"] if item["@type"] == "cr:FileObject"}
+    assert listed == {name: digest for name, digest in sums.items() if name.endswith((".png", ".tar", ".parquet"))}
+    mlcroissant = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed")
+    # it unpacks by the archive's name alone, also over what another run unpacked
+    unpacked = importlib.import_module("etils.epath").Path(tmp_path / "unpacked")
+    monkeypatch.setattr("mlcroissant._src.operation_graph.operations.extract.EXTRACT_PATH", unpacked)
+    dataset = mlcroissant.Dataset(Path("copy/croissant.json"))
+    assert not dataset.metadata.ctx.issues.errors
+    records = list(dataset.records("records"))
+    assert len(records) == 16
+    first = next(record for record in records if record["records/path"].decode().endswith("cat/0.png"))
+    assert np.array_equal(np.asarray(first["records/image"]), np.asarray(Image.open("out/cat/0.png")))
+    assert uex("convert", f"{form}:copy", "back").code == 0
+    assert files(Path("back")).keys() == files(Path("out")).keys()
+    assert json.loads(Path("back/croissant.json").read_text())["usageInfo"] == "No training, please."
+    assert uex("verify", "back", "--source", photos).code == 0
 
 
 @pytest.mark.parametrize("form", FORMS)

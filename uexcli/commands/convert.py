@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import secrets
@@ -15,7 +16,7 @@ from pathlib import Path
 from uexcli import __version__, api
 from uexcli.commands.listener import Listener
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, partial, release, samples
+from uexcli.io import atomic, croissant, partial, release, samples
 from uexcli.io.pool import parallel
 from uexcli.registry import Registry, load
 
@@ -172,25 +173,29 @@ def _write(job: _Job, folder: Path, listener: Listener) -> Result:
         raise UexError(f"{lost[0]}: a {job.dataset.name} dataset cannot hold an image of this name.", hint="Rename it.")
     table = _label(job, folder, wanted, listener) if again != wanted else None
     if job.facts:
-        _bring(job, folder, listener)
+        shutil.copyfile(job.source / release.FACTS, folder / release.FACTS)
     mark = {"schema": "uex.copy/1", "uexcli": __version__, "form": job.dataset.name}
     atomic.write(folder / release.COPIED, (json.dumps(mark) + "\n").encode())
-    names = release.files(folder) + [
-        name for name in (release.FACTS, release.CROISSANT) if (folder / name).is_file()
-    ]  # which are no image, but covered too
+    names = release.files(folder) + ([release.FACTS] if job.facts else [])
     digests = parallel(lambda name: release.digest_file(folder / name), names)
     sums = {}
     for done, (name, digest) in enumerate(zip(names, digests, strict=True), 1):
         listener.step(api.Progress(done, len(names), stage="checksums"))
         sums[name] = digest
+    usage = croissant.usage_of(job.source / release.CROISSANT) if job.facts else None
+    if usage is not None:
+        suffix = str((release.read_facts(folder) or {}).get("suffix", ".png"))
+        made = croissant.encode(job.output.resolve().name, sums, suffix, usage)
+        atomic.write(folder / release.CROISSANT, made)
+        sums[release.CROISSANT] = hashlib.sha256(made).hexdigest()
     atomic.write(folder / release.SUMS, release.sums_text(sums).encode("utf-8", "surrogateescape"))
     return Result(
         output=job.output,
         form=job.dataset.name,
         images=len(job.samples),
         classes=len({label for label in wanted.values() if label}),
-        files=len(names),
-        bytes=sum((folder / name).stat().st_size for name in names),
+        files=len(sums),
+        bytes=sum((folder / name).stat().st_size for name in sums),
         facts=job.facts,
         labels=job.output / table if table else None,
     )
@@ -219,14 +224,3 @@ def _label(job: _Job, folder: Path, wanted: Mapping[str, str | None], listener: 
     atomic.write(folder / LABELS, text.getvalue().encode("utf-8", "surrogateescape"))
     listener.warn(f"the folders are not the classes; give --labels {job.output / LABELS} with the copy")
     return LABELS
-
-
-def _bring(job: _Job, folder: Path, listener: Listener) -> None:
-    """Copy what a release says of itself."""
-    shutil.copyfile(job.source / release.FACTS, folder / release.FACTS)
-    if not (job.source / release.CROISSANT).is_file():
-        return
-    if job.dataset.name == "folder":
-        shutil.copyfile(job.source / release.CROISSANT, folder / release.CROISSANT)
-    else:  # it lists the files of the folder
-        listener.warn(f"{release.CROISSANT} describes single files, and is left out")

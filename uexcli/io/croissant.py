@@ -6,15 +6,17 @@ Croissant 1.0 of MLCommons; `usageInfo` says what may not be done with the image
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import PurePosixPath
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
 NO_TRAINING = "Training machine learning models on these images is not permitted."
 IMAGES, RECORDS = "images", "records"
 MIME = {".png": "image/png", ".tiff": "image/tiff", ".webp": "image/webp", ".jxl": "image/jxl", ".jpg": "image/jpeg"}
-_OWN = ("citeAs", "column", "containedIn", "extract", "field", "fileProperty", "fileObject", "fileSet", "format",
+ANY = "application/octet-stream"
+PACKED = {".tar": "application/x-tar", ".parquet": "application/x-parquet"}  # files that hold many images
+_OWN = ("citeAs", "column", "extract", "field", "fileProperty", "fileObject", "fileSet", "format",
         "includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references",
         "regex", "repeated", "replace", "samplingRate", "separator", "source", "subField", "transform")  # fmt: skip
 CONTEXT = {
@@ -34,57 +36,73 @@ CONTEXT = {
 
 
 def encode(name: str, sums: Mapping[str, str], suffix: str, usage: str) -> bytes:
-    """Describe a release of this name, whose images have these SHA-256 by path.
+    """Describe a release of this name by the SHA-256 of its files, by path: single images, tar shards or parquet files.
 
-    `usage` is a text, or the address of a licence that forbids training.
+    `suffix` is the images'; `usage` is a text, or the address of a licence that forbids training.
     """
-    images = [path for path in sorted(sums) if PurePosixPath(path).suffix == suffix]
+    kinds = {kind: [path for path in sorted(sums) if PurePosixPath(path).suffix == kind] for kind in (suffix, *PACKED)}
+    kind = next((kind for kind in PACKED if kinds[kind] and not kinds[suffix]), suffix)
     files = [
         {
             "@type": "cr:FileObject",
-            "@id": f"image-{number}",
+            "@id": f"file-{number}",
             "name": _shown(path),
             "contentUrl": quote(path.encode("utf-8", "surrogateescape")),
-            "encodingFormat": MIME[suffix],
+            "encodingFormat": PACKED.get(kind) or MIME.get(suffix, ANY),
             "sha256": sums[path],
         }
-        for number, path in enumerate(images)
+        for number, path in enumerate(kinds[kind])
     ]
     document = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": _shown(name),
-        "description": f"{len(images):,} images with bounded noise that keeps nets from learning from them.",
+        "description": "Images with bounded noise that keeps nets from learning from them.",
         "usageInfo": usage,
-        "distribution": [
-            *files,
-            {
-                "@type": "cr:FileSet",
-                "@id": IMAGES,
-                "name": IMAGES,
-                "encodingFormat": MIME[suffix],
-                "includes": f"**/*{suffix}" if any("/" in path for path in images) else f"*{suffix}",
-            },
-        ],
+        "distribution": [*files, _set_of(kind, suffix, [file["@id"] for file in files], kinds[kind])],
         "recordSet": [
             {
                 "@type": "cr:RecordSet",
                 "@id": RECORDS,
                 "name": RECORDS,
-                "field": [
-                    _field("image", "sc:ImageObject", "content"),
-                    _field("path", "sc:Text", "fullpath"),
-                ],
+                "field": [_field("image", "sc:ImageObject", kind), _field("path", "sc:Text", kind)],
             }
         ],
     }
     return (json.dumps(document, indent=2) + "\n").encode()
 
 
-def _field(name: str, kind: str, what: str) -> dict[str, Any]:
-    source = {"fileSet": {"@id": IMAGES}, "extract": {"fileProperty": what}}
-    return {"@type": "cr:Field", "@id": f"{RECORDS}/{name}", "name": name, "dataType": kind, "source": source}
+def usage_of(path: Path) -> str | None:
+    """Give what a description says may not be done; None where it says nothing, or cannot be read."""
+    try:
+        usage = json.loads(path.read_bytes())["usageInfo"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return usage if isinstance(usage, str) else None
+
+
+def _set_of(kind: str, suffix: str, ids: Sequence[str], paths: Sequence[str]) -> dict[str, Any]:
+    """The images, or the parquet files that hold them: all of the folder, or what is within the shards."""
+    wanted = ".parquet" if kind == ".parquet" else suffix
+    deep = kind == ".tar" or any("/" in path for path in paths)
+    return {
+        "@type": "cr:FileSet",
+        "@id": IMAGES,
+        "name": IMAGES,
+        **({"containedIn": [{"@id": one} for one in ids]} if kind == ".tar" else {}),
+        "encodingFormat": PACKED[kind] if kind == ".parquet" else MIME.get(suffix, ANY),
+        "includes": f"**/*{wanted}" if deep else f"*{wanted}",
+    }
+
+
+def _field(name: str, type_: str, kind: str) -> dict[str, Any]:
+    source: dict[str, Any] = {"fileSet": {"@id": IMAGES}}
+    if kind == ".parquet":
+        source |= {"extract": {"column": "image"}, "transform": {"jsonPath": "bytes" if name == "image" else "path"}}
+    else:
+        source |= {"extract": {"fileProperty": "content" if name == "image" else "fullpath"}}
+    return {"@type": "cr:Field", "@id": f"{RECORDS}/{name}", "name": name, "dataType": type_, "source": source}
 
 
 def _shown(text: str) -> str:
