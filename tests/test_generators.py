@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from torch.nn import functional
 
 from uexcli import api, registry
 from uexcli.api import Journal, Progress, State
+from uexcli.builtin.methods import _unet, deepconfuse
 from uexcli.builtin.methods._unet import Adam, Generator
-from uexcli.builtin.methods.deepconfuse import DeepConfuse, unrolled
+from uexcli.builtin.methods.deepconfuse import DeepConfuse, Duel, unrolled
 from uexcli.builtin.methods.gue import GameUnlearnable, hardest, multiplier
 from uexcli.core.nets import SmallNet
 from uexcli.core.problem import BankProblem
@@ -300,3 +302,29 @@ def test_the_generator_learns_to_mislead() -> None:
         notes[rate] = reports[-1].note
     frozen, moved = (float(notes[rate].rsplit(", ", 1)[1].split()[0]) for rate in (1e-9, 1e-2))
     assert moved > frozen
+
+
+@pytest.mark.parametrize("options", [{"warm": 0}, {"warm": 2}])
+def test_a_rehearsal_counts_each_kind_of_pass(options: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting passes take a second an image here, the others ten."""
+    clock = [0.0]
+
+    class Slow(Duel):
+        def step(self, batch: Tensor, share: float) -> Tensor:
+            clock[0] += len(batch) * (1 if self._waits else 10)
+            return torch.zeros(2)
+
+    monkeypatch.setattr(deepconfuse, "Duel", Slow)
+    monkeypatch.setattr(_unet, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    made = DeepConfuse(rounds=3, epochs=5, batch=8, generator_width=4, **options)
+    task = make_problem()
+    waiting, moving = 3 * options["warm"], 3 * (5 - options["warm"])
+    assert made.rehearse(task) == pytest.approx(len(task.images) * (waiting + 10 * moving))
+
+
+def test_a_rehearsal_leaves_the_fit_as_it_is() -> None:
+    for cls in METHODS:
+        plain, rehearsed = make_problem(), make_problem()
+        seconds = least(cls).rehearse(rehearsed)
+        assert seconds is not None and seconds > 0
+        assert same(fit(least(cls), plain), fit(least(cls), rehearsed))

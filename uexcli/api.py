@@ -544,6 +544,13 @@ class Method(Plugin, ABC):
         """
         return Work(0, 0)
 
+    def rehearse(self, problem: Problem) -> float | None:
+        """Time a step or two on the problem, and give the seconds of a fit; None: those of `work`'s passes.
+
+        For a method whose steps are not passes through the surrogate. What it changes is thrown away.
+        """
+        return None
+
 
 # ---------------------------------------------------------------------------------------- surrogates
 

@@ -254,4 +254,5 @@ def _announce(plan: Plan, listener: Listener) -> None:
     files = f"; images and noise, {told(plan.in_files)}, lie in files beside the output" if plan.in_files else ""
     listener.say(f"memory: at most about {told(plan.memory)}{files}")
     if plan.seconds is not None and plan.most_seconds is not None:
-        listener.say(f"estimated time: about {duration(plan.seconds)}, at most {duration(plan.most_seconds)}")
+        most = f", at most {duration(plan.most_seconds)}" if plan.most_seconds > plan.seconds else ""
+        listener.say(f"estimated time: about {duration(plan.seconds)}{most}")

@@ -119,6 +119,9 @@ def _pseudo_labels(images: Tensor, seed: int) -> tuple[Tensor, str]:
 
 def estimate(method: api.Method, problem: BankProblem) -> tuple[float, float] | None:
     """Time a few passes on this machine and multiply: expected and most seconds; None where no passes are needed."""
+    seconds = method.rehearse(problem)
+    if seconds is not None:
+        return seconds, seconds
     work = method.work(len(problem.images), rows=problem.num_rows)
     if not work.most:
         return None

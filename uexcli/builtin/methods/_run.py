@@ -174,10 +174,6 @@ def majority(problem: Problem) -> Tensor:
     return counts.view(problem.num_rows, problem.num_classes).argmax(1)
 
 
-def generator_passes(width: int) -> tuple[float, float]:
-    """Say how many passes one through a generator of this width takes: through a large surrogate, and through `small`.
-
-    Counted in multiplications for ResNet-18 at 32 px; measured on a CPU for `small`, which does little else than wait
-    for memory.
-    """
-    return 1.2 * (width / 64) ** 2, 8.5 * (width / 16)
+def generator_passes(width: int) -> float:
+    """Say how many passes through a ResNet-18 at 32 px one through a generator of this width costs, multiplying."""
+    return 1.2 * (width / 64) ** 2

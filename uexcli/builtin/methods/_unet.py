@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Protocol
@@ -166,6 +167,26 @@ class Player(Protocol):
 
     def load(self, state: State) -> None:
         """Go on from it."""
+
+
+FEW = 32  # images of a rehearsal on a CPU, whose time grows with their number
+SLOW = 5.0  # seconds
+
+
+def rehearsed(problem: Problem, player: Player, batch: int, passes: Mapping[int, int]) -> float:
+    """Give the seconds of a course: for each kind of pass, by the number of one such, how many there are of it."""
+    images, few = len(problem.images), batch if problem.device.type == "cuda" else min(batch, FEW)
+    some, total = torch.arange(min(few, images), device=problem.images.device), 0.0
+    for number, count in passes.items():
+        player.begin(number)
+        for _ in range(2):  # the first one also gets things ready
+            began = time.perf_counter()
+            player.step(some, 0).tolist()
+            spent = time.perf_counter() - began
+            if spent > SLOW:
+                break
+        total += count * spent * images / len(some)
+    return total
 
 
 class Course(Run):

@@ -106,10 +106,17 @@ class DeepConfuse(Method):
     def work(self, images: int, *, rows: int) -> Work:
         """The classifier's pass and the frozen generator's forward one; the imagined step and the generator's."""
         seen, moved = images * self.rounds * self.epochs, images * self.rounds * (self.epochs - self.warm)
-        large, small = (
-            seen * (1.5 + each / 3) + moved * (UNROLLED + each) for each in generator_passes(self.generator_width)
-        )
-        return Work(large, max(large, small))
+        each = generator_passes(self.generator_width)
+        every = seen * (1.5 + each / 3) + moved * (UNROLLED + each)
+        return Work(every, every)
+
+    def rehearse(self, problem: Problem) -> float:
+        """Passes in which the generator waits, and others."""
+        from uexcli.builtin.methods._unet import rehearsed
+
+        passes = {0: self.rounds * self.warm} if self.warm else {}
+        passes[self.warm] = self.rounds * (self.epochs - self.warm)
+        return rehearsed(problem, Duel(self, problem), self.batch, passes)
 
 
 class Duel(Run):

@@ -95,9 +95,14 @@ class GameUnlearnable(Method):
 
     def work(self, images: int, *, rows: int) -> Work:
         """The copy's steps, the gap between the two nets, the clean images, and the generator."""
-        large, small = generator_passes(self.generator_width)
-        seen = images * self.epochs
-        return Work(seen * (self.steps + 3 + large), seen * (self.steps + 3 + max(large, small)))
+        every = images * self.epochs * (self.steps + 3 + generator_passes(self.generator_width))
+        return Work(every, every)
+
+    def rehearse(self, problem: Problem) -> float:
+        """All passes are alike."""
+        from uexcli.builtin.methods._unet import rehearsed
+
+        return rehearsed(problem, Game(self, problem), self.batch, {0: self.epochs})
 
 
 class Game(Run):
