@@ -161,10 +161,12 @@ def test_a_damaged_release_is_not_given_new_checksums(release: Path, uex: Callab
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("form", ["folder", *FORMS])
 def test_a_croissant_comes_along(
-    form: str, photos: Path, noise: Path, uex: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    form: str, photos: Path, uex: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs(form)
-    assert uex("apply", noise, photos, "-o", "out", "--usage-info", "No training, please.").code == 0
+    shutil.copy(photos / "cat/0.png", photos / "flat.png")  # beside the folders
+    assert uex("fit", photos, "--method", "random", "--mode", "universal", "--no-labels", "-o", "n").code == 0
+    assert uex("apply", "n", photos, "-o", "out", "--usage-info", "No training, please.").code == 0
     assert uex("convert", "out", f"{form}:copy").code == 0
     document = json.loads(Path("copy/croissant.json").read_text())
     assert (document["name"], document["usageInfo"]) == ("copy", "No training, please.")
@@ -179,13 +181,28 @@ def test_a_croissant_comes_along(
     dataset = mlcroissant.Dataset(Path("copy/croissant.json"))
     assert not dataset.metadata.ctx.issues.errors
     records = list(dataset.records("records"))
-    assert len(records) == 16
+    assert len(records) == 17
     first = next(record for record in records if record["records/path"].decode().endswith("cat/0.png"))
     assert np.array_equal(np.asarray(first["records/image"]), np.asarray(Image.open("out/cat/0.png")))
     assert uex("convert", f"{form}:copy", "back").code == 0
     assert files(Path("back")).keys() == files(Path("out")).keys()
     assert json.loads(Path("back/croissant.json").read_text())["usageInfo"] == "No training, please."
     assert uex("verify", "back", "--source", photos).code == 0
+
+
+@pytest.mark.parametrize("what", ["[1]", "null", "{"])
+def test_a_croissant_that_says_nothing_is_left_out_aloud(
+    what: str, photos: Path, noise: Path, uex: Callable[..., Ran]
+) -> None:
+    assert uex("apply", noise, photos, "-o", "out", "--croissant").code == 0
+    text = f'{{"usageInfo": {what}}}' if what != "{" else what
+    Path("out/croissant.json").write_text(text)
+    sums = release.read_sums(Path("out/SHA256SUMS"))
+    sums["croissant.json"] = hashlib.sha256(text.encode()).hexdigest()
+    Path("out/SHA256SUMS").write_text(release.sums_text(sums))
+    ran = uex("convert", "out", "copy")
+    assert ran.code == 0 and "is left out" in ran.err
+    assert not Path("copy/croissant.json").exists()
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -332,3 +332,30 @@ def test_what_is_wrong_with_weights_is_said_without_torch(lpips_weights: Path) -
     environment = {**os.environ, VARIABLE: str(lpips_weights)}
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["None", "False"]
+
+
+def windows(image: np.ndarray, other: np.ndarray) -> float:
+    """SSIM of float64 (H, W), window by window."""
+    grid = np.arange(11) - 5
+    one = np.exp(-(grid**2) / 4.5)
+    weight = np.outer(one, one) / one.sum() ** 2
+    found = []
+    for top in range(image.shape[0] - 10):
+        for left in range(image.shape[1] - 10):
+            a, b = (each[top : top + 11, left : left + 11] for each in (image, other))
+            mean_a, mean_b = (weight * a).sum(), (weight * b).sum()
+            var_a, var_b = (weight * (a - mean_a) ** 2).sum(), (weight * (b - mean_b) ** 2).sum()
+            both = (weight * (a - mean_a) * (b - mean_b)).sum()
+            light = (2 * mean_a * mean_b + 1e-4) / (mean_a**2 + mean_b**2 + 1e-4)
+            found.append(light * (2 * both + 9e-4) / (var_a + var_b + 9e-4))
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize("low", [0, 0.5, 0.98])
+def test_ssim_is_exact_on_flat_and_bright_images(low: float) -> None:
+    draw = np.random.default_rng(1)
+    image = np.round(255 * draw.uniform(low, 1 if low == 0.98 else low + 0.02, (20, 24))) / 255
+    changed = np.round(255 * np.clip(image + draw.uniform(-8, 8, image.shape) / 255, 0, 1)) / 255
+    first, second = (torch.from_numpy(each).float()[None, None] for each in (image, changed))
+    wanted = 1 - windows(first[0, 0].double().numpy(), second[0, 0].double().numpy())
+    assert float(norm("ssim").size(second - first, first)) == pytest.approx(wanted, rel=2e-6)

@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from conftest import Ran, picture
 from PIL import Image, ImageCms
 
 from uexcli.errors import UexError, UsageError
-from uexcli.io import deep, images, metadata, png, shards
+from uexcli.io import deep, images, metadata, partial, png, shards
 from uexcli.io.pool import parallel
 from uexcli.io.shards import Shard
 
@@ -132,7 +133,7 @@ def test_shards_merge_to_what_one_run_writes(many: Path, many_noise: Path, uex: 
     assert uex("verify", "out", "--source", many, "--allow-missing").code == 0
 
 
-@pytest.mark.parametrize("when", ["a part is half gone", "a part is empty", "all are gone", "none is"])
+@pytest.mark.parametrize("when", ["a part is half gone", "a part is empty", "none is"])
 def test_a_merge_killed_while_it_removes_parts_is_gone_on_with(
     when: str, many: Path, many_noise: Path, uex: Uex
 ) -> None:
@@ -143,37 +144,94 @@ def test_a_merge_killed_while_it_removes_parts_is_gone_on_with(
         shutil.copytree(f"out.part-{number}-of-2", f"copy-{number}")
     assert uex("merge", "out").code == 0
     whole = tree(Path("out"))
-    if when != "all are gone":
-        shutil.copytree("copy-2", "out.part-2-of-2")
+    shutil.copytree("copy-2", "out.part-2-of-2")
     if when == "a part is half gone":
         shutil.rmtree("out.part-2-of-2/a")
     if when == "a part is empty":
-        shutil.rmtree("out.part-2-of-2")
-        Path("out.part-2-of-2").mkdir()
+        Path("out.part-1-of-2").mkdir()
     if when == "none is":
         shutil.copytree("copy-1", "out.part-1-of-2")
     ran = uex("merge", "out")
     assert ran.code == 0 and "already" in ran.out, ran.err
     assert tree(Path("out")) == whole and not list(Path().glob("out.part*"))
-
-
-def test_parts_that_the_release_does_not_hold_are_not_removed(many: Path, many_noise: Path, uex: Uex) -> None:
-    for number in (1, 2):
-        assert uex("apply", many_noise, many, "-o", "out", "--shard", f"{number}/2").code == 0
-        shutil.copytree(f"out.part-{number}-of-2", f"copy-{number}")
-    assert uex("merge", "out").code == 0
-    shutil.copytree("copy-2", "out.part-2-of-2")
-    said = Path("out.part-2-of-2") / shards.FILE
-    text = said.read_text()
-    digest = json.loads(text)["items"][0]["written"]["protected"]
-    said.write_text(text.replace(digest, "0" * 64))
     ran = uex("merge", "out")
-    assert ran.code == 2 and "part 1 of 2 is missing" in ran.err
-    assert said.exists()
-    said.write_text(text)
-    first = next(path for path in Path("out").rglob("*.png"))
-    first.write_bytes(b"damaged")  # so that the part may be all there is
-    assert uex("merge", "out").code == 2 and said.exists()
+    assert ran.code == 2 and "no parts" in ran.err and "all is done" in ran.err
+
+
+def apply_parts(uex: Uex, *words: Any) -> None:
+    for number in (1, 2):
+        ran = uex("apply", *words, "-o", "out", "--shard", f"{number}/2")
+        assert ran.code == 0, ran.err
+
+
+@pytest.mark.parametrize("change", ["option", "a photo less", "a photo mended", "a photo more", "damaged release"])
+def test_parts_that_the_release_does_not_hold_are_not_removed(
+    change: str, many: Path, uex: Uex, tmp_path: Path
+) -> None:
+    (many / "a" / "broken.png").write_bytes(b"no image")
+    assert uex("fit", many, "--method", "random", "--mode", "classwise", "--on-error", "skip", "-o", "n").code == 0
+    words = ["n", many, "--on-error", "skip"]
+    apply_parts(uex, *words)
+    assert uex("merge", "out").code == 0
+    if change == "option":
+        words.append("--croissant")
+    elif change == "a photo less":
+        (many / "a" / "0.png").unlink()
+    elif change == "a photo mended":
+        shutil.copy(many / "a" / "2.png", many / "a" / "broken.png")
+    elif change == "a photo more":
+        shutil.copy(many / "a" / "2.png", many / "a" / "new.png")
+    apply_parts(uex, *words)
+    if change == "damaged release":
+        next(Path("out").rglob("*.png")).unlink()
+    shutil.copytree("out.part-2-of-2", "kept")
+    shutil.rmtree("out.part-2-of-2")
+    if change != "damaged release":  # of the same job, all of part 1 is in what is there
+        assert uex("merge", "out").code == 2
+        assert Path("out.part-1-of-2", shards.FILE).is_file()
+    shutil.copytree("kept", "out.part-2-of-2")
+    assert uex("merge", "out").code == 2
+    ran = uex("merge", "out", "--force")
+    assert ran.code == 0 and "already" not in ran.out, ran.err
+    again = uex("apply", *words, "-o", "whole")
+    assert again.code == 0
+    assert {name: data for name, data in tree(Path("out")).items() if name not in ("croissant.json", "SHA256SUMS")} == {
+        name: data for name, data in tree(Path("whole")).items() if name not in ("croissant.json", "SHA256SUMS")
+    }
+
+
+@pytest.mark.parametrize("left", ["all", "a few", "the marks", "one mark"])
+def test_a_kill_while_an_old_release_goes_is_put_right(left: str, many: Path, many_noise: Path, uex: Uex) -> None:
+    words = ("apply", many_noise, many, "-o", "out")
+    assert uex(*words).code == 0
+    old = Path("out.uex-old")
+    shutil.copytree("out", old)
+    if left != "all":
+        shutil.rmtree(old / "a")
+    if left in ("the marks", "one mark"):
+        shutil.rmtree(old / "b")
+    if left == "one mark":
+        (old / "SHA256SUMS").unlink()
+    assert "already" in uex(*words).out
+    assert not old.exists()
+
+
+def test_an_old_release_goes_with_what_tells_it_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/1.png", "2.png", "SHA256SUMS", "uex-release.json"):
+        (tmp_path / "old" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "old" / name).write_bytes(b"x")
+    seen: list[list[str]] = []
+    remove = shutil.rmtree
+
+    def watched(path: Path) -> None:
+        seen.append(sorted(item.name for item in (tmp_path / "old").iterdir()))
+        remove(path)
+
+    monkeypatch.setattr(partial.shutil, "rmtree", watched)
+    (tmp_path / "link").symlink_to("old")
+    partial.discard(tmp_path / "link")
+    assert seen[-1] == ["SHA256SUMS", "uex-release.json"]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("shard", [(), ("--shard", "1/1")])
@@ -677,7 +735,9 @@ HIDDEN: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "an unknown chunk": ("PNG", lambda data: png_with(data, (b"caBX", b"\xff\xd8\xff"))),
     "a smaller TIFF": ("TIFF", lambda _: nested()),
     **{f"a JPEG behind {kind}": (kind, lambda data: data + b"\xff\xd8\xff\xe0 behind")
-       for kind in ("WEBP", "PNG", "TIFF", "GIF", "BMP", "AVIF")},
+       for kind in ("WEBP", "PNG", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000")},
+    "the same AVIF again": ("AVIF", lambda data: data + data),
+    "a film in a box": ("AVIF", lambda data: data + b"\0\0\0\x10mpvd a film."),
 }  # fmt: skip
 
 
@@ -719,6 +779,14 @@ def test_the_end_of_a_tiff_is_found_whatever_its_layout(way: dict[str, Any]) -> 
     tifffile.imwrite(buffer, picture(3, 40).astype(np.uint16) * 257, photometric="rgb", **way)
     data = buffer.getvalue()
     assert told(data) == [] and told(data + b"behind") == ["6 bytes after its end"]
+
+
+def test_a_tiff_that_does_not_tell_its_lengths_is_not_blamed() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(picture(3, 40)).save(buffer, "TIFF")
+    data = buffer.getvalue()
+    entry = data.index(struct.pack("<HH", 279, 4))
+    assert told(data[: entry + 8] + b"\0\0\0\0" + data[entry + 12 :]) == []
 
 
 def test_pixels_that_spell_the_end_of_a_png_are_no_end() -> None:

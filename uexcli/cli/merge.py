@@ -32,8 +32,8 @@ def merge(
     with Screen(quiet=quiet, as_json=json) as screen:
         result = job.run(job.Request(release, receipt, jobs, force, resume), screen)
     if result.already:
-        gone = f", and {result.parts:,} parts that were left of it are gone" if result.parts else ""
-        screen.result("uex.merge/1", result, f"{result.output} is there already{gone or ': nothing to do'}.")
+        parts = "1 part" if result.parts == 1 else f"{result.parts:,} parts"
+        screen.result("uex.merge/1", result, f"{result.output} is there already; left of it, and removed: {parts}.")
         return
     lines = [
         f"{result.output}: {result.images:,} protected images of {result.parts:,} parts, PSNR {result.psnr:.1f} dB."

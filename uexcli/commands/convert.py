@@ -182,7 +182,7 @@ def _write(job: _Job, folder: Path, listener: Listener) -> Result:
     for done, (name, digest) in enumerate(zip(names, digests, strict=True), 1):
         listener.step(api.Progress(done, len(names), stage="checksums"))
         sums[name] = digest
-    usage = croissant.usage_of(job.source / release.CROISSANT) if job.facts else None
+    usage = _usage(job, listener)
     if usage is not None:
         suffix = str((release.read_facts(folder) or {}).get("suffix", ".png"))
         made = croissant.encode(job.output.resolve().name, sums, suffix, usage)
@@ -224,3 +224,14 @@ def _label(job: _Job, folder: Path, wanted: Mapping[str, str | None], listener: 
     atomic.write(folder / LABELS, text.getvalue().encode("utf-8", "surrogateescape"))
     listener.warn(f"the folders are not the classes; give --labels {job.output / LABELS} with the copy")
     return LABELS
+
+
+def _usage(job: _Job, listener: Listener) -> str | None:
+    """What a release's croissant.json says of the use of its images; None where it has none."""
+    sums = release.read_sums(job.source / release.SUMS) if job.facts else {}
+    if release.CROISSANT not in sums:  # which were compared with the files
+        return None
+    usage = croissant.usage_of(job.source / release.CROISSANT)
+    if usage is None:
+        listener.warn(f"{release.CROISSANT} says nothing in words of how the images may be used, and is left out")
+    return usage

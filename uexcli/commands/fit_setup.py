@@ -158,7 +158,7 @@ def find_photos(registry: Registry, request: Request) -> samples.Labelled:
     samples.check_options(request.on_error)
     if request.no_labels and request.labels is not None:
         raise UsageError("--no-labels and --labels exclude each other.", hint="Give one of them.")
-    found = samples.list_samples(registry, request.photos, labels=request.labels)
+    found = samples.list_samples(registry, request.photos, labels=request.labels, strict=not request.no_labels)
     if request.no_labels:
         found = samples.label([dataclasses.replace(sample, label=None) for sample in found.samples])
     ordered = samples.find_dataset(registry, request.photos).ordered

@@ -56,7 +56,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     listener = listener or Listener()
     output = request.output.resolve()
     partial.recover(output)
-    already = _already(output)
+    already = None if request.force else _already(output, request.receipt)
     if already is not None:
         return already
     found = _complete(output)
@@ -101,42 +101,48 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         made = assemble(folder, output, header, done, skipped, unwanted, listener)
         partial.finish(folder, output, force=request.force)
     for _, spent in found:
-        _remove(spent)
+        partial.discard(spent)
     strength = psnr(usual_rms([item.rms for item in made.done]))
     return Result(output, len(found), len(made.done), strength, made.left_out, beside)
 
 
-def _already(output: Path) -> Result | None:
+def _already(output: Path, given: Path | None) -> Result | None:
     """Say that a release is there with all that is left of its parts, which go: a kill came while they did."""
-    facts = release.read_facts(output) if output.is_dir() else None
-    if facts is None or not (output / release.SUMS).is_file():
-        return None
     with atomic.told(output):
         left = [path for _, path in shards.parts_of(output)]
-    sums, out = release.read_sums(output / release.SUMS), {item["path"] for item in facts.get("skipped", [])}
-    for folder in left:
-        for item in part.read(folder).items if any(folder.iterdir()) else []:
-            written = item.get("written")
-            key = next((item[kind]["key"] for kind in ("written", *_KINDS) if kind in item), None)
-            there = written is not None and sums.get(written["name"]) == written["protected"]
-            if not there and key not in out:
-                return None
-    if left and not all(release.digest_file(output / name) == digest for name, digest in sums.items()):
+    try:
+        parts = [part.read(folder) for folder in left if (folder / shards.FILE).is_file()]
+        facts = release.read_facts(output) if output.is_dir() else None
+        if not parts or facts is None:
+            return None
+        header = parts[0].header
+        known = receipt.intact(given or Path(header["receipt"]), output, header["job"])
+        if known is None or not all(_is_within(one, known) for one in parts):
+            return None
+        strength = psnr(float(facts["rms_levels"]))
+        made = Result(output, len(parts), int(facts["images"]), strength, (), None, already=True)
+    except (UexError, KeyError, TypeError, ValueError, AttributeError):  # damaged: said by those who need it
         return None
     for folder in left:
-        _remove(folder)
-    strength = psnr(float(facts["rms_levels"]))
-    return Result(output, len(left), int(facts["images"]), strength, (), None, already=True)
+        if (folder / shards.FILE).is_file() or not any(folder.iterdir()):
+            partial.discard(folder)
+    return made
 
 
-def _remove(spent: Path) -> None:
-    """Remove a part, what makes it one last."""
-    for item in spent.iterdir():
-        if item.is_dir():
-            shutil.rmtree(item, ignore_errors=True)
-        elif item.name != shards.FILE:
-            item.unlink(missing_ok=True)
-    shutil.rmtree(spent, ignore_errors=True)
+def _is_within(one: part.Part, known: Mapping[str, Any]) -> bool:
+    """Whether a release, of which this is recorded, came of the same job and has all that a part holds."""
+    files, lost = known["files"], known["skipped"]
+    if one.header["job"] != known["job"]:
+        return False
+    for item in one.items:
+        if "written" in item:
+            key = item["written"]["key"]
+            there = files[key]["protected"] == item["written"]["protected"] if key in files else False
+            if not there and lost.get(key) != item["written"]["source"]:  # it may have been too weak for the whole
+                return False
+        elif "skipped" in item and lost.get(item["skipped"]["key"]) != item["skipped"]["digest"]:
+            return False
+    return True
 
 
 _KINDS = ("skipped", "unwanted")
@@ -148,6 +154,8 @@ def _complete(output: Path) -> list[tuple[shards.Shard, Path]]:
     with atomic.told(output):
         found = [(shard, path) for shard, path in shards.parts_of(output) if (path / shards.FILE).is_file()]
     if not found:
+        if output.is_dir() and release.read_facts(output) is not None:
+            hint = "The release itself is there: if it was merged from them, all is done."
         raise UsageError(f"{output}: no parts of it lie beside it.", hint=hint)
     counts = {shard.count for shard, _ in found}
     if len(counts) > 1:

@@ -60,7 +60,7 @@ def encode(name: str, sums: Mapping[str, str], suffix: str, usage: str) -> bytes
         "name": _shown(name),
         "description": "Images with bounded noise that keeps nets from learning from them.",
         "usageInfo": usage,
-        "distribution": [*files, _set_of(kind, suffix, [file["@id"] for file in files], kinds[kind])],
+        "distribution": [*files, _set_of(kind, suffix, [file["@id"] for file in files])],
         "recordSet": [
             {
                 "@type": "cr:RecordSet",
@@ -82,17 +82,16 @@ def usage_of(path: Path) -> str | None:
     return usage if isinstance(usage, str) else None
 
 
-def _set_of(kind: str, suffix: str, ids: Sequence[str], paths: Sequence[str]) -> dict[str, Any]:
+def _set_of(kind: str, suffix: str, ids: Sequence[str]) -> dict[str, Any]:
     """The images, or the parquet files that hold them: all of the folder, or what is within the shards."""
     wanted = ".parquet" if kind == ".parquet" else suffix
-    deep = kind == ".tar" or any("/" in path for path in paths)
     return {
         "@type": "cr:FileSet",
         "@id": IMAGES,
         "name": IMAGES,
         **({"containedIn": [{"@id": one} for one in ids]} if kind == ".tar" else {}),
         "encodingFormat": PACKED[kind] if kind == ".parquet" else MIME.get(suffix, ANY),
-        "includes": f"**/*{wanted}" if deep else f"*{wanted}",
+        "includes": [f"*{wanted}", f"**/*{wanted}"],  # for some readers the second wants a folder
     }
 
 

@@ -13,6 +13,11 @@ STRIPS, TILES = (273, 279), (324, 325)  # of TIFF: where the pixels lie, and how
 WITHIN = frozenset({330, 34665, 34853, 40965})  # tags that lead to directories within one
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 NUMBERS = {3: "H", 4: "L", 13: "L", 16: "Q", 18: "Q"}  # types of a tag's values that may be places
+BOXES = frozenset({
+    b"ftyp", b"meta", b"mdat", b"moov", b"moof", b"free", b"skip", b"idat",  # of AVIF and HEIF
+    b"JXL ", b"jxlc", b"jxlp", b"jxll", b"jxli", b"jbrd", b"Exif", b"xml ", b"jumb", b"brob",
+    b"jP  ", b"jp2h", b"jp2c", b"jp2i", b"uinf", b"uuid",
+})  # fmt: skip
 MOST = 1_000_000  # entries of a TIFF's directories, and places they hold: more than any photo has
 
 
@@ -67,19 +72,19 @@ def _colours(flags: int) -> int:
 
 
 def _boxes(data: bytes) -> int:
-    """AVIF, HEIF and JPEG XL in a container are boxes, one behind the other, each with its size."""
-    place = 0
+    """AVIF, HEIF, JPEG 2000 and JPEG XL in a container are boxes of known kinds, each with its size."""
+    place, first = 0, data[4:8]
     if data.startswith(jxl.BARE):
         return 0
     while place + 8 <= len(data):
-        size = int.from_bytes(data[place : place + 4], "big")
+        size, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
         if size == 1:
             size = int.from_bytes(data[place + 8 : place + 16], "big")
-        known = all(0x20 <= byte < 0x7F for byte in data[place + 4 : place + 8])
-        if size == 0 and known:  # to the end of the file
-            return len(data)
-        if size < 8 or not known or place + size > len(data):
+        again = place > 0 and kind == first  # the file once more, or another
+        if kind not in BOXES or again or (size != 0 and size < 8) or place + size > len(data):
             return place
+        if size == 0:  # to the end of the file
+            return len(data)
         place += size
     return place
 
@@ -133,8 +138,11 @@ def _reached(data: bytes, way: _Way, first: int) -> Iterator[int]:
                 step, left = SIZES[kind], left - many
                 found[tag] = [way.number(data, held + step * at, NUMBERS[kind]) for at in range(many)]
         for places, lengths in (STRIPS, TILES):
-            for place, length in zip(found.get(places, []), found.get(lengths, []), strict=False):
-                yield place + length
+            known = found.get(lengths, [])
+            for number, place in enumerate(found.get(places, [])):
+                if number >= len(known) or not known[number]:  # some writers leave it out: nobody knows where it ends
+                    raise IndexError
+                yield place + known[number]
         waiting += [place for tag in WITHIN for place in found.get(tag, [])]
 
 
@@ -149,4 +157,5 @@ ENDS: dict[str, Callable[[bytes], int]] = {
     "AVIF": _boxes,
     "HEIF": _boxes,
     "JXL": _boxes,
+    "JPEG2000": _boxes,
 }

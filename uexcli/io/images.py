@@ -248,7 +248,7 @@ def encode(photo: Photo, pixels: np.ndarray, suffix: str, *, png_level: int = 1)
         case ".webp":
             image.save(buffer, "WEBP", lossless=True, exact=True, quality=0, method=0, **extra)
         case ".jxl":
-            image.save(buffer, "JXL", lossless=True, effort=1, num_threads=1, **extra)
+            image.save(buffer, "JXL", lossless=True, effort=1, num_threads=1, use_container=True, **extra)
         case ".jpg":
             flat = image.convert("L" if pixels.shape[2] == 1 else "RGB")
             flat.save(buffer, "JPEG", quality=95, subsampling=0, **extra)

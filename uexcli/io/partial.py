@@ -17,6 +17,7 @@ SUFFIX = ".partial"
 INSIDE = ".uex.partial"  # within an output that cannot be replaced
 OLD = ".uex-old"
 WORTH_KEEPING = 200  # images
+MARKS = frozenset({release.FACTS, release.SUMS, release.COPIED, shards.FILE})  # say what a folder is
 JOB = release.JOB  # what the folder is a part of; gone once it is whole
 
 
@@ -74,8 +75,22 @@ def recover(output: Path) -> None:
         if not output.exists():
             old.rename(output)
             return
-        check_replaceable(old)
-        shutil.rmtree(old)
+        if not {item.name for item in old.iterdir()} <= MARKS:
+            check_replaceable(old)
+        discard(old)
+
+
+def discard(folder: Path) -> None:
+    """Remove a release, or a part of one, what says so last: a kill leaves one that can be told, and removed again."""
+    real = folder.resolve()
+    for item in real.iterdir():
+        if item.is_dir() and not item.is_symlink():
+            shutil.rmtree(item)
+        elif item.name not in MARKS:
+            item.unlink()
+    shutil.rmtree(real)
+    if folder.is_symlink():
+        folder.unlink()
 
 
 def _held(mark: Path) -> BinaryIO:
@@ -176,7 +191,7 @@ def finish(folder: Path, output: Path, *, force: bool) -> None:
                 old.rename(output)
             raise
         if replacing:
-            shutil.rmtree(old)
+            discard(old)
 
 
 def _fill(folder: Path, output: Path, *, force: bool) -> None:

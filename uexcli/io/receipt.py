@@ -24,22 +24,31 @@ def matches(path: Path, output: Path, job: Mapping[str, Any], chosen: Sequence[S
 
     `whole`: the job fails where an image has to be left out.
     """
-    try:
-        recorded = _read(path)["releases"][str(output.resolve())]
-        if recorded["job"] != job:
-            return False
-        files, lost = recorded["files"], recorded["skipped"]
-        if whole and lost:
-            return False
-        for sample in chosen:
-            known = files[sample.key]["source"] if sample.key in files else lost[sample.key]
-            if known != try_digest(sample):
-                return False
-        sums = release.read_sums(output / release.SUMS)
-        intact = all(release.digest_file(output / name) == digest for name, digest in sums.items())
-        return intact and all(sums[item["name"]] == item["protected"] for item in files.values())
-    except (UexError, OSError, KeyError, TypeError, AttributeError):
+    recorded = intact(path, output, job)
+    if recorded is None or (whole and recorded["skipped"]):
         return False
+    files, lost = recorded["files"], recorded["skipped"]
+    try:
+        known = {
+            sample.key: files[sample.key]["source"] if sample.key in files else lost[sample.key] for sample in chosen
+        }
+    except (KeyError, TypeError):
+        return False
+    return all(known[sample.key] == try_digest(sample) for sample in chosen)
+
+
+def intact(path: Path, output: Path, job: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Give what is recorded of the release there, see `record`, if this job wrote it and it is as it was then."""
+    try:
+        recorded: Mapping[str, Any] = _read(path)["releases"][str(output.resolve())]
+        if recorded["job"] != job or not isinstance(recorded["skipped"], dict):
+            return None
+        sums = release.read_sums(output / release.SUMS)
+        listed = all(sums[item["name"]] == item["protected"] for item in recorded["files"].values())
+        same = listed and all(release.digest_file(output / name) == digest for name, digest in sums.items())
+    except (UexError, OSError, KeyError, TypeError, AttributeError):
+        return None
+    return recorded if same else None
 
 
 def try_digest(sample: Sample) -> str:
