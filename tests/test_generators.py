@@ -228,7 +228,7 @@ def test_a_fit_put_down_anywhere_gives_the_same_bytes(cls: type[api.Method], ada
     if isinstance(method, GameUnlearnable):
         method = dataclasses.replace(method, adam=adam)
     elif isinstance(method, DeepConfuse):
-        method = dataclasses.replace(method, warm=int(adam))
+        method = dataclasses.replace(method, checkpoints=3 * int(adam))
     told: list[str] = []
     count = Put()
     whole = fit(method, make_problem(journal=count), lambda report: told.append(report.note))
@@ -296,7 +296,9 @@ def test_the_generator_learns_to_mislead() -> None:
     problem = make_problem(count=48)
     notes: dict[float, str] = {}
     for rate in (1e-9, 1e-2):
-        method = DeepConfuse(rounds=1, epochs=12, warm=0, batch=16, generator_width=4, generator_lr=rate, anneal=False)
+        method = DeepConfuse(
+            rounds=1, epochs=12, checkpoints=0, batch=16, generator_width=4, generator_lr=rate, anneal=False
+        )
         reports: list[Progress] = []
         method.fit(problem, reports.append)
         notes[rate] = reports[-1].note
@@ -304,22 +306,37 @@ def test_the_generator_learns_to_mislead() -> None:
     assert moved > frozen
 
 
-@pytest.mark.parametrize("options", [{"warm": 0}, {"warm": 2}])
-def test_a_rehearsal_counts_each_kind_of_pass(options: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting passes take a second an image here, the others ten."""
+def test_a_rehearsal_counts_all_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step takes ten seconds an image here."""
     clock = [0.0]
 
     class Slow(Duel):
         def step(self, batch: Tensor, share: float) -> Tensor:
-            clock[0] += len(batch) * (1 if self._waits else 10)
+            clock[0] += 10 * len(batch)
             return torch.zeros(2)
 
     monkeypatch.setattr(deepconfuse, "Duel", Slow)
     monkeypatch.setattr(_unet, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    made = DeepConfuse(rounds=3, epochs=5, batch=8, generator_width=4, **options)
     task = make_problem()
-    waiting, moving = 3 * options["warm"], 3 * (5 - options["warm"])
-    assert made.rehearse(task) == pytest.approx(len(task.images) * (waiting + 10 * moving))
+    made = DeepConfuse(rounds=3, epochs=5, batch=8, generator_width=4).rehearse(task)
+    assert made == pytest.approx(3 * 5 * 10 * len(task.images))
+
+
+def test_checkpoints_are_spread_over_a_round_and_bounded() -> None:
+    task = make_problem(count=24)
+    duel = Duel(DeepConfuse(epochs=2, batch=4, checkpoints=4, generator_width=4), task)  # 12 batches a round
+    kept: list[int] = []
+    for passed in range(4):
+        duel.begin(passed)
+        for start in range(0, 24, 4):
+            duel.step(torch.arange(start, start + 4), 0.0)
+            kept.append(len(duel._kept))
+    assert kept[:12] == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4] and set(kept[12:]) == {4}
+    firsts = [next(iter(weights.values())) for weights in duel._kept]
+    assert not any(torch.equal(one, other) for one in firsts for other in firsts if one is not other)
+    alone = Duel(DeepConfuse(batch=4, checkpoints=0, generator_width=4), task)
+    alone.step(torch.arange(4), 0.0)
+    assert alone._kept == []
 
 
 def test_a_rehearsal_leaves_the_fit_as_it_is() -> None:

@@ -173,20 +173,18 @@ FEW = 32  # images of a rehearsal on a CPU, whose time grows with their number
 SLOW = 5.0  # seconds
 
 
-def rehearsed(problem: Problem, player: Player, batch: int, passes: Mapping[int, int]) -> float:
-    """Give the seconds of a course: for each kind of pass, by the number of one such, how many there are of it."""
+def rehearsed(problem: Problem, player: Player, batch: int, passes: int) -> float:
+    """Give the seconds of a course of so many passes."""
     images, few = len(problem.images), batch if problem.device.type == "cuda" else min(batch, FEW)
-    some, total = torch.arange(min(few, images), device=problem.images.device), 0.0
-    for number, count in passes.items():
-        player.begin(number)
-        for _ in range(2):  # the first one also gets things ready
-            began = time.perf_counter()
-            player.step(some, 0).tolist()
-            spent = time.perf_counter() - began
-            if spent > SLOW:
-                break
-        total += count * spent * images / len(some)
-    return total
+    some = torch.arange(min(few, images), device=problem.images.device)
+    player.begin(0)
+    for _ in range(2):  # the first one also gets things ready
+        began = time.perf_counter()
+        player.step(some, 0).tolist()
+        spent = time.perf_counter() - began
+        if spent > SLOW:
+            break
+    return passes * spent * images / len(some)
 
 
 class Course(Run):

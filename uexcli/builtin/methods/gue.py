@@ -102,7 +102,7 @@ class GameUnlearnable(Method):
         """All passes are alike."""
         from uexcli.builtin.methods._unet import rehearsed
 
-        return rehearsed(problem, Game(self, problem), self.batch, {0: self.epochs})
+        return rehearsed(problem, Game(self, problem), self.batch, self.epochs)
 
 
 class Game(Run):
