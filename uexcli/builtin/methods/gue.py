@@ -65,8 +65,8 @@ class GameUnlearnable(Method):
 
         The net starts anew after every pass: noise that one net reads after long training is lost on others. Of 5,000
         digits of 28 px at eps .3 (MNIST, one seed) a target `small` then learnt 11.4 % (clean 97.8); 63.8 where the net
-        did so after every second pass, and 86.8 where it never did. For CIFAR-10 at 8/255, without that, it was too
-        little: 63.4 of 66.1 % after 28 passes.
+        did so after every second pass, and 86.8 where it never did. For CIFAR-10 at 8/255 it is too little:
+        64.9 of 65.9 %.
         """
         options = {
             "epochs": 24,
