@@ -200,6 +200,24 @@ def test_parts_that_the_release_does_not_hold_are_not_removed(
     }
 
 
+def test_a_part_that_cannot_be_removed_is_told_of(
+    many: Path, many_noise: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply_parts(uex, many_noise, many)
+    discard = partial.discard
+
+    def refused(folder: Path) -> None:
+        if folder.name.endswith("part-1-of-2"):
+            raise PermissionError(13, "Permission denied")
+        discard(folder)
+
+    monkeypatch.setattr(partial, "discard", refused)
+    ran = uex("merge", "out")
+    assert ran.code == 0 and "out.part-1-of-2 could not be removed (Permission denied)" in ran.err
+    assert [path.name for path in Path().glob("out.part*")] == ["out.part-1-of-2"]
+    assert uex("verify", "out", "--source", many).code == 0
+
+
 @pytest.mark.parametrize("left", ["all", "a few", "the marks", "one mark"])
 def test_a_kill_while_an_old_release_goes_is_put_right(left: str, many: Path, many_noise: Path, uex: Uex) -> None:
     words = ("apply", many_noise, many, "-o", "out")

@@ -56,7 +56,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     listener = listener or Listener()
     output = request.output.resolve()
     partial.recover(output)
-    already = None if request.force else _already(output, request.receipt)
+    already = None if request.force else _already(output, request.receipt, listener)
     if already is not None:
         return already
     found = _complete(output)
@@ -100,13 +100,12 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         done = [item for item, _ in written]
         made = assemble(folder, output, header, done, skipped, unwanted, listener)
         partial.finish(folder, output, force=request.force)
-    for _, spent in found:
-        partial.discard(spent)
+    _clear([spent for _, spent in found], listener)
     strength = psnr(usual_rms([item.rms for item in made.done]))
     return Result(output, len(found), len(made.done), strength, made.left_out, beside)
 
 
-def _already(output: Path, given: Path | None) -> Result | None:
+def _already(output: Path, given: Path | None, listener: Listener) -> Result | None:
     """Say that a release is there with all that is left of its parts, which go: a kill came while they did."""
     with atomic.told(output):
         left = [path for _, path in shards.parts_of(output)]
@@ -123,10 +122,17 @@ def _already(output: Path, given: Path | None) -> Result | None:
         made = Result(output, len(parts), int(facts["images"]), strength, (), None, already=True)
     except (UexError, KeyError, TypeError, ValueError, AttributeError):  # damaged: said by those who need it
         return None
-    for folder in left:
-        if (folder / shards.FILE).is_file() or not any(folder.iterdir()):
-            partial.discard(folder)
+    _clear([folder for folder in left if (folder / shards.FILE).is_file() or not any(folder.iterdir())], listener)
     return made
+
+
+def _clear(spent: Sequence[Path], listener: Listener) -> None:
+    """Remove parts whose release is in its place; one that cannot be is no reason to fail."""
+    for folder in spent:
+        try:
+            partial.discard(folder)
+        except OSError as error:
+            listener.warn(f"{folder} could not be removed ({error.strerror}); it is private")
 
 
 def _is_within(one: part.Part, known: Mapping[str, Any]) -> bool:
