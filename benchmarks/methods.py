@@ -19,9 +19,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.__main__ import Columns, table_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from uexcli.commands import eval_data
 
 HERE = Path(__file__).parent
 RELEASED = "release"
@@ -117,25 +122,40 @@ def measure(row: Row, *, data: str, count: int | None, device: str, target: str,
 
 
 def _train(data: str, out: Path, device: str, spec: str, seeds: int, *, clean: bool) -> dict[str, Any]:
-    from uexcli import api
+    found = read(data, out, device)
+    return {"spec": spec, "seeds": seeds, "tests": len(found.test), **train(found, spec, seeds, clean=clean)}
+
+
+def read(data: str, out: Path, device: str) -> eval_data.Data:
+    """Give the images, and what a release's files hold."""
     from uexcli.commands import eval_data
     from uexcli.commands.listener import Listener
-    from uexcli.core.trial import MemoryTrial
-    from uexcli.registry import load
     from uexcli.runtime import machine
 
     where = machine.pick_device(device)
     machine.settle(where)
-    read = eval_data.read(eval_data.Sources(data, str(out), data, None, None, "fail"), where, Listener())
+    return eval_data.read(eval_data.Sources(data, str(out), data, None, None, "fail"), where, Listener())
+
+
+def train(
+    found: eval_data.Data, spec: str, seeds: int, *, clean: bool, only: torch.Tensor | None = None
+) -> dict[str, Any]:
+    """Train a target on clean or protected images, all or `only` those with these indices, int64."""
+    from uexcli import api
+    from uexcli.core.trial import MemoryTrial
+    from uexcli.registry import load
+    from uexcli.runtime import machine
+
     target = load().make(api.Target, "target", spec)  # type: ignore[type-abstract]
+    images, labels, where = found.clean if clean else found.protected, found.labels, found.labels.device
     outcomes = []
     for seed in range(seeds):
         trial = MemoryTrial(
-            read.clean if clean else read.protected,
-            read.labels,
-            read.test,
-            read.test_labels,
-            len(read.classes),
+            images if only is None else images[only],
+            labels if only is None else labels[only],
+            found.test,
+            found.test_labels,
+            len(found.classes),
             seed,
             None,
             where,
@@ -143,9 +163,6 @@ def _train(data: str, out: Path, device: str, spec: str, seeds: int, *, clean: b
         )
         outcomes.append(target.evaluate(trial))
     return {
-        "spec": spec,
-        "seeds": seeds,
-        "tests": len(read.test),
         "last": [outcome.last for outcome in outcomes],
         "peak": [outcome.peak for outcome in outcomes],
         "own": [outcome.train_accuracy for outcome in outcomes],
@@ -154,9 +171,10 @@ def _train(data: str, out: Path, device: str, spec: str, seeds: int, *, clean: b
     }
 
 
-def _spread(values: list[float]) -> str:
-    spread = statistics.stdev(values) if len(values) > 1 else 0
-    return f"{100 * statistics.mean(values):.1f} ± {100 * spread:.1f}"
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation, in percent."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0
+    return f"{100 * statistics.mean(values):.1f} ± {100 * deviation:.1f}"
 
 
 COLUMNS: Columns = (
@@ -166,10 +184,10 @@ COLUMNS: Columns = (
     ("schedule", lambda row: row["row"]["preset"] or "default"),
     ("fit, s", lambda row: f"{row['fit_seconds']:.0f}"),
     ("of the bound", lambda row: f"{row['largest_share']:.1%}"),
-    ("levels", lambda row: str(row["most_levels"])),
+    ("levels", lambda row: f"{row['most_levels']:g}"),
     ("PSNR, dB", lambda row: f"{row['psnr']:.1f}"),
-    ("last", lambda row: _spread(row["target"]["last"])),
-    ("peak", lambda row: _spread(row["target"]["peak"])),
+    ("last", lambda row: spread(row["target"]["last"])),
+    ("peak", lambda row: spread(row["target"]["peak"])),
     ("published", lambda row: row["row"]["published"]),
 )
 

@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from uexcli import api, registry
 from uexcli.api import Journal, Progress, State
-from uexcli.builtin.methods import _unet, deepconfuse
+from uexcli.builtin.methods import _primer, _unet, deepconfuse
+from uexcli.builtin.methods._primer import Classes, Marks
 from uexcli.builtin.methods._unet import Adam, Generator
 from uexcli.builtin.methods.deepconfuse import DeepConfuse, Duel, unrolled
 from uexcli.builtin.methods.gue import GameUnlearnable, hardest, multiplier
@@ -162,6 +163,26 @@ def test_a_generator_takes_any_size_and_keeps_its_bound(channels: int, side: int
     assert float(noise.std()) > 0.1 * EPS
 
 
+def test_a_generator_can_draw_a_texture_of_its_own() -> None:
+    """On a grey image, where there is nothing to sharpen: places within a cell differ, cells do not."""
+    torch.manual_seed(6)
+    generator = Generator(channels=3, width=4, reach=EPS)
+    noise = generator(torch.full((2, 3, 160, 160), 0.5), torch.zeros(2, dtype=torch.int64)).detach()[0]
+    cells = noise[:, 72:88, 72:88].unfold(1, 8, 8).unfold(2, 8, 8)  # away from the border, (3, 2, 2, 8, 8)
+    torch.testing.assert_close(cells[:, 0, 0], cells[:, 1, 1], rtol=1e-3, atol=1e-4 * EPS)
+    assert float(cells[:, 0, 0].std((1, 2)).min()) > 0.05 * EPS
+
+
+def test_every_place_of_the_noise_knows_the_whole_image() -> None:
+    torch.manual_seed(6)
+    generator, far = Generator(channels=3, width=4, reach=EPS), torch.rand(1, 3, 160, 160)
+    changed = far.clone()
+    changed[:, :, :8, :8] = 0
+    generator.eval()
+    one, other = (generator(images, torch.zeros(1, dtype=torch.int64)).detach() for images in (far, changed))
+    assert not torch.equal(one[..., -8:, -8:], other[..., -8:, -8:])
+
+
 def test_the_noise_of_an_image_depends_on_that_image_alone() -> None:
     made = least(GameUnlearnable).fit(make_problem(), lambda _: None)
     assert isinstance(made, nn.Module)
@@ -180,6 +201,46 @@ def test_a_network_built_again_takes_the_weights_and_the_bound(cls: type[api.Met
     again = method.network(channels=3, size=16, num_rows=1)
     again.load_state_dict(weights, strict=True)
     assert float(again.get_buffer("reach")) == pytest.approx(EPS)
+
+
+# ------------------------------------------------------------------------------------------ before the game
+
+
+def coloured(count: int) -> Tensor:
+    """Noise whose brightest channel is the class that `make_problem` gives the image."""
+    images = pictures(count, side=16) // 2
+    images[torch.arange(count), torch.arange(count) % 3] += 100
+    return images
+
+
+def test_a_generator_learns_the_classes_and_keeps_them() -> None:
+    problem, notes = make_problem(count=48, images=coloured(48)), list[str]()
+    stages = _primer.primed(problem, classes=40, marks=1, play=lambda made: Marks(problem, made), passes=1)
+    course = _unet.Course(problem, stages, width=4, batch=12, on_step=lambda told: notes.append(told.note))
+    before = course._generator.down[0][0].weight.detach().clone()  # type: ignore[index, union-attr, operator]
+    learnt: list[Tensor] = []
+
+    def keep(told: Progress) -> None:
+        if told.done == 40:
+            learnt.extend(weight.detach().clone() for weight in course._generator.down.state_dict().values())
+
+    course._on_step = lambda told: (notes.append(told.note), keep(told))[0]
+    made = course.run()
+    assert "error 0.0%" in next(note for note in notes if note.startswith("pass 40"))
+    assert not torch.equal(before, made.down[0][0].weight)  # type: ignore[index, arg-type]
+    assert all(map(torch.equal, learnt, made.down.state_dict().values())) and learnt  # statistics of batch norm, too
+
+
+def test_marks_are_read_whatever_the_picture() -> None:
+    """A reader's loss falls below chance, whatever lies under its marks; with hardly any noise it does not."""
+    losses = []
+    for eps in (64 / 255, 1e-9):
+        problem = make_problem(count=48, images=coloured(48), eps=eps)
+        reports: list[Progress] = []
+        stages = _primer.primed(problem, classes=16, marks=24, play=lambda made, of=problem: Marks(of, made), passes=0)
+        _unet.Course(problem, stages, width=4, batch=12, on_step=reports.append).run()
+        losses.append(float(reports[-1].note.split("cross-entropy ")[1].split()[0]))
+    assert losses[0] < 0.8 < math.log(3) - 0.1 < losses[1]
 
 
 # ------------------------------------------------------------------------------------------ fits
@@ -229,6 +290,7 @@ def test_a_fit_put_down_anywhere_gives_the_same_bytes(cls: type[api.Method], ada
         method = dataclasses.replace(method, adam=adam)
     elif isinstance(method, DeepConfuse):
         method = dataclasses.replace(method, checkpoints=3 * int(adam))
+    method = dataclasses.replace(method, classes=int(adam), marks=3 * int(adam))  # 3: another reader on the way
     told: list[str] = []
     count = Put()
     whole = fit(method, make_problem(journal=count), lambda report: told.append(report.note))
@@ -293,11 +355,19 @@ def test_presets_are_options_of_the_method(cls: type[api.Method]) -> None:
 
 def test_the_generator_learns_to_mislead() -> None:
     """DeepConfuse's loss on clean images rises where a frozen generator's does not: its steps climb."""
-    problem = make_problem(count=48)
+    problem = make_problem(count=48, eps=4 * EPS)
     notes: dict[float, str] = {}
     for rate in (1e-9, 1e-2):
         method = DeepConfuse(
-            rounds=1, epochs=12, checkpoints=0, batch=16, generator_width=4, generator_lr=rate, anneal=False
+            rounds=1,
+            epochs=12,
+            checkpoints=0,
+            classes=0,
+            marks=0,
+            batch=16,
+            generator_width=4,
+            generator_lr=rate,
+            anneal=False,
         )
         reports: list[Progress] = []
         method.fit(problem, reports.append)
@@ -307,24 +377,30 @@ def test_the_generator_learns_to_mislead() -> None:
 
 
 def test_a_rehearsal_counts_all_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step takes ten seconds an image here."""
+    """A step of the game takes ten seconds an image here, those before one and two."""
     clock = [0.0]
 
-    class Slow(Duel):
-        def step(self, batch: Tensor, share: float) -> Tensor:
-            clock[0] += 10 * len(batch)
+    def slow(cls: type[Any], seconds: float) -> type[Any]:
+        def step(self: Any, batch: Tensor, share: float) -> Tensor:
+            clock[0] += seconds * len(batch)
             return torch.zeros(2)
 
-    monkeypatch.setattr(deepconfuse, "Duel", Slow)
+        return type(cls.__name__, (cls,), {"step": step})
+
+    monkeypatch.setattr(deepconfuse, "Duel", slow(Duel, 10))
+    monkeypatch.setattr(_primer, "Classes", slow(Classes, 1))
+    monkeypatch.setattr(_primer, "Marks", slow(Marks, 2))
     monkeypatch.setattr(_unet, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     task = make_problem()
-    made = DeepConfuse(rounds=3, epochs=5, batch=8, generator_width=4).rehearse(task)
-    assert made == pytest.approx(3 * 5 * 10 * len(task.images))
+    made = DeepConfuse(rounds=3, epochs=5, classes=7, marks=4, batch=8, generator_width=4).rehearse(task)
+    assert made == pytest.approx((3 * 5 * 10 + 7 * 1 + 4 * 2) * len(task.images))
 
 
 def test_checkpoints_are_spread_over_a_round_and_bounded() -> None:
     task = make_problem(count=24)
-    duel = Duel(DeepConfuse(epochs=2, batch=4, checkpoints=4, generator_width=4), task)  # 12 batches a round
+    duel = Duel(
+        DeepConfuse(epochs=2, batch=4, checkpoints=4), task, Generator(channels=3, width=4, reach=EPS)
+    )  # 12 batches a round
     kept: list[int] = []
     for passed in range(4):
         duel.begin(passed)
@@ -334,7 +410,7 @@ def test_checkpoints_are_spread_over_a_round_and_bounded() -> None:
     assert kept[:12] == [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4] and set(kept[12:]) == {4}
     firsts = [next(iter(weights.values())) for weights in duel._kept]
     assert not any(torch.equal(one, other) for one in firsts for other in firsts if one is not other)
-    alone = Duel(DeepConfuse(batch=4, checkpoints=0, generator_width=4), task)
+    alone = Duel(DeepConfuse(batch=4, checkpoints=0), task, Generator(channels=3, width=4, reach=EPS))
     alone.step(torch.arange(4), 0.0)
     assert alone._kept == []
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -26,8 +26,10 @@ TINY, BETAS = 1e-8, (0.9, 0.999)  # Adam's
 class Generator(nn.Module):
     """Noise from the image alone: a U-Net with `width` channels at full size, twice as many at each halving.
 
-    Two 3x3 convolutions with batch norm a level, average pooling down, bilinear up to the skip's size, so that any
-    side of 8 pixels or more will do, odd ones too. What it makes is at most `reach`, which travels with its weights.
+    Two 3x3 convolutions with batch norm a level and average pooling down; 2x2 up-convolutions up, so that it can draw
+    textures of its own (from bilinear ones a place within its cell cannot be told); and what the lowest level makes of
+    the whole image is added to each of its places, so that all of them know what the image shows. Any side of 8 pixels
+    or more will do, odd ones too. What it makes is at most `reach`, which travels with its weights.
     """
 
     reach: Tensor
@@ -35,21 +37,37 @@ class Generator(nn.Module):
     def __init__(self, *, channels: int, width: int, reach: float = 1.0) -> None:
         super().__init__()
         widths = [width << level for level in range(LEVELS)]
+        self.features = widths[-1]
         self.down = nn.ModuleList(_block(*pair) for pair in zip([channels, *widths], widths, strict=False))
-        self.up = nn.ModuleList(_block(here + below, here) for here, below in pairwise(widths))
+        self.whole = nn.Sequential(nn.Linear(self.features, self.features), nn.ReLU())
+        self.wide = nn.ModuleList(nn.ConvTranspose2d(below, below // 2, 2, 2, bias=False) for below in widths[1:])
+        self.up = nn.ModuleList(_block(2 * here, here) for here in widths[:-1])
         self.out = nn.Sequential(nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels))
         self.register_buffer("reach", torch.tensor(reach))
 
     def forward(self, images: Tensor, rows: Tensor) -> Tensor:
         """Float images `(B, C, S, S)` in [0, 1] to their noise, within `reach`; `rows`, int64 `(B,)`, are ignored."""
+        levels = self.encode(images)
+        values = levels.pop()
+        values = values + self.whole(values.mean((2, 3)))[:, :, None, None]
+        for block, wide, skip in zip(reversed(self.up), reversed(self.wide), reversed(levels), strict=True):
+            values = block(torch.cat((skip, _as_large(wide(values), skip)), 1))
+        return self.reach * torch.tanh(self.out(values))
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """Give what the way down makes of images, `(B, width << level, S >> level, S >> level)` for levels 0 to 3."""
         levels = [self.down[0](images)]
         for block in list(self.down)[1:]:
             levels.append(block(functional.avg_pool2d(levels[-1], 2)))
-        values = levels.pop()
-        for block, skip in zip(reversed(self.up), reversed(levels), strict=True):
-            wide = functional.interpolate(values, size=skip.shape[-2:], mode="bilinear", align_corners=False)
-            values = block(torch.cat((skip, wide), 1))
-        return self.reach * torch.tanh(self.out(values))
+        return levels
+
+    def settle(self) -> None:
+        """Let the way down stay as it is from now on."""
+        self.down.eval().requires_grad_(False)
+
+    def learning(self) -> list[Tensor]:
+        """Give the weights that still learn."""
+        return [weight for weight in self.parameters() if weight.requires_grad]
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
@@ -57,6 +75,12 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
         return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
 
     return nn.Sequential(*conv(inputs), *conv(outputs))
+
+
+def _as_large(values: Tensor, skip: Tensor) -> Tensor:
+    """Repeat the last column and row where an odd side lost them on the way down."""
+    missing = (skip.shape[-1] - values.shape[-1], skip.shape[-2] - values.shape[-2])
+    return functional.pad(values, (0, missing[0], 0, missing[1]), mode="replicate") if any(missing) else values
 
 
 class Adam:
@@ -119,26 +143,31 @@ class Studio:
         return images, labels
 
     def protect(self, generator: nn.Module, images: Tensor, batch: Tensor) -> Tensor:
-        """Add a generator's noise, inside the bound and as resizing leaves it: `(B, C, S, S)`, differentiable."""
+        """Add a generator's noise: float `(B, C, S, S)` in [0, 1], differentiable."""
+        return (images + self.noise(generator, images, batch)).clamp(0, 1)
+
+    def noise(self, generator: nn.Module, images: Tensor, batch: Tensor) -> Tensor:
+        """Give a generator's noise, inside the bound and as resizing leaves it: `(B, C, S, S)`, differentiable."""
         problem = self._problem
         rows = problem.rows[batch].to(problem.device)
-        with self._lower():
+        with self.lower():
             noise = generator(images, rows).float()
         noise, survival = problem.norm.project(noise, problem.eps, images), problem.survival
-        return (images + (noise if survival is None else survival @ noise @ survival.T)).clamp(0, 1)
+        return noise if survival is None else survival @ noise @ survival.T
 
     def net(self, model: nn.Module) -> Net:
         """Give a net as a function of weights and images, to float32 logits; its batch statistics stay as they are."""
 
         def run(weights: Weights, images: Tensor) -> Tensor:
             buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-            with self._lower():
+            with self.lower():
                 logits: Tensor = torch.func.functional_call(model, {**buffers, **weights}, (images,))
             return logits.float()
 
         return run
 
-    def _lower(self) -> torch.autocast:
+    def lower(self) -> torch.autocast:
+        """Let nets run in the lower precision, where there is one."""
         dtype = self._problem.autocast
         return torch.autocast(self._problem.device.type, dtype=dtype, enabled=dtype is not None)
 
@@ -149,57 +178,53 @@ def weights_of(model: nn.Module) -> Weights:
 
 
 class Player(Protocol):
-    """What a course drives: a generator, and those it plays against."""
-
-    generator: Generator
+    """What teaches a generator in one stage of a course."""
 
     def begin(self, passed: int) -> None:
-        """Get ready for the next pass over the images; so many were made."""
+        """Get ready for the next pass over the images; the stage has made so many."""
 
     def step(self, batch: Tensor, share: float) -> Tensor:
-        """Learn from the images with these indices, int64 `(B,)`, at that share of the fit; gives losses, `(L,)`."""
+        """Learn from the images with these indices, int64 `(B,)`, at that share of the stage; gives losses, `(L,)`."""
 
     def words(self, losses: list[float]) -> str:
         """Say how it goes, from the mean losses of a pass."""
 
     def state(self) -> State:
-        """Give all that changes."""
+        """Give all that changes, but for the generator."""
 
     def load(self, state: State) -> None:
         """Go on from it."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """So many passes over the images, and who makes them; made when the stage begins."""
+
+    passes: int
+    player: Callable[[Generator], Player]
+    settled: bool = False  # the generator's way down has learnt what it should
 
 
 FEW = 32  # images of a rehearsal on a CPU, whose time grows with their number
 SLOW = 5.0  # seconds
 
 
-def rehearsed(problem: Problem, player: Player, batch: int, passes: int) -> float:
-    """Give the seconds of a course of so many passes."""
-    images, few = len(problem.images), batch if problem.device.type == "cuda" else min(batch, FEW)
-    some = torch.arange(min(few, images), device=problem.images.device)
-    player.begin(0)
-    for _ in range(2):  # the first one also gets things ready
-        began = time.perf_counter()
-        player.step(some, 0).tolist()
-        spent = time.perf_counter() - began
-        if spent > SLOW:
-            break
-    return passes * spent * images / len(some)
-
-
 class Course(Run):
-    """Passes over the images in shuffled batches, each given to the player."""
+    """Stages of passes over the images in shuffled batches, each batch given to the stage's player."""
 
-    def __init__(self, problem: Problem, player: Player, *, passes: int, batch: int, on_step: OnStep) -> None:
+    def __init__(self, problem: Problem, stages: Sequence[Stage], *, width: int, batch: int, on_step: OnStep) -> None:
         self._problem = problem
-        self._player = player
-        self._passes = passes
+        self._generator = Studio(problem).generator(width)
+        self._stages = [stage for stage in stages if stage.passes]
+        self._total = sum(stage.passes for stage in self._stages)
+        self._batch = batch
         self._parts = math.ceil(len(problem.images) / batch)  # of one size: batch norm wants no batch of one image
         self._on_step = on_step
         self._passed = 0
         self._done = 0  # batches of this pass
         self._sums: Tensor | None = None  # of the losses in this pass
         self._note = ""
+        self._player: Player | None = None
 
     def run(self) -> Generator:
         """Make the passes: all of them, or those an interrupted fit has left; gives the generator in eval mode.
@@ -208,43 +233,82 @@ class Course(Run):
             UexError: a loss is not finite.
         """
         take_up(self, self._problem)
-        while self._passed < self._passes:
+        while self._passed < self._total:
             self._pass()
-        self._on_step(Progress(self._passes, self._passes, self._note))
+        self._on_step(Progress(self._total, self._total, self._note))
         # laid out as a fresh one is, so that one made from its weights computes the same bits
-        made = self._player.generator.to(memory_format=torch.contiguous_format)
+        made = self._generator.to(memory_format=torch.contiguous_format)
         return made.eval().requires_grad_(False)
 
-    def _pass(self) -> None:
+    def rehearse(self) -> float:
+        """Give the seconds of all passes, from a step or two of each stage; the course is of no use afterwards."""
         problem = self._problem
+        images, few = len(problem.images), self._batch if problem.device.type == "cuda" else min(self._batch, FEW)
+        some = torch.arange(min(few, images), device=problem.images.device)
+        seconds = 0.0
+        for stage in self._stages:
+            player = self._enter(stage)
+            player.begin(0)
+            for _ in range(2):  # the first one also gets things ready
+                began = time.perf_counter()
+                player.step(some, 0).tolist()
+                spent = time.perf_counter() - began
+                if spent > SLOW:
+                    break
+            seconds += stage.passes * spent * images / len(some)
+        return seconds
+
+    def _enter(self, stage: Stage) -> Player:
+        if stage.settled:
+            self._generator.settle()
+        return stage.player(self._generator)
+
+    def _here(self) -> tuple[Stage, int]:
+        """Give the stage of the next pass, and how many passes it has made."""
+        passed = self._passed
+        for stage in self._stages:
+            if passed < stage.passes:
+                return stage, passed
+            passed -= stage.passes
+        raise AssertionError("all passes are made")
+
+    def _pass(self) -> None:
+        problem, (stage, passed) = self._problem, self._here()
         order = torch.randperm(len(problem.images), generator=problem.generator(f"pass {self._passed}"))
+        if self._player is None:
+            self._player = self._enter(stage)
         if not self._done:
-            self._player.begin(self._passed)
+            self._player.begin(passed)
         for batch in order.to(problem.images.device).tensor_split(self._parts)[self._done :]:
-            here = self._passed + self._done / self._parts
-            losses = self._player.step(batch, here / self._passes)
+            losses = self._player.step(batch, (passed + self._done / self._parts) / stage.passes)
             self._sums = losses if self._sums is None else self._sums + losses
             self._done += 1
             if self._done < self._parts:
                 problem.journal.save(self.state)
-                self._on_step(Progress(self._passed + self._done / self._parts, self._passes, self._note))
+                self._on_step(Progress(self._passed + self._done / self._parts, self._total, self._note))
         assert self._sums is not None
         means = (self._sums / self._parts).tolist()
         if not all(math.isfinite(mean) for mean in means):
             raise UexError("the fit diverged: a loss is not finite.", hint="Try a smaller -O lr or -O generator_lr.")
         self._passed, self._done, self._sums = self._passed + 1, 0, None
         self._note = f"pass {self._passed}, {self._player.words(means)}"
+        if passed + 1 == stage.passes:
+            self._player = None  # what it held is of no more use
         problem.journal.save(self.state, milestone=True)
-        self._on_step(Progress(self._passed, self._passes, self._note))
+        self._on_step(Progress(self._passed, self._total, self._note))
 
     def state(self) -> State:
-        """Position, and all of the player."""
+        """Position, the generator, and all of the player where a stage is on its way."""
         sums = {} if self._sums is None else {"sums": self._sums}
-        inner = within("player.", self._player.state())
-        return {"passed": self._passed, "done": self._done, "note": self._note, **sums, **inner}
+        inner = {} if self._player is None else within("player.", self._player.state())
+        made = within("generator.", self._generator.state_dict())
+        return {"passed": self._passed, "done": self._done, "note": self._note, **sums, **made, **inner}
 
     def load(self, state: State) -> None:
         """Go on from it."""
         self._passed, self._done, self._note = state["passed"], state["done"], state["note"]
         self._sums = state["sums"].to(self._problem.device, copy=True) if "sums" in state else None
-        self._player.load(under("player.", state))
+        self._generator.load_state_dict(under("generator.", state))
+        if inner := under("player.", state):
+            self._player = self._enter(self._here()[0])
+            self._player.load(inner)

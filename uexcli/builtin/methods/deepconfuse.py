@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uexcli.api import Method, OnStep, Preset, Problem, State, Trainer, Work, hookimpl, option
-from uexcli.builtin.methods._run import Run, generator_passes, under, within
+from uexcli.builtin.methods._run import Run, generator_passes, primer_passes, under, within
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from uexcli.builtin.methods._unet import Course, Generator
 
 UNROLLED = 8  # passes that a step of the generator takes, but for its own: a gradient of a gradient, and clean images
 
@@ -26,12 +28,12 @@ class DeepConfuse(Method):
     through that step. The noise depends on the image alone: images that were not fitted can be protected, without
     labels.
 
-    The defaults are a short schedule in place of the paper's days. In the paper's, G meets the classifier as it is at
-    that moment, learns what leads that one astray, and forgets it in the next pass. Here checkpoints of its course are
-    kept, earlier rounds' among them, each step of G is against one of them at random, and the imagined step is far
-    longer. Of 5,000 digits of 28 px at eps .3 (MNIST, one seed) the steps of `quick` left a target `small` at 11.3 %
-    (clean 97.8); against the present classifier alone they left 78.2, and ten times as many 84.1. How well the defaults
-    protect CIFAR-10 from ResNet-18 was not measured.
+    The defaults are a short schedule in place of the paper's days, with four things of its own. G learns to tell the
+    classes apart and to mark them before the rounds begin (`classes`, `marks`). The classifier sees protected images
+    through crops and flips. G meets it as it was at any time of its course, in earlier rounds too (`checkpoints`): in
+    the paper's G meets it as it is, and forgets in the next pass what led it astray before. And the imagined step is
+    far longer. What each is worth stands in benchmarks/RESULTS.md; how well the defaults protect CIFAR-10 from
+    ResNet-18 was not measured.
     """
 
     name: ClassVar[str] = "deepconfuse"
@@ -43,10 +45,21 @@ class DeepConfuse(Method):
     presets: ClassVar[tuple[str, ...]] = ("quick", "feng2019")
     gives_network: ClassVar[bool] = True
     takes_patches: ClassVar[bool] = False
-    least: ClassVar[dict[str, Any]] = {"rounds": 2, "epochs": 2, "batch": 12, "generator_width": 4, "checkpoints": 3}
+    least: ClassVar[dict[str, Any]] = {
+        "rounds": 2,
+        "epochs": 2,
+        "batch": 12,
+        "generator_width": 4,
+        "checkpoints": 3,
+        "classes": 1,
+        "marks": 1,
+    }
 
     rounds: int = option(20, "how often the classifier starts anew; the paper takes up to 1000")
     epochs: int = option(2, "passes over the images in a round; the paper takes 20")
+    classes: int = option(20, "passes before, in which the generator learns to tell the classes apart; 0 in the paper")
+    marks: int = option(4, "passes then, in which it learns to mark them; 0 in the paper")
+    augment: bool = option(True, "the classifier sees protected images through crops and flips")
     checkpoints: int = option(16, "of the classifier's course, met at random; 0: it is met as it is, as in the paper")
     batch: int = option(128, "most images in a batch")
     generator_width: int = option(64, "channels of the generator at full size; they double at each of three halvings")
@@ -62,18 +75,21 @@ class DeepConfuse(Method):
             raise ValueError("rounds, epochs and generator_width must be at least 1, and batch 2")
         if min(self.lr, self.unrolled_lr, self.generator_lr) <= 0 or not 0 <= self.momentum < 1:
             raise ValueError("lr, unrolled_lr and generator_lr must be above 0, and momentum in [0, 1)")
-        if self.checkpoints < 0:
-            raise ValueError("checkpoints must be at least 0")
+        if min(self.checkpoints, self.classes, self.marks) < 0:
+            raise ValueError("checkpoints, classes and marks must be at least 0")
 
     @classmethod
     def preset(cls, name: str, *, own: bool) -> Preset:
         """Give the paper's constants, days of work, or a `quick` try: minutes on two cores for 5,000 small images."""
         if name == "quick":
-            return Preset({"rounds": 12, "epochs": 2, "batch": 64, "generator_width": 8, "generator_lr": 4e-3})
+            return Preset({"classes": 40, "marks": 8, "rounds": 4, "epochs": 2, "batch": 64, "generator_width": 16})
         options = {
             "rounds": 1000,
             "epochs": 20,
             "checkpoints": 0,
+            "classes": 0,
+            "marks": 0,
+            "augment": False,
             "batch": 256,
             "generator_width": 64,
             "lr": 0.01,
@@ -92,10 +108,21 @@ class DeepConfuse(Method):
 
     def fit(self, problem: Problem, on_step: OnStep) -> nn.Module:
         """Play the rounds: all, or those an interrupted fit has left."""
+        return self._course(problem, on_step).run()
+
+    def _course(self, problem: Problem, on_step: OnStep) -> Course:
+        from uexcli.builtin.methods._primer import primed
         from uexcli.builtin.methods._unet import Course
 
-        duel = Duel(self, problem)
-        return Course(problem, duel, passes=self.rounds * self.epochs, batch=self.batch, on_step=on_step).run()
+        passes = self.rounds * self.epochs
+        stages = primed(
+            problem,
+            classes=self.classes,
+            marks=self.marks,
+            play=lambda generator: Duel(self, problem, generator),
+            passes=passes,
+        )
+        return Course(problem, stages, width=self.generator_width, batch=self.batch, on_step=on_step)
 
     def largest_batch(self, images: int) -> int:
         """Every batch, but for rounding."""
@@ -109,28 +136,29 @@ class DeepConfuse(Method):
     def work(self, images: int, *, rows: int) -> Work:
         """The classifier's pass and the frozen generator's forward one; the imagined step and the generator's."""
         each = generator_passes(self.generator_width)
-        every = images * self.rounds * self.epochs * (1.5 + each / 3 + UNROLLED + each)
+        game = self.rounds * self.epochs * (1.5 + each / 3 + UNROLLED + each)
+        every = images * (game + primer_passes(self.generator_width, self.classes, self.marks))
         return Work(every, every)
 
     def rehearse(self, problem: Problem) -> float:
-        """All passes are alike."""
-        from uexcli.builtin.methods._unet import rehearsed
-
-        return rehearsed(problem, Duel(self, problem), self.batch, self.rounds * self.epochs)
+        """A step or two of each stage."""
+        return self._course(problem, lambda _: None).rehearse()
 
 
 class Duel(Run):
     """The generator, its copy of the round's start, the round's classifier, and checkpoints of all classifiers."""
 
-    def __init__(self, method: DeepConfuse, problem: Problem) -> None:
-        from uexcli.builtin.methods._unet import Adam, Studio, weights_of
+    def __init__(self, method: DeepConfuse, problem: Problem, generator: Generator) -> None:
+        from uexcli.builtin.methods._unet import Adam, Studio
 
         self._method = method
         self._problem = problem
         self._studio = Studio(problem)
-        self.generator = self._studio.generator(method.generator_width)
-        self._still = copy.deepcopy(self.generator).eval()  # as it would be published
-        self._adam = Adam(list(weights_of(self.generator).values()), lr=method.generator_lr)
+        self._generator = generator
+        self._still = copy.deepcopy(generator).eval()  # as it would be published
+        self._learning = generator.learning()
+        self._adam = Adam(self._learning, lr=method.generator_lr)
+        self._view = problem.generator("view")
         self._trainer = self._fresh(0)
         self._draws = problem.generator("checkpoints")
         self._kept: list[dict[str, Tensor]] = []
@@ -147,7 +175,7 @@ class Duel(Run):
         """Begin a round, where one is over."""
         number, within_round = divmod(passed, self._method.epochs)
         if within_round == 0:
-            self._still.load_state_dict(self.generator.state_dict())
+            self._still.load_state_dict(self._generator.state_dict())
             self._trainer = self._fresh(number)
 
     def step(self, batch: Tensor, share: float) -> Tensor:
@@ -158,8 +186,13 @@ class Duel(Run):
         self._keep()
         after = self._climb(images, labels, batch, share)
         with torch.no_grad():
-            protected = self._studio.protect(self._still, images, batch)
+            protected = self._protect(self._still, images, batch)
         return torch.stack((self._trainer.learn(protected, batch), after))
+
+    def _protect(self, generator: Generator, images: Tensor, batch: Tensor) -> Tensor:
+        """Protect images, and see them as the classifier does."""
+        protected = self._studio.protect(generator, images, batch)
+        return self._problem.view(protected, self._view) if self._method.augment else protected
 
     def _keep(self) -> None:
         """Take a checkpoint where one is due; where there are enough, another goes, whichever."""
@@ -186,9 +219,9 @@ class Duel(Run):
         if self._kept:
             chosen = self._kept[int(torch.randint(len(self._kept), (), generator=self._draws))]
             weights = {name: weight.requires_grad_() for name, weight in chosen.items()}
-        protected = self._studio.protect(self.generator, images, batch)
+        protected = self._protect(self._generator, images, batch)
         loss = unrolled(self._studio.net(model), weights, protected, images, labels, lr=self._method.unrolled_lr)
-        grads = torch.autograd.grad(-loss, list(self.generator.parameters()))
+        grads = torch.autograd.grad(-loss, self._learning)
         self._adam.lr = self._method.generator_lr * (1 - share if self._method.anneal else 1)
         self._adam.step(grads)
         return loss.detach()
@@ -199,16 +232,16 @@ class Duel(Run):
         return f"classifier's cross-entropy {losses[0]:.2f} on protected images, {after}"
 
     def state(self) -> State:
-        """The nets, the classifier's momentum, the moments of Adam, and which checkpoint is met next."""
+        """The copy, the classifier with its momentum, checkpoints, moments of Adam, and what is drawn next."""
         kept: dict[str, Any] = {}
         for number, weights in enumerate(self._kept):
             kept.update(within(f"kept.{number}.", weights))
         return {
             "met": self._met,
             "draws": self._draws.get_state(),
+            "view": self._view.get_state(),
             "checkpoints": len(self._kept),
             **kept,
-            **within("generator.", self.generator.state_dict()),
             **within("still.", self._still.state_dict()),
             **within("adam.", self._adam.state()),
             **within("trainer.", self._trainer.state()),
@@ -218,10 +251,10 @@ class Duel(Run):
         """Go on from a state."""
         self._met = state["met"]
         self._draws.set_state(state["draws"])
+        self._view.set_state(state["view"])
         device = self._problem.device
         kept = [under(f"kept.{number}.", state) for number in range(state["checkpoints"])]
         self._kept = [{name: weight.to(device, copy=True) for name, weight in weights.items()} for weights in kept]
-        self.generator.load_state_dict(under("generator.", state))
         self._still.load_state_dict(under("still.", state))
         self._adam.load(under("adam.", state))
         self._trainer.load(under("trainer.", state))

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uexcli.api import Method, OnStep, Preset, Problem, State, Work, hookimpl, option
-from uexcli.builtin.methods._run import Run, generator_passes, under, within
+from uexcli.builtin.methods._run import Run, generator_passes, primer_passes, under, within
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from uexcli.builtin.methods._unet import Course, Generator
 
 TINY = 1e-12  # of a squared gradient: none
 
@@ -37,7 +39,15 @@ class GameUnlearnable(Method):
     presets: ClassVar[tuple[str, ...]] = ("quick",)
     gives_network: ClassVar[bool] = True
     takes_patches: ClassVar[bool] = False
-    least: ClassVar[dict[str, Any]] = {"epochs": 2, "batch": 12, "steps": 2, "generator_width": 4, "restart": 1}
+    least: ClassVar[dict[str, Any]] = {
+        "epochs": 2,
+        "batch": 12,
+        "steps": 2,
+        "generator_width": 4,
+        "restart": 1,
+        "classes": 1,
+        "marks": 1,
+    }
 
     epochs: int = option(50, "passes over the images")
     batch: int = option(256, "most images in a batch")
@@ -47,6 +57,8 @@ class GameUnlearnable(Method):
     eta: float = option(1.5, "how fast the gap to the copy must fall, in squared gradients")
     lr: float = option(0.01, "learning rate of the net, SGD")
     generator_lr: float = option(0.1, "learning rate of the generator, SGD, or Adam's")
+    classes: int = option(0, "passes before, in which the generator learns to tell the classes apart; 0 in the paper")
+    marks: int = option(0, "passes then, in which it learns to mark them; 0 in the paper")
     restart: int = option(0, "passes after which the net starts anew; 0: it does not, as in the paper")
     adam: bool = option(False, "train the generator by Adam, at a rate that falls to 0; the paper uses SGD")
 
@@ -54,8 +66,8 @@ class GameUnlearnable(Method):
         """Refuse what cannot run."""
         if min(self.epochs, self.generator_width, self.steps) < 1 or self.batch < 2:
             raise ValueError("epochs, generator_width and steps must be at least 1, and batch 2")
-        if self.restart < 0:
-            raise ValueError("restart must be at least 0")
+        if min(self.restart, self.classes, self.marks) < 0:
+            raise ValueError("restart, classes and marks must be at least 0")
         if min(self.copy_lr, self.eta, self.lr, self.generator_lr) <= 0:
             raise ValueError("copy_lr, eta, lr and generator_lr must be above 0")
 
@@ -63,21 +75,21 @@ class GameUnlearnable(Method):
     def preset(cls, name: str, *, own: bool) -> Preset:
         """Give a `quick` try: minutes on two CPU cores for 5,000 small images; the defaults are the paper's.
 
-        The net starts anew after every pass: noise that one net reads after long training is lost on others. Of 5,000
-        digits of 28 px at eps .3 (MNIST, one seed) a target `small` then learnt 11.4 % (clean 97.8); 63.8 where the net
-        did so after every second pass, and 86.8 where it never did. For CIFAR-10 at 8/255 it is too little:
-        64.9 of 65.9 %.
+        The generator learns the classes and to mark them before the game, in which the net starts anew after every
+        fourth pass: noise that one net reads after long training is lost on others. See benchmarks/RESULTS.md.
         """
         options = {
-            "epochs": 24,
+            "classes": 40,
+            "marks": 8,
+            "epochs": 8,
+            "restart": 4,
             "batch": 64,
-            "generator_width": 8,
+            "generator_width": 16,
             "steps": 2,
             "copy_lr": 5e-3,
             "lr": 0.1,
-            "generator_lr": 3e-3,
+            "generator_lr": 1e-3,
             "adam": True,
-            "restart": 1,
         }
         return Preset(options)
 
@@ -89,10 +101,20 @@ class GameUnlearnable(Method):
 
     def fit(self, problem: Problem, on_step: OnStep) -> nn.Module:
         """Play, or go on playing."""
+        return self._course(problem, on_step).run()
+
+    def _course(self, problem: Problem, on_step: OnStep) -> Course:
+        from uexcli.builtin.methods._primer import primed
         from uexcli.builtin.methods._unet import Course
 
-        game = Game(self, problem)
-        return Course(problem, game, passes=self.epochs, batch=self.batch, on_step=on_step).run()
+        stages = primed(
+            problem,
+            classes=self.classes,
+            marks=self.marks,
+            play=lambda generator: Game(self, problem, generator),
+            passes=self.epochs,
+        )
+        return Course(problem, stages, width=self.generator_width, batch=self.batch, on_step=on_step)
 
     def largest_batch(self, images: int) -> int:
         """Every batch, but for rounding."""
@@ -100,28 +122,27 @@ class GameUnlearnable(Method):
 
     def work(self, images: int, *, rows: int) -> Work:
         """The copy's steps, the gap between the two nets, the clean images, and the generator."""
-        every = images * self.epochs * (self.steps + 3 + generator_passes(self.generator_width))
+        game = self.epochs * (self.steps + 3 + generator_passes(self.generator_width))
+        every = images * (game + primer_passes(self.generator_width, self.classes, self.marks))
         return Work(every, every)
 
     def rehearse(self, problem: Problem) -> float:
-        """All passes are alike."""
-        from uexcli.builtin.methods._unet import rehearsed
-
-        return rehearsed(problem, Game(self, problem), self.batch, self.epochs)
+        """A step or two of each stage."""
+        return self._course(problem, lambda _: None).rehearse()
 
 
 class Game(Run):
     """The leaders; the copy lives for a batch only."""
 
-    def __init__(self, method: GameUnlearnable, problem: Problem) -> None:
-        from uexcli.builtin.methods._unet import Adam, Studio, weights_of
+    def __init__(self, method: GameUnlearnable, problem: Problem, generator: Generator) -> None:
+        from uexcli.builtin.methods._unet import Adam, Studio
 
         self._method = method
         self._problem = problem
         self._studio = Studio(problem)
-        self.generator = self._studio.generator(method.generator_width)
-        self._inner = list(weights_of(self.generator).values())
-        self._adam = Adam(self._inner, lr=method.generator_lr) if method.adam else None
+        self._generator = generator
+        self._learning = generator.learning()
+        self._adam = Adam(self._learning, lr=method.generator_lr) if method.adam else None
         self._start(0)
 
     def _start(self, number: int) -> None:
@@ -144,12 +165,12 @@ class Game(Run):
         from torch.nn.functional import cross_entropy
 
         images, labels = self._studio.look(batch)
-        protected = self._studio.protect(self.generator, images, batch)
+        protected = self._studio.protect(self._generator, images, batch)
         follower = self._follow(protected.detach(), labels)
         loss = cross_entropy(self._net(self._weights, protected), labels)
         gap = loss - cross_entropy(self._net(follower, protected), labels)
         weights = list(self._weights.values())
-        falls = torch.autograd.grad(gap, [*weights, *self.generator.parameters()])
+        falls = torch.autograd.grad(gap, [*weights, *self._learning])
         clean = hardest(self._net(self._weights, images), labels)
         wants = torch.autograd.grad(clean, weights)
         strength = multiplier(wants, falls, eta=self._method.eta)
@@ -180,7 +201,7 @@ class Game(Run):
             weights = list(self._weights.values())
             torch._foreach_add_(weights, torch._foreach_add(wants, pushes[:count]), alpha=-method.lr)
             if self._adam is None:
-                torch._foreach_add_(self._inner, pushes[count:], alpha=-method.generator_lr)
+                torch._foreach_add_(self._learning, pushes[count:], alpha=-method.generator_lr)
                 return
         self._adam.lr = method.generator_lr * (1 - share)
         self._adam.step(pushes[count:])
@@ -190,16 +211,14 @@ class Game(Run):
         return f"cross-entropy {losses[0]:.2f} on protected images, loss {losses[1]:.2f} on clean ones"
 
     def state(self) -> State:
-        """Both nets, and the moments of Adam."""
+        """The net, and the moments of Adam."""
         return {
-            **within("generator.", self.generator.state_dict()),
             **within("model.", self._model.state_dict()),
             **({} if self._adam is None else within("adam.", self._adam.state())),
         }
 
     def load(self, state: State) -> None:
         """Go on from a state."""
-        self.generator.load_state_dict(under("generator.", state))
         self._model.load_state_dict(under("model.", state))
         if self._adam is not None:
             self._adam.load(under("adam.", state))
