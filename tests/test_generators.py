@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
@@ -213,18 +214,23 @@ def coloured(count: int) -> Tensor:
     return images
 
 
+def prime(problem: BankProblem, on_step: api.OnStep, **passes: int) -> _unet.Course:
+    """Make a course whose game is the marks again."""
+    play = functools.partial(Marks, problem)
+    return _primer.primed(problem, on_step, play=play, width=4, batch=12, **passes)
+
+
 def test_a_generator_learns_the_classes_and_keeps_them() -> None:
     problem, notes = make_problem(count=48, images=coloured(48)), list[str]()
-    stages = _primer.primed(problem, classes=40, marks=1, play=lambda made: Marks(problem, made), passes=1)
-    course = _unet.Course(problem, stages, width=4, batch=12, on_step=lambda told: notes.append(told.note))
-    before = course._generator.down[0][0].weight.detach().clone()  # type: ignore[index, union-attr, operator]
     learnt: list[Tensor] = []
 
-    def keep(told: Progress) -> None:
-        if told.done == 40:
+    def hear(told: Progress) -> None:
+        notes.append(told.note)
+        if told.stage == "learn classes" and told.done == told.total:
             learnt.extend(weight.detach().clone() for weight in course._generator.down.state_dict().values())
 
-    course._on_step = lambda told: (notes.append(told.note), keep(told))[0]
+    course = prime(problem, hear, classes=40, marks=1, passes=1)
+    before = course._generator.down[0][0].weight.detach().clone()  # type: ignore[index, union-attr, operator]
     made = course.run()
     assert "error 0.0%" in next(note for note in notes if note.startswith("pass 40"))
     assert not torch.equal(before, made.down[0][0].weight)  # type: ignore[index, arg-type]
@@ -237,8 +243,7 @@ def test_marks_are_read_whatever_the_picture() -> None:
     for eps in (64 / 255, 1e-9):
         problem = make_problem(count=48, images=coloured(48), eps=eps)
         reports: list[Progress] = []
-        stages = _primer.primed(problem, classes=16, marks=24, play=lambda made, of=problem: Marks(of, made), passes=0)
-        _unet.Course(problem, stages, width=4, batch=12, on_step=reports.append).run()
+        prime(problem, reports.append, classes=16, marks=24, passes=0).run()
         losses.append(float(reports[-1].note.split("cross-entropy ")[1].split()[0]))
     assert losses[0] < 0.8 < math.log(3) - 0.1 < losses[1]
 
@@ -307,6 +312,45 @@ def test_a_fit_put_down_anywhere_gives_the_same_bytes(cls: type[api.Method], ada
         assert again[-1] == told[-1]
 
 
+class Odd(SmallNet):
+    """A surrogate with dropout, a frozen layer, and weights that it never uses."""
+
+    def __init__(self) -> None:
+        super().__init__(num_classes=3, channels=3, size=16, width=4)
+        self.unused = nn.Linear(2, 2)
+        self.body[0].requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float `(B, C, S, S)` to logits `(B, K)`."""
+        return super().forward(functional.dropout(images, 0.3, self.training))
+
+
+@pytest.mark.parametrize("cls", METHODS)
+def test_a_surrogate_with_dropout_repeats_and_its_frozen_layer_stays(cls: type[api.Method]) -> None:
+    made: list[tuple[Odd, Tensor]] = []
+
+    def build() -> nn.Module:
+        net = Odd()
+        made.append((net, net.body[0].weight.detach().clone()))
+        return net
+
+    weights = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        weights.append(fit(least(cls), make_problem(make_surrogate=build)))
+    assert same(*weights)
+    assert made and all(torch.equal(net.body[0].weight, drawn) for net, drawn in made)
+
+
+@pytest.mark.parametrize("cls", METHODS)
+def test_an_odd_image_is_never_a_batch_alone(cls: type[api.Method]) -> None:
+    fit(dataclasses.replace(least(cls), batch=3), make_problem(count=7, side=8))  # type: ignore[type-var]
+    with pytest.raises(ValueError, match="batch 3"):
+        cls(batch=2)  # type: ignore[call-arg]
+    with pytest.raises(UexError, match="one image"):
+        fit(least(cls), make_problem(count=1))
+
+
 @pytest.mark.parametrize("cls", METHODS)
 def test_a_state_of_something_else_is_refused(cls: type[api.Method]) -> None:
     with pytest.raises(UexError, match="does not fit"):
@@ -317,9 +361,11 @@ def test_a_state_of_something_else_is_refused(cls: type[api.Method]) -> None:
 def test_progress_ends_at_the_end(cls: type[api.Method]) -> None:
     reports: list[Progress] = []
     fit(least(cls), make_problem(), reports.append)
-    done = [report.done for report in reports]
-    assert done == sorted(done) and all(report.done <= report.total for report in reports)
-    assert reports[-1].done == reports[-1].total and "protected images" in reports[-1].note
+    for stage in ("learn classes", "learn marks", "play"):
+        told = [report for report in reports if report.stage == stage]
+        done = [report.done for report in told]
+        assert done == sorted(done) and done[-1] == told[-1].total and all(one.done <= one.total for one in told)
+    assert "protected images" in reports[-1].note
 
 
 @pytest.mark.parametrize("cls", METHODS)

@@ -104,9 +104,9 @@ def network(registry: Registry, noise: noise_file.Noise) -> nn.Module:
     try:
         made = method.network(channels=noise.channels, size=noise.size, num_rows=noise.num_rows)
         made.load_state_dict(noise.network)
-    except (RuntimeError, TypeError, ValueError, UexError) as error:
+    except (RuntimeError, TypeError, ValueError, UexError):
         raise UexError(
-            f"the weights in the noise file do not fit the method '{method.name}' here ({error}).",
-            hint=f"Use {noise.recipe['method'].get('from')}.",
+            f"the noise file's network is not the one that the method '{method.name}' builds here.",
+            hint=f"It was made by {noise.recipe['method'].get('from')}. Use that, or fit again.",
         ) from None
     return made.eval().requires_grad_(False)

@@ -6,15 +6,15 @@ minutes needs them: see `benchmarks/RESULTS.md`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from uexcli.api import Problem, State
-from uexcli.builtin.methods._run import Run, under, within
-from uexcli.builtin.methods._unet import Adam, Generator, Player, Stage, Studio, weights_of
+from uexcli.api import OnStep, Problem, State
+from uexcli.builtin.methods._run import Player, under, within
+from uexcli.builtin.methods._unet import Adam, Course, Generator, Stage, Studio, slopes
 from uexcli.core.seeding import global_seed
 
 if TYPE_CHECKING:
@@ -24,26 +24,37 @@ CLASSES_LR = 2e-3  # falls to 0 over the second half of the stage
 PLAIN = 0.75  # of the stage, after which images are seen as they are, which is how they will be protected
 MARKS_LR, READER_LR = 4e-3, 5e-3
 READER_PASSES = 2  # of the images, then another reader
-GREY, FAINT, FADED_IN = 0.5, 0.05, 2 / 3  # contrast of the other images at first; share of the stage when it is whole
+GREY, FAINT, FADED_IN = 0.5, 0.05, 2 / 3  # contrast of other images at first; share of the stage that adds 1
 
 
 def primed(
-    problem: Problem, *, classes: int, marks: int, play: Callable[[Generator], Player], passes: int
-) -> list[Stage]:
-    """Give the stages of a course: so many passes of each kind before the game's."""
-    return [
-        Stage(classes, lambda generator: Classes(problem, generator)),
-        Stage(marks, lambda generator: Marks(problem, generator), settled=classes > 0),
-        Stage(passes, play, settled=classes > 0),
+    problem: Problem,
+    on_step: OnStep,
+    *,
+    classes: int,
+    marks: int,
+    play: Callable[[Generator], Player],
+    passes: int,
+    width: int,
+    batch: int,
+) -> Course:
+    """Give a course: so many passes over the images that teach the classes, and the marks, then those of the game."""
+    stages = [
+        Stage("learn classes", classes, lambda generator: Classes(problem, generator)),
+        Stage("learn marks", marks, lambda generator: Marks(problem, generator), settled=classes > 0),
+        Stage("play", passes, play, settled=classes > 0),
     ]
+    return Course(problem, stages, width=width, batch=batch, on_step=on_step)
 
 
-class Classes(Run):
+class Classes(Player):
     """The way down learns to tell the classes apart, by a last layer that is dropped.
 
     Through crops and flips, so that it knows new images too; at last from the images as they are, so that it knows each
     of those: noise that marks a third of the images as another class than their own protects far less.
     """
+
+    hint: ClassVar[str] = "Try -O classes=0."
 
     def __init__(self, problem: Problem, generator: Generator) -> None:
         self._problem = problem
@@ -55,9 +66,6 @@ class Classes(Run):
         self._adam = Adam(self._learning, lr=CLASSES_LR)
         self._view = problem.generator("classes' view")
 
-    def begin(self, passed: int) -> None:
-        """All passes are alike."""
-
     def step(self, batch: Tensor, share: float) -> Tensor:
         """Learn from a batch: `(2,)`, its cross-entropy and the share that is told wrongly."""
         images, labels = self._studio.look(batch)
@@ -67,7 +75,7 @@ class Classes(Run):
             logits = self._head(self._generator.encode(images)[-1].mean((2, 3)))
         loss = functional.cross_entropy(logits.float(), labels)
         self._adam.lr = CLASSES_LR * min(1, 2 * (1 - share))
-        self._adam.step(torch.autograd.grad(loss, self._learning))
+        self._adam.step(slopes(loss, self._learning))
         return torch.stack((loss.detach(), (logits.argmax(1) != labels).float().mean()))
 
     def words(self, losses: list[float]) -> str:
@@ -86,13 +94,15 @@ class Classes(Run):
         self._adam.load(under("adam.", state))
 
 
-class Marks(Run):
+class Marks(Player):
     """The generator learns noise by which a net tells the class of its image, with another image under it.
 
     The net, the reader, learns at the same time, by crops and flips, and starts anew before long: marks that a net
     reads soon, whatever the picture, are what a net learns in place of the picture. The other images fade in from grey:
     where they are there from the start, generator and reader hardly ever find each other.
     """
+
+    hint: ClassVar[str] = "Try -O marks=0."
 
     def __init__(self, problem: Problem, generator: Generator) -> None:
         self._problem = problem
@@ -105,9 +115,7 @@ class Marks(Run):
 
     def _start(self, number: int) -> None:
         """Take a reader that has learnt nothing, another each time."""
-        self._reader = self._problem.build(draw=number).train()
-        self._net = self._studio.net(self._reader)
-        self._weights = weights_of(self._reader)
+        self._reader, self._net, self._weights = self._studio.student(number)
         self._reading = Adam(list(self._weights.values()), lr=READER_LR)
 
     def begin(self, passed: int) -> None:
@@ -123,7 +131,7 @@ class Marks(Run):
         others = GREY + min(1, FAINT + share / FADED_IN) * (others - GREY)
         seen = self._problem.view((others + noise).clamp(0, 1), self._view)
         loss = functional.cross_entropy(self._net(self._weights, seen), labels)
-        grads = torch.autograd.grad(loss, [*self._learning, *self._weights.values()])
+        grads = slopes(loss, [*self._learning, *self._weights.values()])
         self._adam.lr = MARKS_LR * (1 - share)
         self._adam.step(grads[: len(self._learning)])
         self._reading.step(grads[len(self._learning) :])
@@ -131,7 +139,7 @@ class Marks(Run):
 
     def words(self, losses: list[float]) -> str:
         """The cross-entropy."""
-        return f"marking the classes, cross-entropy {losses[0]:.2f} from noise alone"
+        return f"marking the classes, cross-entropy {losses[0]:.2f} from noise over other images"
 
     def state(self) -> State:
         """The reader, the moments of both Adams, and what is seen next."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from uexcli.api import Problem, State, UexError
 
@@ -27,6 +27,23 @@ class Run(ABC):
         """Go on from it."""
 
 
+class Player(Run):
+    """What teaches a generator in one stage of a course; its state is all that changes but for the generator."""
+
+    hint: ClassVar[str] = "Try a smaller -O lr or -O generator_lr."  # where it diverges
+
+    def begin(self, passed: int) -> None:
+        """Get ready for the next pass over the images; the stage has made so many."""
+
+    @abstractmethod
+    def step(self, batch: Tensor, share: float) -> Tensor:
+        """Learn from the images with these indices, int64 `(B,)`, at that share of the stage; gives losses, `(L,)`."""
+
+    @abstractmethod
+    def words(self, losses: list[float]) -> str:
+        """Say how it goes, from the mean losses of a pass."""
+
+
 def take_up(run: Run, problem: Problem) -> None:
     """Go on from the state that an interrupted fit left, if there is one.
 
@@ -39,7 +56,8 @@ def take_up(run: Run, problem: Problem) -> None:
     try:
         run.load(saved)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UexError(f"the state does not fit ({error}).", hint="Use --force, without --resume.") from None
+        why = str(error).strip().partition("\n")[0].rstrip(": ")
+        raise UexError(f"the state does not fit ({why}).", hint="Use --force, without --resume.") from None
 
 
 def under(prefix: str, state: State) -> dict[str, Any]:

@@ -6,14 +6,13 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from uexcli.api import OnStep, Problem, Progress, State, UexError
-from uexcli.builtin.methods._run import Run, take_up, under, within
+from uexcli.builtin.methods._run import Player, Run, take_up, under, within
 from uexcli.core.seeding import global_seed
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
@@ -51,7 +50,7 @@ class Generator(nn.Module):
         values = levels.pop()
         values = values + self.whole(values.mean((2, 3)))[:, :, None, None]
         for block, wide, skip in zip(reversed(self.up), reversed(self.wide), reversed(levels), strict=True):
-            values = block(torch.cat((skip, _as_large(wide(values), skip)), 1))
+            values = block(torch.cat((skip, wide(values, skip.shape[-2:])), 1))  # of the skip's size, odd ones too
         return self.reach * torch.tanh(self.out(values))
 
     def encode(self, images: Tensor) -> list[Tensor]:
@@ -75,12 +74,6 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
         return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
 
     return nn.Sequential(*conv(inputs), *conv(outputs))
-
-
-def _as_large(values: Tensor, skip: Tensor) -> Tensor:
-    """Repeat the last column and row where an odd side lost them on the way down."""
-    missing = (skip.shape[-1] - values.shape[-1], skip.shape[-2] - values.shape[-2])
-    return functional.pad(values, (0, missing[0], 0, missing[1]), mode="replicate") if any(missing) else values
 
 
 class Adam:
@@ -166,6 +159,11 @@ class Studio:
 
         return run
 
+    def student(self, draw: int) -> tuple[nn.Module, Net, Weights]:
+        """Make a net that has learnt nothing, another for each draw: in train mode, as a function, its weights."""
+        model = self._problem.build(draw=draw).train()
+        return model, self.net(model), weights_of(model)
+
     def lower(self) -> torch.autocast:
         """Let nets run in the lower precision, where there is one."""
         dtype = self._problem.autocast
@@ -173,33 +171,23 @@ class Studio:
 
 
 def weights_of(model: nn.Module) -> Weights:
-    """Give a net's weights by name, ready for gradients; they share its memory."""
-    return {name: weight.detach().requires_grad_() for name, weight in model.named_parameters()}
+    """Give the weights that a net lets learn, by name, ready for gradients; they share its memory."""
+    return {name: weight.detach().requires_grad_() for name, weight in model.named_parameters() if weight.requires_grad}
 
 
-class Player(Protocol):
-    """What teaches a generator in one stage of a course."""
-
-    def begin(self, passed: int) -> None:
-        """Get ready for the next pass over the images; the stage has made so many."""
-
-    def step(self, batch: Tensor, share: float) -> Tensor:
-        """Learn from the images with these indices, int64 `(B,)`, at that share of the stage; gives losses, `(L,)`."""
-
-    def words(self, losses: list[float]) -> str:
-        """Say how it goes, from the mean losses of a pass."""
-
-    def state(self) -> State:
-        """Give all that changes, but for the generator."""
-
-    def load(self, state: State) -> None:
-        """Go on from it."""
+def slopes(loss: Tensor, weights: Tensors, *, create_graph: bool = False) -> tuple[Tensor, ...]:
+    """Give a loss's gradients; 0 for weights that it does not depend on."""
+    made: tuple[Tensor, ...] = torch.autograd.grad(
+        loss, weights, create_graph=create_graph, allow_unused=True, materialize_grads=True
+    )
+    return made
 
 
 @dataclass(frozen=True)
 class Stage:
-    """So many passes over the images, and who makes them; made when the stage begins."""
+    """So many passes over the images, what progress calls them, and who makes them, made when the stage begins."""
 
+    name: str
     passes: int
     player: Callable[[Generator], Player]
     settled: bool = False  # the generator's way down has learnt what it should
@@ -230,12 +218,14 @@ class Course(Run):
         """Make the passes: all of them, or those an interrupted fit has left; gives the generator in eval mode.
 
         Raises:
-            UexError: a loss is not finite.
+            UexError: a loss is not finite, or there is one image only.
         """
+        if len(self._problem.images) < 2:  # batch norm wants more
+            raise UexError("a generator cannot learn from one image.", hint="Give it more photos.")
         take_up(self, self._problem)
         while self._passed < self._total:
             self._pass()
-        self._on_step(Progress(self._total, self._total, self._note))
+        self._tell(self._stages[-1], self._stages[-1].passes)  # a fit put down at its very end has told nothing yet
         # laid out as a fresh one is, so that one made from its weights computes the same bits
         made = self._generator.to(memory_format=torch.contiguous_format)
         return made.eval().requires_grad_(False)
@@ -245,8 +235,9 @@ class Course(Run):
         problem = self._problem
         images, few = len(problem.images), self._batch if problem.device.type == "cuda" else min(self._batch, FEW)
         some = torch.arange(min(few, images), device=problem.images.device)
-        seconds = 0.0
+        seconds, player = 0.0, None
         for stage in self._stages:
+            player = None  # one at a time
             player = self._enter(stage)
             player.begin(0)
             for _ in range(2):  # the first one also gets things ready
@@ -280,22 +271,27 @@ class Course(Run):
         if not self._done:
             self._player.begin(passed)
         for batch in order.to(problem.images.device).tensor_split(self._parts)[self._done :]:
-            losses = self._player.step(batch, (passed + self._done / self._parts) / stage.passes)
+            with global_seed(problem.seed, f"pass {self._passed}, batch {self._done}"):  # of surrogates with dropout
+                losses = self._player.step(batch, (passed + self._done / self._parts) / stage.passes)
             self._sums = losses if self._sums is None else self._sums + losses
             self._done += 1
             if self._done < self._parts:
                 problem.journal.save(self.state)
-                self._on_step(Progress(self._passed + self._done / self._parts, self._total, self._note))
+                self._tell(stage, passed + self._done / self._parts)
         assert self._sums is not None
         means = (self._sums / self._parts).tolist()
         if not all(math.isfinite(mean) for mean in means):
-            raise UexError("the fit diverged: a loss is not finite.", hint="Try a smaller -O lr or -O generator_lr.")
+            raise UexError("the fit diverged: a loss is not finite.", hint=self._player.hint)
         self._passed, self._done, self._sums = self._passed + 1, 0, None
         self._note = f"pass {self._passed}, {self._player.words(means)}"
         if passed + 1 == stage.passes:
             self._player = None  # what it held is of no more use
         problem.journal.save(self.state, milestone=True)
-        self._on_step(Progress(self._passed, self._total, self._note))
+        self._tell(stage, passed + 1)
+
+    def _tell(self, stage: Stage, done: float) -> None:
+        """Tell of the stage alone: passes of one stage take several times as long as another's."""
+        self._on_step(Progress(done, stage.passes, self._note, stage.name))
 
     def state(self) -> State:
         """Position, the generator, and all of the player where a stage is on its way."""

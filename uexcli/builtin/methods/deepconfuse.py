@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uexcli.api import Method, OnStep, Preset, Problem, State, Trainer, Work, hookimpl, option
-from uexcli.builtin.methods._run import Run, generator_passes, primer_passes, under, within
+from uexcli.builtin.methods._run import Player, generator_passes, primer_passes, under, within
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,8 +31,8 @@ class DeepConfuse(Method):
 
     The defaults are a short schedule in place of the paper's days, with four things of its own. G learns to tell the
     classes apart and to mark them before the rounds begin (`classes`, `marks`). The classifier sees protected images
-    through crops and flips. G meets it as it was at any time of its course, in earlier rounds too (`checkpoints`): in
-    the paper's G meets it as it is, and forgets in the next pass what led it astray before. And the imagined step is
+    through crops and flips. G meets it as it was at any time of its course, in earlier rounds too (`checkpoints`): the
+    paper's G meets it as it is, and forgets in the next pass what led it astray before. And the imagined step is
     far longer. What each is worth stands in benchmarks/RESULTS.md; how well the defaults protect CIFAR-10 from
     ResNet-18 was not measured.
     """
@@ -71,8 +72,8 @@ class DeepConfuse(Method):
 
     def __post_init__(self) -> None:
         """Refuse what cannot run."""
-        if min(self.rounds, self.epochs, self.generator_width) < 1 or self.batch < 2:
-            raise ValueError("rounds, epochs and generator_width must be at least 1, and batch 2")
+        if min(self.rounds, self.epochs, self.generator_width) < 1 or self.batch < 3:
+            raise ValueError("rounds, epochs and generator_width must be at least 1, and batch 3")
         if min(self.lr, self.unrolled_lr, self.generator_lr) <= 0 or not 0 <= self.momentum < 1:
             raise ValueError("lr, unrolled_lr and generator_lr must be above 0, and momentum in [0, 1)")
         if min(self.checkpoints, self.classes, self.marks) < 0:
@@ -82,7 +83,17 @@ class DeepConfuse(Method):
     def preset(cls, name: str, *, own: bool) -> Preset:
         """Give the paper's constants, days of work, or a `quick` try: minutes on two cores for 5,000 small images."""
         if name == "quick":
-            return Preset({"classes": 40, "marks": 8, "rounds": 4, "epochs": 2, "batch": 64, "generator_width": 16})
+            return Preset(
+                {
+                    "classes": 40,
+                    "marks": 8,
+                    "rounds": 4,
+                    "epochs": 2,
+                    "batch": 64,
+                    "generator_width": 16,
+                    "generator_lr": 2e-3,
+                }
+            )
         options = {
             "rounds": 1000,
             "epochs": 20,
@@ -112,17 +123,18 @@ class DeepConfuse(Method):
 
     def _course(self, problem: Problem, on_step: OnStep) -> Course:
         from uexcli.builtin.methods._primer import primed
-        from uexcli.builtin.methods._unet import Course
 
-        passes = self.rounds * self.epochs
-        stages = primed(
+        play = functools.partial(Duel, self, problem)
+        return primed(
             problem,
+            on_step,
             classes=self.classes,
             marks=self.marks,
-            play=lambda generator: Duel(self, problem, generator),
-            passes=passes,
+            play=play,
+            passes=self.rounds * self.epochs,
+            width=self.generator_width,
+            batch=self.batch,
         )
-        return Course(problem, stages, width=self.generator_width, batch=self.batch, on_step=on_step)
 
     def largest_batch(self, images: int) -> int:
         """Every batch, but for rounding."""
@@ -145,7 +157,7 @@ class DeepConfuse(Method):
         return self._course(problem, lambda _: None).rehearse()
 
 
-class Duel(Run):
+class Duel(Player):
     """The generator, its copy of the round's start, the round's classifier, and checkpoints of all classifiers."""
 
     def __init__(self, method: DeepConfuse, problem: Problem, generator: Generator) -> None:
@@ -212,7 +224,7 @@ class Duel(Run):
     def _climb(self, images: Tensor, labels: Tensor, batch: Tensor, share: float) -> Tensor:
         import torch
 
-        from uexcli.builtin.methods._unet import weights_of
+        from uexcli.builtin.methods._unet import slopes, weights_of
 
         model = self._trainer.model.train()
         weights = weights_of(model)
@@ -221,7 +233,7 @@ class Duel(Run):
             weights = {name: weight.requires_grad_() for name, weight in chosen.items()}
         protected = self._protect(self._generator, images, batch)
         loss = unrolled(self._studio.net(model), weights, protected, images, labels, lr=self._method.unrolled_lr)
-        grads = torch.autograd.grad(-loss, self._learning)
+        grads = slopes(-loss, self._learning)
         self._adam.lr = self._method.generator_lr * (1 - share if self._method.anneal else 1)
         self._adam.step(grads)
         return loss.detach()
@@ -274,11 +286,12 @@ def unrolled(
     Both float `(B, C, S, S)`, with labels int64 `(B,)`; `net` maps weights and images to logits. Differentiable in the
     protected images, through the step.
     """
-    import torch
     from torch.nn.functional import cross_entropy
 
+    from uexcli.builtin.methods._unet import slopes
+
     loss = cross_entropy(net(weights, protected), labels)
-    grads = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
+    grads = slopes(loss, list(weights.values()), create_graph=True)
     stepped = {name: weight - lr * grad for (name, weight), grad in zip(weights.items(), grads, strict=True)}
     return cross_entropy(net(stepped, images), labels)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uexcli.api import Method, OnStep, Preset, Problem, State, Work, hookimpl, option
-from uexcli.builtin.methods._run import Run, generator_passes, primer_passes, under, within
+from uexcli.builtin.methods._run import Player, generator_passes, primer_passes, under, within
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -64,8 +65,8 @@ class GameUnlearnable(Method):
 
     def __post_init__(self) -> None:
         """Refuse what cannot run."""
-        if min(self.epochs, self.generator_width, self.steps) < 1 or self.batch < 2:
-            raise ValueError("epochs, generator_width and steps must be at least 1, and batch 2")
+        if min(self.epochs, self.generator_width, self.steps) < 1 or self.batch < 3:
+            raise ValueError("epochs, generator_width and steps must be at least 1, and batch 3")
         if min(self.restart, self.classes, self.marks) < 0:
             raise ValueError("restart, classes and marks must be at least 0")
         if min(self.copy_lr, self.eta, self.lr, self.generator_lr) <= 0:
@@ -105,16 +106,18 @@ class GameUnlearnable(Method):
 
     def _course(self, problem: Problem, on_step: OnStep) -> Course:
         from uexcli.builtin.methods._primer import primed
-        from uexcli.builtin.methods._unet import Course
 
-        stages = primed(
+        play = functools.partial(Game, self, problem)
+        return primed(
             problem,
+            on_step,
             classes=self.classes,
             marks=self.marks,
-            play=lambda generator: Game(self, problem, generator),
+            play=play,
             passes=self.epochs,
+            width=self.generator_width,
+            batch=self.batch,
         )
-        return Course(problem, stages, width=self.generator_width, batch=self.batch, on_step=on_step)
 
     def largest_batch(self, images: int) -> int:
         """Every batch, but for rounding."""
@@ -131,7 +134,7 @@ class GameUnlearnable(Method):
         return self._course(problem, lambda _: None).rehearse()
 
 
-class Game(Run):
+class Game(Player):
     """The leaders; the copy lives for a batch only."""
 
     def __init__(self, method: GameUnlearnable, problem: Problem, generator: Generator) -> None:
@@ -147,11 +150,7 @@ class Game(Run):
 
     def _start(self, number: int) -> None:
         """Make a net that has learnt nothing, another each time."""
-        from uexcli.builtin.methods._unet import weights_of
-
-        self._model = self._problem.build(draw=number).train()
-        self._net = self._studio.net(self._model)
-        self._weights = weights_of(self._model)
+        self._model, self._net, self._weights = self._studio.student(number)
 
     def begin(self, passed: int) -> None:
         """Start with another net, where it is time."""
@@ -164,15 +163,17 @@ class Game(Run):
         import torch
         from torch.nn.functional import cross_entropy
 
+        from uexcli.builtin.methods._unet import slopes
+
         images, labels = self._studio.look(batch)
         protected = self._studio.protect(self._generator, images, batch)
         follower = self._follow(protected.detach(), labels)
         loss = cross_entropy(self._net(self._weights, protected), labels)
         gap = loss - cross_entropy(self._net(follower, protected), labels)
         weights = list(self._weights.values())
-        falls = torch.autograd.grad(gap, [*weights, *self._learning])
+        falls = slopes(gap, [*weights, *self._learning])
         clean = hardest(self._net(self._weights, images), labels)
-        wants = torch.autograd.grad(clean, weights)
+        wants = slopes(clean, weights)
         strength = multiplier(wants, falls, eta=self._method.eta)
         pushes = tuple(torch._foreach_mul(falls, strength))
         self._move(wants, pushes, share)
@@ -180,16 +181,15 @@ class Game(Run):
 
     def _follow(self, protected: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Let a copy of the net take its steps; its weights need no gradients afterwards."""
-        import torch
         from torch.nn.functional import cross_entropy
 
-        from uexcli.builtin.methods._unet import Adam
+        from uexcli.builtin.methods._unet import Adam, slopes
 
         copied = {name: weight.detach().clone().requires_grad_() for name, weight in self._weights.items()}
         adam = Adam(list(copied.values()), lr=self._method.copy_lr)
         for _ in range(self._method.steps):
             loss = cross_entropy(self._net(copied, protected), labels)
-            adam.step(torch.autograd.grad(loss, list(copied.values())))
+            adam.step(slopes(loss, list(copied.values())))
         return {name: weight.detach() for name, weight in copied.items()}
 
     def _move(self, wants: tuple[Tensor, ...], pushes: tuple[Tensor, ...], share: float) -> None:
