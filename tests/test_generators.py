@@ -217,7 +217,7 @@ def coloured(count: int) -> Tensor:
 def prime(problem: BankProblem, on_step: api.OnStep, **passes: int) -> _unet.Course:
     """Make a course whose game is the marks again."""
     play = functools.partial(Marks, problem)
-    return _primer.primed(problem, on_step, play=play, width=4, batch=12, **passes)
+    return _primer.primed(problem, on_step, play=play, width=4, batch=12, batches=0, **passes)
 
 
 def test_a_generator_learns_the_classes_and_keeps_them() -> None:
@@ -342,6 +342,20 @@ def test_a_surrogate_with_dropout_repeats_and_its_frozen_layer_stays(cls: type[a
     assert made and all(torch.equal(net.body[0].weight, drawn) for net, drawn in made)
 
 
+def test_a_pass_goes_over_a_small_set_several_times() -> None:
+    problem, seen = make_problem(count=24), list[int]()
+
+    class Watching(Marks):
+        def step(self, batch: Tensor, share: float) -> Tensor:
+            seen.extend(batch.tolist())
+            return super().step(batch, share)
+
+    stages = [_unet.Stage("play", 1, lambda made: Watching(problem, made))]
+    _unet.Course(problem, stages, width=4, batch=12, batches=5, on_step=lambda _: None).run()
+    assert len(seen) == 3 * 24 and all(seen.count(image) == 3 for image in range(24))
+    assert seen[:24] != seen[24:48] and sorted(seen[:24]) == sorted(seen[24:48])
+
+
 @pytest.mark.parametrize("cls", METHODS)
 def test_an_odd_image_is_never_a_batch_alone(cls: type[api.Method]) -> None:
     fit(dataclasses.replace(least(cls), batch=3), make_problem(count=7, side=8))  # type: ignore[type-var]
@@ -406,6 +420,7 @@ def test_the_generator_learns_to_mislead() -> None:
     for rate in (1e-9, 1e-2):
         method = DeepConfuse(
             rounds=1,
+            batches=0,
             epochs=12,
             checkpoints=0,
             classes=0,
@@ -438,14 +453,16 @@ def test_a_rehearsal_counts_all_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_primer, "Marks", slow(Marks, 2))
     monkeypatch.setattr(_unet, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     task = make_problem()
-    made = DeepConfuse(rounds=3, epochs=5, classes=7, marks=4, batch=8, generator_width=4).rehearse(task)
+    method = DeepConfuse(rounds=3, epochs=5, classes=7, marks=4, batch=8, batches=0, generator_width=4)
+    made = method.rehearse(task)
     assert made == pytest.approx((3 * 5 * 10 + 7 * 1 + 4 * 2) * len(task.images))
+    assert dataclasses.replace(method, batches=7).rehearse(task) == pytest.approx(3 * made)  # 24 images in 9 batches
 
 
 def test_checkpoints_are_spread_over_a_round_and_bounded() -> None:
     task = make_problem(count=24)
     duel = Duel(
-        DeepConfuse(epochs=2, batch=4, checkpoints=4), task, Generator(channels=3, width=4, reach=EPS)
+        DeepConfuse(epochs=2, batch=4, batches=0, checkpoints=4), task, Generator(channels=3, width=4, reach=EPS)
     )  # 12 batches a round
     kept: list[int] = []
     for passed in range(4):

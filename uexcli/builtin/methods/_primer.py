@@ -37,14 +37,18 @@ def primed(
     passes: int,
     width: int,
     batch: int,
+    batches: int,
 ) -> Course:
-    """Give a course: so many passes over the images that teach the classes, and the marks, then those of the game."""
+    """Give a course: so many passes over the images that teach the classes, and the marks, then those of the game.
+
+    A pass goes over them as often as makes `batches` batches.
+    """
     stages = [
         Stage("learn classes", classes, lambda generator: Classes(problem, generator)),
         Stage("learn marks", marks, lambda generator: Marks(problem, generator), settled=classes > 0),
         Stage("play", passes, play, settled=classes > 0),
     ]
-    return Course(problem, stages, width=width, batch=batch, on_step=on_step)
+    return Course(problem, stages, width=width, batch=batch, batches=batches, on_step=on_step)
 
 
 class Classes(Player):

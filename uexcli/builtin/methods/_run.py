@@ -197,6 +197,11 @@ def generator_passes(width: int) -> float:
     return 1.05 * (width / 64) ** 2
 
 
+def gone_over(images: int, batch: int, batches: int) -> int:
+    """Count the images of a pass that has at least so many batches."""
+    return images * max(1, math.ceil(batches / math.ceil(images / batch)))
+
+
 def primer_passes(width: int, classes: int, marks: int) -> float:
     """Say how many passes through a ResNet-18 at 32 px teaching a generator of this width before its game costs.
 

@@ -200,13 +200,17 @@ SLOW = 5.0  # seconds
 class Course(Run):
     """Stages of passes over the images in shuffled batches, each batch given to the stage's player."""
 
-    def __init__(self, problem: Problem, stages: Sequence[Stage], *, width: int, batch: int, on_step: OnStep) -> None:
+    def __init__(
+        self, problem: Problem, stages: Sequence[Stage], *, width: int, batch: int, batches: int, on_step: OnStep
+    ) -> None:
         self._problem = problem
         self._generator = Studio(problem).generator(width)
         self._stages = [stage for stage in stages if stage.passes]
         self._total = sum(stage.passes for stage in self._stages)
         self._batch = batch
-        self._parts = math.ceil(len(problem.images) / batch)  # of one size: batch norm wants no batch of one image
+        once = math.ceil(len(problem.images) / batch)  # of one size: batch norm wants no batch of one image
+        self._times = math.ceil(batches / once) or 1  # that a pass goes over the images
+        self._once, self._parts = once, once * self._times
         self._on_step = on_step
         self._passed = 0
         self._done = 0  # batches of this pass
@@ -246,7 +250,7 @@ class Course(Run):
                 spent = time.perf_counter() - began
                 if spent > SLOW:
                     break
-            seconds += stage.passes * spent * images / len(some)
+            seconds += stage.passes * self._times * spent * images / len(some)
         return seconds
 
     def _enter(self, stage: Stage) -> Player:
@@ -265,12 +269,14 @@ class Course(Run):
 
     def _pass(self) -> None:
         problem, (stage, passed) = self._problem, self._here()
-        order = torch.randperm(len(problem.images), generator=problem.generator(f"pass {self._passed}"))
+        drawn = problem.generator(f"pass {self._passed}")
+        orders = [torch.randperm(len(problem.images), generator=drawn) for _ in range(self._times)]
+        parts = [part for order in orders for part in order.to(problem.images.device).tensor_split(self._once)]
         if self._player is None:
             self._player = self._enter(stage)
         if not self._done:
             self._player.begin(passed)
-        for batch in order.to(problem.images.device).tensor_split(self._parts)[self._done :]:
+        for batch in parts[self._done :]:
             with global_seed(problem.seed, f"pass {self._passed}, batch {self._done}"):  # of surrogates with dropout
                 losses = self._player.step(batch, (passed + self._done / self._parts) / stage.passes)
             self._sums = losses if self._sums is None else self._sums + losses

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uexcli.api import Method, OnStep, Preset, Problem, State, Trainer, Work, hookimpl, option
-from uexcli.builtin.methods._run import Player, generator_passes, primer_passes, under, within
+from uexcli.builtin.methods._run import Player, generator_passes, gone_over, primer_passes, under, within
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,6 +54,7 @@ class DeepConfuse(Method):
         "checkpoints": 3,
         "classes": 1,
         "marks": 1,
+        "batches": 3,
     }
 
     rounds: int = option(20, "how often the classifier starts anew; the paper takes up to 1000")
@@ -63,6 +64,7 @@ class DeepConfuse(Method):
     augment: bool = option(True, "the classifier sees protected images through crops and flips")
     checkpoints: int = option(16, "of the classifier's course, met at random; 0: it is met as it is, as in the paper")
     batch: int = option(128, "most images in a batch")
+    batches: int = option(40, "fewest batches that make a pass: it goes over a small set several times; 0 in the paper")
     generator_width: int = option(64, "channels of the generator at full size; they double at each of three halvings")
     lr: float = option(0.05, "learning rate of the classifier, SGD")
     momentum: float = option(0.9, "momentum of the classifier; the imagined step has none")
@@ -76,8 +78,8 @@ class DeepConfuse(Method):
             raise ValueError("rounds, epochs and generator_width must be at least 1, and batch 3")
         if min(self.lr, self.unrolled_lr, self.generator_lr) <= 0 or not 0 <= self.momentum < 1:
             raise ValueError("lr, unrolled_lr and generator_lr must be above 0, and momentum in [0, 1)")
-        if min(self.checkpoints, self.classes, self.marks) < 0:
-            raise ValueError("checkpoints, classes and marks must be at least 0")
+        if min(self.checkpoints, self.classes, self.marks, self.batches) < 0:
+            raise ValueError("checkpoints, classes, marks and batches must be at least 0")
 
     @classmethod
     def preset(cls, name: str, *, own: bool) -> Preset:
@@ -100,6 +102,7 @@ class DeepConfuse(Method):
             "checkpoints": 0,
             "classes": 0,
             "marks": 0,
+            "batches": 0,
             "augment": False,
             "batch": 256,
             "generator_width": 64,
@@ -134,6 +137,7 @@ class DeepConfuse(Method):
             passes=self.rounds * self.epochs,
             width=self.generator_width,
             batch=self.batch,
+            batches=self.batches,
         )
 
     def largest_batch(self, images: int) -> int:
@@ -149,7 +153,9 @@ class DeepConfuse(Method):
         """The classifier's pass and the frozen generator's forward one; the imagined step and the generator's."""
         each = generator_passes(self.generator_width)
         game = self.rounds * self.epochs * (1.5 + each / 3 + UNROLLED + each)
-        every = images * (game + primer_passes(self.generator_width, self.classes, self.marks))
+        every = gone_over(images, self.batch, self.batches) * (
+            game + primer_passes(self.generator_width, self.classes, self.marks)
+        )
         return Work(every, every)
 
     def rehearse(self, problem: Problem) -> float:
@@ -174,7 +180,7 @@ class Duel(Player):
         self._trainer = self._fresh(0)
         self._draws = problem.generator("checkpoints")
         self._kept: list[dict[str, Tensor]] = []
-        batches = math.ceil(len(problem.images) / method.batch) * method.epochs
+        batches = max(math.ceil(len(problem.images) / method.batch), method.batches) * method.epochs
         self._spacing = math.ceil(batches / max(1, method.checkpoints))  # so that a round leaves as many as are kept
         self._met = 0  # batches
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uexcli.api import Method, OnStep, Preset, Problem, State, Work, hookimpl, option
-from uexcli.builtin.methods._run import Player, generator_passes, primer_passes, under, within
+from uexcli.builtin.methods._run import Player, generator_passes, gone_over, primer_passes, under, within
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,10 +48,12 @@ class GameUnlearnable(Method):
         "restart": 1,
         "classes": 1,
         "marks": 1,
+        "batches": 3,
     }
 
     epochs: int = option(50, "passes over the images")
     batch: int = option(256, "most images in a batch")
+    batches: int = option(0, "fewest batches that make a pass: it goes over a small set several times; 0 in the paper")
     generator_width: int = option(64, "channels of the generator at full size; they double at each of three halvings")
     steps: int = option(10, "Adam steps of the copy of the net, on each batch")
     copy_lr: float = option(1e-4, "learning rate of these")
@@ -67,8 +69,8 @@ class GameUnlearnable(Method):
         """Refuse what cannot run."""
         if min(self.epochs, self.generator_width, self.steps) < 1 or self.batch < 3:
             raise ValueError("epochs, generator_width and steps must be at least 1, and batch 3")
-        if min(self.restart, self.classes, self.marks) < 0:
-            raise ValueError("restart, classes and marks must be at least 0")
+        if min(self.restart, self.classes, self.marks, self.batches) < 0:
+            raise ValueError("restart, classes, marks and batches must be at least 0")
         if min(self.copy_lr, self.eta, self.lr, self.generator_lr) <= 0:
             raise ValueError("copy_lr, eta, lr and generator_lr must be above 0")
 
@@ -85,6 +87,7 @@ class GameUnlearnable(Method):
             "epochs": 8,
             "restart": 4,
             "batch": 64,
+            "batches": 40,
             "generator_width": 16,
             "steps": 2,
             "copy_lr": 5e-3,
@@ -117,6 +120,7 @@ class GameUnlearnable(Method):
             passes=self.epochs,
             width=self.generator_width,
             batch=self.batch,
+            batches=self.batches,
         )
 
     def largest_batch(self, images: int) -> int:
@@ -126,7 +130,9 @@ class GameUnlearnable(Method):
     def work(self, images: int, *, rows: int) -> Work:
         """The copy's steps, the gap between the two nets, the clean images, and the generator."""
         game = self.epochs * (self.steps + 3 + generator_passes(self.generator_width))
-        every = images * (game + primer_passes(self.generator_width, self.classes, self.marks))
+        every = gone_over(images, self.batch, self.batches) * (
+            game + primer_passes(self.generator_width, self.classes, self.marks)
+        )
         return Work(every, every)
 
     def rehearse(self, problem: Problem) -> float:
