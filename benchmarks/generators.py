@@ -38,6 +38,7 @@ ROWS = (
     Row("deepconfuse", "deepconfuse"),
     Row("deepconfuse-no-game", "deepconfuse", NO_GAME),
     Row("deepconfuse-unprimed", "deepconfuse", UNPRIMED),
+    Row("deepconfuse-fast-game", "deepconfuse", {"rounds": "4", "generator_lr": "2e-3"}),
     Row("deepconfuse-no-marks", "deepconfuse", {"marks": "0"}),
     Row("deepconfuse-no-views", "deepconfuse", {"augment": "false"}),
     Row("gue", "gue"),
