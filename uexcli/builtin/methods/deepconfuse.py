@@ -57,7 +57,7 @@ class DeepConfuse(Method):
         "batches": 3,
     }
 
-    rounds: int = option(20, "how often the classifier starts anew; the paper takes up to 1000")
+    rounds: int = option(5, "how often the classifier starts anew; the paper takes up to 1000")
     epochs: int = option(2, "passes over the images in a round; the paper takes 20")
     classes: int = option(20, "passes before, in which the generator learns to tell the classes apart; 0 in the paper")
     marks: int = option(4, "passes then, in which it learns to mark them; 0 in the paper")
@@ -69,7 +69,7 @@ class DeepConfuse(Method):
     lr: float = option(0.05, "learning rate of the classifier, SGD")
     momentum: float = option(0.9, "momentum of the classifier; the imagined step has none")
     unrolled_lr: float = option(0.5, "learning rate of the imagined step; the paper: the classifier's")
-    generator_lr: float = option(1e-3, "learning rate of the generator, Adam")
+    generator_lr: float = option(3e-4, "learning rate of the generator, Adam; faster, it forgets its marks")
     anneal: bool = option(True, "let the generator's rate fall to 0; the paper keeps it")
 
     def __post_init__(self) -> None:
@@ -93,7 +93,6 @@ class DeepConfuse(Method):
                     "epochs": 2,
                     "batch": 64,
                     "generator_width": 16,
-                    "generator_lr": 3e-4,  # a faster game undoes what was learnt before it
                 }
             )
         options = {
