@@ -21,6 +21,7 @@ from benchmarks.__main__ import Columns, table_of
 from benchmarks.methods import HERE, RELEASED, read, spread, train
 
 NO_GAME = {"generator_lr": "1e-9", "rounds": "1", "epochs": "1"}  # a game that changes nothing
+FAST = {"rounds": "4", "generator_lr": "2e-3"}
 UNPRIMED = {"classes": "0", "marks": "0"}
 
 
@@ -37,8 +38,8 @@ ROWS = (
     Row("clean"),
     Row("deepconfuse", "deepconfuse"),
     Row("deepconfuse-no-game", "deepconfuse", NO_GAME),
-    Row("deepconfuse-unprimed", "deepconfuse", UNPRIMED),
-    Row("deepconfuse-fast-game", "deepconfuse", {"rounds": "4", "generator_lr": "2e-3"}),
+    Row("deepconfuse-unprimed", "deepconfuse", {**UNPRIMED, **FAST}),
+    Row("deepconfuse-fast-game", "deepconfuse", FAST),
     Row("deepconfuse-no-marks", "deepconfuse", {"marks": "0"}),
     Row("deepconfuse-no-views", "deepconfuse", {"augment": "false"}),
     Row("gue", "gue"),
