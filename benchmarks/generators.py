@@ -83,9 +83,9 @@ COLUMNS: Columns = (
     ("options", lambda row: " ".join(f"{name}={value}" for name, value in row["row"]["options"].items())),
     ("fit, s", lambda row: f"{row['fit_seconds']:.0f}"),
     ("fitted images, last", lambda row: spread(row["fitted"]["last"])),
-    ("peak", lambda row: spread(row["fitted"]["peak"])),
+    ("peak, fitted", lambda row: spread(row["fitted"]["peak"])),
     ("new images, last", lambda row: spread(row["new"]["last"])),
-    ("peak ", lambda row: spread(row["new"]["peak"])),
+    ("peak, new", lambda row: spread(row["new"]["peak"])),
 )
 
 

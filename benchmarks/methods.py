@@ -172,9 +172,9 @@ def train(
 
 
 def spread(values: list[float]) -> str:
-    """Mean and standard deviation, in percent."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0
-    return f"{100 * statistics.mean(values):.1f} ± {100 * deviation:.1f}"
+    """Mean, and standard deviation where there are several, in percent."""
+    deviation = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.1f}{deviation}"
 
 
 COLUMNS: Columns = (
