@@ -20,7 +20,7 @@ import torch
 from benchmarks.__main__ import Columns, table_of
 from benchmarks.methods import HERE, RELEASED, read, spread, train
 
-NO_GAME = {"generator_lr": "1e-9", "rounds": "1", "epochs": "1"}  # a game that changes nothing
+NO_GAME = {"generator_lr": "1e-9", "rounds": "1", "epochs": "1"}  # a game that moves the statistics of batch norm alone
 FAST = {"rounds": "4", "generator_lr": "2e-3"}
 UNPRIMED = {"classes": "0", "marks": "0"}
 

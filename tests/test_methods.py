@@ -500,7 +500,7 @@ def test_a_noise_file_whose_network_does_not_fit_says_so(photos: Path, uex: Uex)
     noise_file.write(Path("noise"), dataclasses.replace(held, network={"filters": torch.zeros(2, 5, 5)}))
     ran = uex("apply", "noise", photos, "-o", "out")
     assert ran.code == 3
-    assert "not the one that the method 'cuda' builds" in ran.err
+    assert "do not fit the method 'cuda'" in ran.err
     noise_file.write(Path("noise"), dataclasses.replace(held, network={}))
     assert "neither a bank nor a network" in uex("apply", "noise", photos, "-o", "out").err
 

@@ -106,7 +106,7 @@ def network(registry: Registry, noise: noise_file.Noise) -> nn.Module:
         made.load_state_dict(noise.network)
     except (RuntimeError, TypeError, ValueError, UexError):
         raise UexError(
-            f"the noise file's network is not the one that the method '{method.name}' builds here.",
+            f"the weights in the noise file do not fit the method '{method.name}' here.",
             hint=f"It was made by {noise.recipe['method'].get('from')}. Use that, or fit again.",
         ) from None
     return made.eval().requires_grad_(False)

@@ -197,9 +197,9 @@ def generator_passes(width: int) -> float:
     return 1.05 * (width / 64) ** 2
 
 
-def gone_over(images: int, batch: int, batches: int) -> int:
-    """Count the images of a pass that has at least so many batches."""
-    return images * max(1, math.ceil(batches / math.ceil(images / batch)))
+def times_over(images: int, *, batch: int, batches: int) -> int:
+    """Say how often a pass goes over the images, so that it has at least so many batches."""
+    return max(1, math.ceil(batches / math.ceil(images / batch)))
 
 
 def primer_passes(width: int, classes: int, marks: int) -> float:

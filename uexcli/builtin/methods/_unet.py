@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from uexcli.api import OnStep, Problem, Progress, State, UexError
-from uexcli.builtin.methods._run import Player, Run, take_up, under, within
+from uexcli.builtin.methods._run import Player, Run, take_up, times_over, under, within
 from uexcli.core.seeding import global_seed
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
@@ -198,18 +198,24 @@ SLOW = 5.0  # seconds
 
 
 class Course(Run):
-    """Stages of passes over the images in shuffled batches, each batch given to the stage's player."""
+    """Stages of passes over the images in shuffled batches, each batch given to the stage's player.
+
+    Raises:
+        UexError: there is one image only.
+    """
 
     def __init__(
         self, problem: Problem, stages: Sequence[Stage], *, width: int, batch: int, batches: int, on_step: OnStep
     ) -> None:
+        if len(problem.images) < 2:  # batch norm wants more
+            raise UexError("a generator cannot learn from one image.", hint="Give it more photos.")
         self._problem = problem
         self._generator = Studio(problem).generator(width)
         self._stages = [stage for stage in stages if stage.passes]
         self._total = sum(stage.passes for stage in self._stages)
         self._batch = batch
         once = math.ceil(len(problem.images) / batch)  # of one size: batch norm wants no batch of one image
-        self._times = math.ceil(batches / once) or 1  # that a pass goes over the images
+        self._times = times_over(len(problem.images), batch=batch, batches=batches)
         self._once, self._parts = once, once * self._times
         self._on_step = on_step
         self._passed = 0
@@ -222,10 +228,8 @@ class Course(Run):
         """Make the passes: all of them, or those an interrupted fit has left; gives the generator in eval mode.
 
         Raises:
-            UexError: a loss is not finite, or there is one image only.
+            UexError: a loss is not finite.
         """
-        if len(self._problem.images) < 2:  # batch norm wants more
-            raise UexError("a generator cannot learn from one image.", hint="Give it more photos.")
         take_up(self, self._problem)
         while self._passed < self._total:
             self._pass()

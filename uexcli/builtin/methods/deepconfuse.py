@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uexcli.api import Method, OnStep, Preset, Problem, State, Trainer, Work, hookimpl, option
-from uexcli.builtin.methods._run import Player, generator_passes, gone_over, primer_passes, under, within
+from uexcli.builtin.methods._run import Player, generator_passes, primer_passes, times_over, under, within
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -152,9 +152,8 @@ class DeepConfuse(Method):
         """The classifier's pass and the frozen generator's forward one; the imagined step and the generator's."""
         each = generator_passes(self.generator_width)
         game = self.rounds * self.epochs * (1.5 + each / 3 + UNROLLED + each)
-        every = gone_over(images, self.batch, self.batches) * (
-            game + primer_passes(self.generator_width, self.classes, self.marks)
-        )
+        seen = images * times_over(images, batch=self.batch, batches=self.batches)
+        every = seen * (game + primer_passes(self.generator_width, self.classes, self.marks))
         return Work(every, every)
 
     def rehearse(self, problem: Problem) -> float:
@@ -179,7 +178,9 @@ class Duel(Player):
         self._trainer = self._fresh(0)
         self._draws = problem.generator("checkpoints")
         self._kept: list[dict[str, Tensor]] = []
-        batches = max(math.ceil(len(problem.images) / method.batch), method.batches) * method.epochs
+        images = len(problem.images)
+        times = times_over(images, batch=method.batch, batches=method.batches)
+        batches = times * math.ceil(images / method.batch) * method.epochs
         self._spacing = math.ceil(batches / max(1, method.checkpoints))  # so that a round leaves as many as are kept
         self._met = 0  # batches
 

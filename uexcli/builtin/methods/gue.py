@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uexcli.api import Method, OnStep, Preset, Problem, State, Work, hookimpl, option
-from uexcli.builtin.methods._run import Player, generator_passes, gone_over, primer_passes, under, within
+from uexcli.builtin.methods._run import Player, generator_passes, primer_passes, times_over, under, within
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -130,9 +130,8 @@ class GameUnlearnable(Method):
     def work(self, images: int, *, rows: int) -> Work:
         """The copy's steps, the gap between the two nets, the clean images, and the generator."""
         game = self.epochs * (self.steps + 3 + generator_passes(self.generator_width))
-        every = gone_over(images, self.batch, self.batches) * (
-            game + primer_passes(self.generator_width, self.classes, self.marks)
-        )
+        seen = images * times_over(images, batch=self.batch, batches=self.batches)
+        every = seen * (game + primer_passes(self.generator_width, self.classes, self.marks))
         return Work(every, every)
 
     def rehearse(self, problem: Problem) -> float:
