@@ -28,7 +28,7 @@ from uexcli.core.clusters import Thumbnails
 from uexcli.core.nets import SmallNet
 from uexcli.core.pixels import squash, survival
 from uexcli.core.problem import BankProblem
-from uexcli.core.seeding import generator
+from uexcli.core.seeding import Secret, generator
 from uexcli.errors import UexError
 from uexcli.io import noise_file
 from uexcli.testing import pictures
@@ -69,7 +69,7 @@ def blobs() -> Tensor:
 
 def test_clusters_are_those_of_the_features_and_their_centres_the_means() -> None:
     points, mode = blobs(), Clusterwise(clusters=3)
-    rows = mode.rows(torch.zeros(36), lambda: points, generator(2, "rows"), keys=[])
+    rows = mode.rows(torch.zeros(36), lambda: points, Secret(2, "rows"), keys=[])
     assert all(len(rows[torch.arange(36) % 3 == group].unique()) == 1 for group in range(3))
     memory = mode.memory(rows, lambda: points)
     for row in range(3):
@@ -80,7 +80,7 @@ def test_clusters_are_those_of_the_features_and_their_centres_the_means() -> Non
 
 def test_nearness_is_one_at_the_farthest_fitted_image_and_more_beyond() -> None:
     points, mode = blobs(), Clusterwise(clusters=3)
-    rows = mode.rows(torch.zeros(36), lambda: points, generator(2, "rows"), keys=[])
+    rows = mode.rows(torch.zeros(36), lambda: points, Secret(2, "rows"), keys=[])
     memory = mode.memory(rows, lambda: points)
     near = mode.near(rows, lambda: points, memory)
     assert near is not None and float(near.max()) == pytest.approx(1, abs=1e-5) and float(near.min()) < 1
@@ -94,7 +94,7 @@ def test_nearness_is_one_at_the_farthest_fitted_image_and_more_beyond() -> None:
 
 def test_the_module_for_onnx_chooses_as_assign_does() -> None:
     points, mode = blobs(), Clusterwise(clusters=3)
-    rows = mode.rows(torch.zeros(36), lambda: points, generator(2, "rows"), keys=[])
+    rows = mode.rows(torch.zeros(36), lambda: points, Secret(2, "rows"), keys=[])
     memory = mode.memory(rows, lambda: points)
     chooser = mode.chooser(memory)
     assert isinstance(chooser, Nearest)

@@ -50,6 +50,7 @@ __all__ = [
     "Progress",
     "Sample",
     "Scores",
+    "Secret",
     "State",
     "Stream",
     "Surrogate",
@@ -180,6 +181,33 @@ class Norm(Plugin, ABC):
         return delta * low.view(shape)
 
 
+# ----------------------------------------------------------------------------------- random numbers
+
+
+class Secret(ABC):
+    """Random numbers keyed by every bit of a fit's seed: for noise, and for whatever decides it.
+
+    Never draw these from torch's generators: of a seed they keep 32 bits, and with a release at hand all of those can
+    be tried. Tensors are on the CPU.
+    """
+
+    @abstractmethod
+    def uniform(self, *shape: int) -> Tensor:
+        """Draw float32 in [-1, 1), of this shape."""
+
+    @abstractmethod
+    def normal(self, *shape: int) -> Tensor:
+        """Draw standard normal float32, of this shape."""
+
+    @abstractmethod
+    def integers(self, high: int, *shape: int) -> Tensor:
+        """Draw int64 from 0 to `high` - 1, of this shape."""
+
+    @abstractmethod
+    def permutation(self, count: int) -> Tensor:
+        """Shuffle 0 to `count` - 1: int64 `(count,)`."""
+
+
 # ------------------------------------------------------------------------------------- granularities
 
 
@@ -192,13 +220,11 @@ class Granularity(Plugin, ABC):
     needs_labels: ClassVar[bool] = False
 
     @abstractmethod
-    def rows(
-        self, labels: Tensor, features: Callable[[], Tensor], generator: Generator, *, keys: Sequence[str]
-    ) -> Tensor:
+    def rows(self, labels: Tensor, features: Callable[[], Tensor], secret: Secret, *, keys: Sequence[str]) -> Tensor:
         """Give each image its row: int64 `(N,)`, dense from 0.
 
         `labels` are int64 `(N,)`, zeros where there are none and none are needed; `features()` computes float
-        `(N, F)`, only when called; `keys` are the names.
+        `(N, F)`, only when called; `secret` draws; `keys` are the names.
 
         Raises:
             UexError: these images cannot be given rows.
@@ -353,8 +379,15 @@ class Problem(ABC):
         """The shape of the bank: `(R, C, S, S)`, or with patches of P pixels `(R, C, P, P)`."""
 
     @abstractmethod
+    def secret(self, purpose: str) -> Secret:
+        """Make a stream of its own for `purpose`, keyed by the fit's seed: for noise and whatever decides it."""
+
+    @abstractmethod
     def generator(self, purpose: str) -> Generator:
-        """Make a CPU generator of its own for `purpose`, seeded by the fit's seed."""
+        """Make a CPU generator of its own for `purpose`, for what is no secret: orders, crops, first weights.
+
+        It keeps 32 bits of the fit's seed: what noise can be told from is drawn from `secret`.
+        """
 
     @property
     @abstractmethod

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Granularity, option
+from uexcli.api import Granularity, Secret, option
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor, nn
+    from torch import Tensor, nn
 
 CENTRES, FARTHEST = "centres", "farthest"  # in the noise file: float32 (R, F) and (R,)
 STARTS = 4  # of k-means
@@ -39,15 +39,13 @@ class Clusterwise(Granularity):
         if self.clusters < 1:
             raise ValueError("clusters must be at least 1")
 
-    def rows(
-        self, labels: Tensor, features: Callable[[], Tensor], generator: Generator, *, keys: Sequence[str]
-    ) -> Tensor:
+    def rows(self, labels: Tensor, features: Callable[[], Tensor], secret: Secret, *, keys: Sequence[str]) -> Tensor:
         """K-means on the features, Euclidean, seeded; numbered so that no cluster is empty."""
         import torch
         from sklearn.cluster import KMeans
 
         points = features().double()
-        seed = int(torch.randint(2**31, (1,), generator=generator))
+        seed = int(secret.integers(2**31))
         fitted = KMeans(min(self.clusters, len(points)), n_init=STARTS, random_state=seed).fit(points.numpy())
         dense: Tensor
         _, dense = torch.unique(torch.from_numpy(fitted.labels_).long(), return_inverse=True)

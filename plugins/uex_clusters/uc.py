@@ -109,11 +109,11 @@ class _Fit:
         method, problem = self._method, self._problem
         self.cluster, self.step = cluster, 0
         _, channels, side, _ = problem.shape
-        drawn = problem.generator(f"cluster {cluster}")
+        secret = problem.secret(f"cluster {cluster}")
         whole = math.ceil(side / 4) * 4
-        self._latent = torch.rand(1, channels, whole, whole, generator=drawn).to(problem.device)
+        self._latent = ((secret.uniform(1, channels, whole, whole) + 1) / 2).to(problem.device)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**62, (1,), generator=drawn)))
+            torch.manual_seed(int(secret.integers(2**62)))
             net = Generator(channels=channels, width=method.width, blocks=method.blocks)
         self._generator = net.to(problem.device)
         self._adam = torch.optim.Adam(self._generator.parameters(), lr=method.lr, weight_decay=method.decay)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Granularity, Norm, hookimpl, option
+from uexcli.api import Granularity, Norm, Secret, hookimpl, option
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,7 @@ class Brightness(Granularity):
 
     bands: int = option(3, "how many bands of brightness")
 
-    def rows(
-        self, labels: Tensor, features: Callable[[], Tensor], generator: Generator, *, keys: Sequence[str]
-    ) -> Tensor:
+    def rows(self, labels: Tensor, features: Callable[[], Tensor], secret: Secret, *, keys: Sequence[str]) -> Tensor:
         """Equally many images in each band."""
         order = features().mean(1).argsort().argsort()
         return order * min(self.bands, len(order)) // len(order)

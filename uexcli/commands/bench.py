@@ -28,7 +28,6 @@ FIT: dict[str, type] = {
 }  # fmt: skip
 ROW = ("name", "release", "options", *FIT)
 TRAININGS = "trainings"
-SEED = 1  # of fits that name none: a table is to be made again
 
 
 @dataclass(frozen=True)
@@ -159,8 +158,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     began = time.perf_counter()
     recipes = read(request.recipes)
     _check_names(recipes, request)
-    with atomic.told(request.output):
-        request.output.mkdir(parents=True, exist_ok=True)
+    atomic.private_folder(request.output)
     rows, missing = [], 0
     for number, recipe in enumerate(recipes.rows, 1):
         name = _name(recipe)
@@ -225,7 +223,6 @@ def _row(
     if not given:
         options = {key: _text(value) for key, value in recipe.get("options", {}).items()}
         settings = {key: recipe[key] for key in FIT if key in recipe}
-        settings.setdefault("seed", SEED)
         settings.setdefault("size", recipes.judged.get("size"))
         fitted = fit.run(
             fit.Request(

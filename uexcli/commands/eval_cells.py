@@ -110,13 +110,12 @@ class Cells:
         Raises:
             WriteError: they cannot.
         """
-        with atomic.told(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass
+        atomic.private_folder(self.folder)
+        with atomic.told(self.folder), tempfile.TemporaryFile(dir=self.folder):
+            pass
 
     def _write(self, path: Path, document: Mapping[str, Any]) -> None:
-        atomic.write(path, json.dumps(document, default=str).encode())
+        atomic.write(path, json.dumps(document, default=str).encode(), private=True)
 
 
 def _as_tuples(fields: dict[str, Any]) -> dict[str, Any]:

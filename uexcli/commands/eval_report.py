@@ -39,7 +39,7 @@ def write(path: Path, result: Result, pairs: Sequence[tuple[np.ndarray, np.ndarr
         document, heading=visible(f"What can be learnt from {root.name or request.release}"),
         facts={name: visible(str(value)) for name, value in facts.items()}, sheet=_picture(pairs),
     )  # fmt: skip
-    atomic.write(path, page.encode("utf-8", "backslashreplace"))
+    atomic.write(path, page.encode("utf-8", "backslashreplace"), private=True)
 
 
 def _picture(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> bytes:

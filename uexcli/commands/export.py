@@ -88,7 +88,7 @@ def _photos(noise: noise_file.Noise, request: Request) -> tuple[str, float, bool
     model = photo_model.make(protector)
     session = onnx_photo.PhotoSession(model, cuda=False)
     difference = photo_model.compare(session, protector)
-    atomic.write(request.output, model)
+    atomic.write(request.output, model, private=True)
     return photo_model.bank_of(noise), difference, session.chooses
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from uexcli.commands.fit_setup import Request, Setup, check_enough, prepare
 from uexcli.commands.listener import Listener, duration
 from uexcli.commands.noise_source import ENCODER_WEIGHTS
 from uexcli.core import noise as bank
+from uexcli.core import seeding
 from uexcli.core.engine import Tally
 from uexcli.core.problem import BankProblem
 from uexcli.core.quality import psnr
@@ -31,6 +31,9 @@ from uexcli.registry import load
 from uexcli.runtime import machine
 
 __all__ = ["Plan", "Request", "Result", "run"]
+
+
+GUESSABLE = 1 << 64  # seeds below it can be tried, or come to mind
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     elif request.seed is not None:
         seed = request.seed
     elif seed is None:
-        seed = secrets.randbits(48)
+        seed = seeding.new_seed()
     made_of = make_problem(setup, loaded, seed, memory.store, listener)
     problem = made_of.problem
     times = None if existing else estimate(setup.parts.method, problem)
@@ -118,7 +121,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         return Result(plan, written=False, already=True, skipped=loaded.skipped)
     if request.method is None and not loaded.found.labels:
         listener.say(told_of_method(load(), setup.parts.method))
-    _announce(plan, listener)
+    _announce(plan, request.seed, listener)
     if setup.ignored:
         listener.say(f"{setup.ignored:,} files are no images, and are ignored")
     if request.dry_run:
@@ -241,7 +244,7 @@ def _plan(setup: Setup, made: Made, estimate: tuple[float, float] | None, memory
     )
 
 
-def _announce(plan: Plan, listener: Listener) -> None:
+def _announce(plan: Plan, seed: int | None, listener: Listener) -> None:
     surrogate = f" against {plan.surrogate}" if plan.surrogate else ""
     shape = f"{plan.size} x {plan.size} x {plan.channels}"
     listener.say(f"{plan.images:,} images at {shape}; labels: {plan.labels}")
@@ -252,6 +255,8 @@ def _announce(plan: Plan, listener: Listener) -> None:
     alike = f", alike to {plan.encoder}" if plan.encoder else ""
     listener.say(f"{plan.method}{surrogate}, {plan.mode} ({rows}{alike}){patch}, {bound}, on {plan.device}")
     files = f"; images and noise, {told(plan.in_files)}, lie in files beside the output" if plan.in_files else ""
+    if seed is not None and seed < GUESSABLE:
+        listener.say("a seed that you choose can be guessed, and the noise made again: give none for what you release")
     listener.say(f"memory: at most about {told(plan.memory)}{files}")
     if plan.seconds is not None and plan.most_seconds is not None:
         most = f", at most {duration(plan.most_seconds)}" if plan.most_seconds > plan.seconds else ""

@@ -66,7 +66,7 @@ def make_problem(setup: Setup, loaded: samples.Loaded, seed: int, store: Store, 
         labels, source = _pseudo_labels(images, seed)
     else:  # the groups that share a noise are the classes, once they are known
         labels, source = torch.zeros(count, dtype=torch.int64), ""
-    rows = parts.granularity.rows(labels, features, seeding.generator(seed, "rows"), keys=keys)
+    rows = parts.granularity.rows(labels, features, seeding.Secret(seed, "rows"), keys=keys)
     if not source:
         grouped = rows.shape == labels.shape and int(rows.max()) > 0
         source = f"none; {int(rows.max()) + 1} clusters stand in"

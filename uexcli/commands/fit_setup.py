@@ -12,6 +12,7 @@ import torch
 
 from uexcli.commands import fit_parts
 from uexcli.commands.fit_parts import Parts
+from uexcli.core import seeding
 from uexcli.core.patch import Patch
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, images, noise_file, samples
@@ -84,6 +85,11 @@ def prepare(request: Request) -> Setup:
         raise UsageError(f"--size {request.size}: too small.", hint=f"Use {SMALLEST} or more.")
     if request.limit is not None and request.limit < 2:
         raise UsageError(f"--limit {request.limit}: at least 2 images are needed.")
+    if request.seed is not None and not 0 <= request.seed < 1 << seeding.MOST_BITS:
+        raise UsageError(
+            f"--seed: not between 0 and 2^{seeding.MOST_BITS} - 1.",
+            hint="Leave it out, and one is drawn that cannot be guessed.",
+        )
     found = find_photos(registry, request)
     parts = fit_parts.pick(
         registry,

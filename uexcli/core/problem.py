@@ -85,8 +85,12 @@ class BankProblem(api.Problem):
         parts = math.ceil(len(self.images) / self._micro())
         return math.ceil(len(self.images) / parts)
 
+    def secret(self, purpose: str) -> api.Secret:
+        """Make a stream of its own for `purpose`, keyed by all of the seed."""
+        return seeding.Secret(self.seed, purpose)
+
     def generator(self, purpose: str) -> Generator:
-        """Make a CPU generator of its own for `purpose`."""
+        """Make a CPU generator of its own for `purpose`, for what is no secret."""
         return seeding.generator(self.seed, purpose)
 
     def bank(self) -> Tensor:
@@ -109,9 +113,9 @@ class BankProblem(api.Problem):
         """Make a bank of zeros, or one uniform in [-1, 1) keyed by the row's name."""
         delta = self.bank()
         names = self._row_keys() if random else []
-        seed = seeding.derive(self.seed, f"draw {draw}") if draw else self.seed
+        purpose = f"start {draw}"
         for part in _slices(delta):
-            delta[part] = seeding.keyed_uniform(names[part], self.shape[1:], seed) if random else 0
+            delta[part] = seeding.keyed_uniform(names[part], self.shape[1:], self.seed, purpose) if random else 0
             self.store.release()
         return delta
 

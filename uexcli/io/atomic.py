@@ -95,10 +95,11 @@ def told(path: Path) -> Iterator[None]:
         raise WriteError(f"cannot write {path}: {reason}.", hint=hint) from None
 
 
-def write(path: Path, data: bytes | Iterable[bytes]) -> None:
+def write(path: Path, data: bytes | Iterable[bytes], *, private: bool = False) -> None:
     """Write bytes to a temporary file beside `path`, flush it to the disk, and rename.
 
-    What a killed process left of an earlier try is taken away first.
+    What a killed process left of an earlier try is taken away first. A `private` file is for its owner's eyes alone
+    from the first byte on, whatever the umask, also where it replaces one that was not.
 
     Raises:
         UexError: the disk is full, read-only and the like; `path` is then as it was.
@@ -109,7 +110,7 @@ def write(path: Path, data: bytes | Iterable[bytes]) -> None:
         temporary = path.with_name(f"{_prefix(path)}{os.getpid()}.tmp")
         temporary.unlink(missing_ok=True)
         try:
-            with temporary.open("xb") as file:
+            with open(temporary, "xb", opener=for_owner if private else None) as file:
                 for piece in (data,) if isinstance(data, bytes) else data:
                     file.write(piece)
                 file.flush()
@@ -119,6 +120,22 @@ def write(path: Path, data: bytes | Iterable[bytes]) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def for_owner(path: str, flags: int) -> int:
+    """Open a file that, where it is new, its owner alone may read and write: an `opener`."""
+    return os.open(path, flags, 0o600)
+
+
+def private_folder(path: Path) -> None:
+    """Make a folder that its owner alone may enter; one that is there is left as it is.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
 
 
 def _flush_folder(folder: Path) -> None:

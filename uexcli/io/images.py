@@ -338,7 +338,7 @@ def squash(photo: Photo, size: int, channels: int) -> np.ndarray:
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write a picture for people, uint8 (H, W, 3) or (H, W), atomically."""
+    """Write a picture for its owner, uint8 (H, W, 3) or (H, W), atomically: it shows clean beside protected."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
-    atomic.write(path, buffer.getvalue())
+    atomic.write(path, buffer.getvalue(), private=True)

@@ -44,7 +44,7 @@ class Journal:
 
     def __enter__(self) -> Journal:
         with atomic.told(self.path):
-            self._file = self.path.open("a", encoding="utf-8")
+            self._file = open(self.path, "a", encoding="utf-8", opener=atomic.for_owner)
             if self._file.tell():
                 self._file.write("\n")  # after a line that was cut off
         self._flushed = time.monotonic()

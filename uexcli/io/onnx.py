@@ -49,7 +49,7 @@ def export(
     """
     model = convert(network, channels=channels, size=size, metadata=metadata)
     difference = check(Session(model, cuda=False), network, channels=channels, size=size, num_rows=num_rows)
-    atomic.write(path, model)
+    atomic.write(path, model, private=True)
     return difference
 
 

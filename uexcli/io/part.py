@@ -31,7 +31,7 @@ class Part:
 def write(folder: Path, part: Part) -> None:
     """Write it."""
     document = {"schema": SCHEMA, "header": dict(part.header), "items": list(part.items)}
-    atomic.write(folder / FILE, (json.dumps(document) + "\n").encode())
+    atomic.write(folder / FILE, (json.dumps(document) + "\n").encode(), private=True)
 
 
 def read(folder: Path) -> Part:

@@ -43,7 +43,7 @@ def growing(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) 
             with atomic.told(folder):
                 folder.mkdir(parents=True)  # of two processes one does
             try:
-                atomic.write(mark, json.dumps(dict(job)).encode())
+                atomic.write(mark, json.dumps(dict(job)).encode(), private=True)
             except UexError:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise

@@ -84,7 +84,7 @@ def record(
         check(path)
         whole = _read(path)
         whole["releases"][str(output.resolve())] = {"job": dict(job), "files": files, "skipped": skipped}
-        atomic.write(path, (json.dumps(whole, indent=1) + "\n").encode())
+        atomic.write(path, (json.dumps(whole, indent=1) + "\n").encode(), private=True)
 
 
 def check(path: Path) -> None:

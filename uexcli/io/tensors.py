@@ -73,7 +73,7 @@ def write(
                 yield piece.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
                 release()
 
-    atomic.write(path, data())
+    atomic.write(path, data(), private=True)
 
 
 def _pieces(tensor: Tensor | Made) -> Iterable[Tensor]:

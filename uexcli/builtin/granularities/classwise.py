@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Granularity, UexError, hookimpl, option
+from uexcli.api import Granularity, Secret, UexError, hookimpl, option
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,7 @@ class Classwise(Granularity):
         if self.sets < 1:
             raise ValueError("sets must be at least 1")
 
-    def rows(
-        self, labels: Tensor, features: Callable[[], Tensor], generator: Generator, *, keys: Sequence[str]
-    ) -> Tensor:
+    def rows(self, labels: Tensor, features: Callable[[], Tensor], secret: Secret, *, keys: Sequence[str]) -> Tensor:
         """The labels; with several sets, the name of an image decides which of its class's noises it has.
 
         Raises:

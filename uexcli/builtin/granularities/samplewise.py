@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Granularity, hookimpl
+from uexcli.api import Granularity, Secret, hookimpl
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,7 @@ class Samplewise(Granularity):
     summary: ClassVar[str] = "every image has a noise of its own; protects only the images it was fitted on"
     own: ClassVar[bool] = True
 
-    def rows(
-        self, labels: Tensor, features: Callable[[], Tensor], generator: Generator, *, keys: Sequence[str]
-    ) -> Tensor:
+    def rows(self, labels: Tensor, features: Callable[[], Tensor], secret: Secret, *, keys: Sequence[str]) -> Tensor:
         """0 to N - 1."""
         return labels.new_ones(len(labels)).cumsum(0) - 1
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Granularity, hookimpl
+from uexcli.api import Granularity, Secret, hookimpl
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,7 @@ class Universal(Granularity):
     summary: ClassVar[str] = "one noise for all images; a control rather than a protection"
     can_assign: ClassVar[bool] = True
 
-    def rows(
-        self, labels: Tensor, features: Callable[[], Tensor], generator: Generator, *, keys: Sequence[str]
-    ) -> Tensor:
+    def rows(self, labels: Tensor, features: Callable[[], Tensor], secret: Secret, *, keys: Sequence[str]) -> Tensor:
         """Zeros."""
         return labels * 0
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Method, OnStep, Problem, Progress, UexError, hookimpl, option
+from uexcli.api import Method, OnStep, Problem, Progress, Secret, UexError, hookimpl, option
 from uexcli.builtin.methods._run import majority
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 SIDE = 32  # the published constants are for noise of this side
 MARGIN = 4  # lines and columns that still show where the noise started, and are dropped
@@ -49,24 +49,23 @@ class Autoregressive(Method):
 
     def fit(self, problem: Problem, on_step: OnStep) -> Tensor:
         """Draw the kernels, then a field per row."""
-        import torch
 
         count, channels, side, _ = problem.shape
-        generator = problem.generator("ar")
-        kernels = self._draw(problem.num_classes, channels, side, generator, on_step)
+        secret = problem.secret("ar")
+        kernels = self._draw(problem.num_classes, channels, side, secret, on_step)
         row_class = majority(problem)
         delta = problem.bank()
         size = max(1, AT_ONCE // side**2)
         for begin in range(0, count, size):
             mine = slice(begin, min(begin + size, count))
-            start = torch.randn(mine.stop - begin, channels, side + MARGIN, side + MARGIN, generator=generator)
+            start = secret.normal(mine.stop - begin, channels, side + MARGIN, side + MARGIN)
             delta[mine] = grown(start, kernels[row_class[mine]])[..., MARGIN:, MARGIN:].to(delta.device)
             problem.release()
             on_step(Progress(1 + mine.stop / count, 2, "growing the noise"))
         on_step(Progress(2, 2))
         return problem.fill(delta)
 
-    def _draw(self, classes: int, channels: int, side: int, generator: Generator, on_step: OnStep) -> Tensor:
+    def _draw(self, classes: int, channels: int, side: int, secret: Secret, on_step: OnStep) -> Tensor:
         """Draw kernels that tell classes apart: float `(K, C, 3, 3)`."""
         import torch
 
@@ -74,13 +73,13 @@ class Autoregressive(Method):
         found: list[Tensor] = []
         vain = 0
         while vain < PATIENCE:
-            kernels = torch.randn(AT_A_TIME, channels, 3, 3, generator=generator)
+            kernels = secret.normal(AT_A_TIME, channels, 3, 3)
             kernels[:, :, 2, 2] = 0
             kernels /= kernels.sum((2, 3), keepdim=True)
-            fields = _fields(kernels, SIDE, generator)
+            fields = _fields(kernels, SIDE, secret)
             calm = (_longest(fields) <= self.largest).nonzero().flatten()
             if side > SIDE:  # what is calm at 32 px may still grow beyond
-                wide = _longest(_fields(kernels[calm], side, generator))
+                wide = _longest(_fields(kernels[calm], side, secret))
                 calm = calm[wide <= self.largest * side / SIDE]
             before = len(found)
             for candidate in calm.tolist():
@@ -98,12 +97,11 @@ class Autoregressive(Method):
         )
 
 
-def _fields(kernels: Tensor, side: int, generator: Generator) -> Tensor:
+def _fields(kernels: Tensor, side: int, secret: Secret) -> Tensor:
     """Let some fields of each kernel `(M, C, 3, 3)` grow: `(M, TRIED, C, side, side)`."""
-    import torch
 
     count, channels = kernels.shape[:2]
-    start = torch.randn(count * TRIED, channels, side + MARGIN, side + MARGIN, generator=generator)
+    start = secret.normal(count * TRIED, channels, side + MARGIN, side + MARGIN)
     fields = grown(start, kernels.repeat_interleave(TRIED, 0))[..., MARGIN:, MARGIN:]
     return fields.reshape(count, TRIED, channels, side, side)
 

@@ -58,11 +58,9 @@ class Filters(Method):
         return made
 
     def _draw(self, problem: Problem, row: int, kernel: int, side: int) -> Tensor:
-        import torch
-
-        generator = problem.generator(f"filter {row}")
-        drawn = torch.rand(kernel * kernel, generator=generator) * (self.blur or (0.3 if side <= SMALL_SIDE else 0.06))
-        drawn[torch.randint(kernel * kernel, (1,), generator=generator)] = 1
+        secret = problem.secret(f"filter {row}")
+        drawn = (secret.uniform(kernel * kernel) + 1) / 2 * (self.blur or (0.3 if side <= SMALL_SIDE else 0.06))
+        drawn[secret.integers(kernel * kernel, 1)] = 1
         return drawn.view(kernel, kernel)
 
 

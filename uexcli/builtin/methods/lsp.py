@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Method, OnStep, Problem, Progress, hookimpl, option
+from uexcli.api import Method, OnStep, Problem, Progress, Secret, hookimpl, option
 from uexcli.builtin.methods._run import majority
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 AT_ONCE = 256  # rows written at once: the bank may be bigger than memory
 
@@ -47,12 +47,12 @@ class Lsp(Method):
         block = self.block or max(1, height // (4 if height <= 64 else 7))
         across = (math.ceil(height / block), math.ceil(width / block))
         size = channels * math.prod(across)
-        generator = problem.generator("lsp")
+        secret = problem.secret("lsp")
         row_class = majority(problem)
-        points = torch.randn(count, size, generator=generator)
+        points = secret.normal(count, size)
         drawn = torch.empty_like(points)
-        for label, centre in enumerate(_corners(problem.num_classes, size, generator)):
-            mixing = torch.rand(size, size, generator=generator) * 2 - 1
+        for label, centre in enumerate(_corners(problem.num_classes, size, secret)):
+            mixing = secret.uniform(size, size)
             mine = row_class == label
             drawn[mine] = centre * self.separation + points[mine] @ mixing
             on_step(Progress(label + 1, problem.num_classes))
@@ -65,7 +65,7 @@ class Lsp(Method):
         return problem.fill(delta)
 
 
-def _corners(count: int, size: int, generator: Generator) -> Tensor:
+def _corners(count: int, size: int, secret: Secret) -> Tensor:
     """Distinct random corners of {-1, 1}^size, float `(count, size)`."""
     import torch
 
@@ -73,7 +73,7 @@ def _corners(count: int, size: int, generator: Generator) -> Tensor:
     seen: set[bytes] = set()
     for _ in range(count):
         while True:
-            corner = torch.randint(0, 2, (size,), generator=generator)
+            corner = secret.integers(2, size)
             name = corner.numpy().tobytes()
             if name not in seen or len(seen) == 2 ** min(size, 62):  # more classes than corners must share
                 break

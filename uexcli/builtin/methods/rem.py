@@ -124,7 +124,7 @@ class _Run(Run):
         problem = self._problem
         if problem.own:
             rows = problem.rows[batch].to(self._delta.device)
-            start = torch.rand((len(batch), *problem.shape[1:]), generator=self._draws) * 2 - 1
+            start = problem.secret(f"start of {self._learnt}, {self._moved}").uniform(len(batch), *problem.shape[1:])
             self._delta[rows] = start.to(self._delta) * problem.norm.reach(problem.eps)
             problem.nudge(self._delta, batch, torch.zeros_like(problem.inputs(batch)), step=0)  # into the ball and box
         for _ in range(self._method.steps):
