@@ -23,6 +23,7 @@ from tests.conftest import CLASSES, bright, opened, picture
 from uexcli import api
 from uexcli.builtin.methods import lsp
 from uexcli.core import seeding
+from uexcli.core.patch import Patch
 from uexcli.core.seeding import Secret, keyed_uniform, new_seed
 from uexcli.io import noise_file
 
@@ -96,6 +97,11 @@ def test_a_seed_of_ones_own_is_told_to_be_guessable(photos: Path, uex: Uex) -> N
     assert said in uex("fit", photos, "--method", "random", "--seed", "7", "--dry-run").err
     assert said not in uex("fit", photos, "--method", "random", "--seed", str(2**127), "--dry-run").err
     assert said not in uex("fit", photos, "--method", "random", "--dry-run").err
+
+
+def test_what_apply_draws_for_older_noise_files_has_not_changed() -> None:
+    """Places of patches follow from all bits of the seed, as they always did: older noise lands where it was fitted."""
+    assert Patch(4, random=True).places(["a.png", "b/c.jpg"], 16, 123456789012345).tolist() == [[4, 12], [1, 11]]
 
 
 # ----------------------------------------------------------------------------------------- the attack
