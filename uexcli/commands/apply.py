@@ -24,6 +24,7 @@ from uexcli.commands.protect import Protector, Written, parts
 from uexcli.core.quality import psnr, usual_rms
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, images, noise_file, part, partial, receipt, release, samples, shards
+from uexcli.io.claims import claim
 from uexcli.io.croissant import NO_TRAINING
 from uexcli.io.journal import Journal
 from uexcli.io.pool import parallel
@@ -98,13 +99,19 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     Raises:
         UexError: see `uexcli.errors` and the README's table of bad inputs.
     """
-    listener = listener or Listener()
+    shard = shards.parse(request.shard)
+    output = request.output if request.shard is None else shard.folder(request.output)
+    if request.dry_run:
+        return _run(request, shard, output, listener or Listener())
+    with claim(output):
+        return _run(request, shard, output, listener or Listener())
+
+
+def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener) -> Result:
     registry = load()
     images.limit_pixels(request.max_pixels)
     machine.settle(torch.device("cpu"))
     suffix = _suffix(request)
-    shard = shards.parse(request.shard)
-    output = request.output if request.shard is None else shard.folder(request.output)
     noise = noise_file.read(request.noise)
     noise_engine.check(request.engine)
     network = noise_source.network(registry, noise) if noise.network else None

@@ -17,6 +17,7 @@ from uexcli import __version__, api
 from uexcli.commands.listener import Listener
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, croissant, partial, release, samples
+from uexcli.io.claims import claim
 from uexcli.io.pool import parallel
 from uexcli.registry import Registry, load
 
@@ -80,7 +81,11 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         UsageError: the target exists, lies in or around the source, or is of no form that can be written.
         UexError: the source is damaged, or the target cannot hold its names.
     """
-    listener = listener or Listener()
+    with claim(samples.place_of(load(), request.target)):
+        return _run(request, listener or Listener())
+
+
+def _run(request: Request, listener: Listener) -> Result:
     job = _plan(request, load(), listener)
     once = {"convert": secrets.token_hex(8)}  # what a killed run left is not gone on with
     with partial.growing(job.output, once, resume=False, force=request.force) as folder:

@@ -124,7 +124,7 @@ def prepare(request: Request) -> Setup:
         "compiled": request.compiled,
         "precision": str(autocast).removeprefix("torch.") if autocast else "float32",
     }
-    output = request.output or Path(default_name(request.photos))
+    output = output_of(request)
     existing = check_existing(output, found, recipe, eps, request)
     ignored = samples.find_dataset(registry, request.photos).ignored(request.photos)
     return Setup(
@@ -176,6 +176,11 @@ def check_enough(photos: str, found: samples.Labelled) -> None:
             f"{photos}: all {len(found.samples)} images are of one class, '{found.classes[0]}'.",
             hint="Give the folder above it, --labels FILE.csv, or a flat folder to protect without labels.",
         )
+
+
+def output_of(request: Request) -> Path:
+    """Where the noise file goes."""
+    return request.output or Path(default_name(request.photos))
 
 
 def default_name(uri: str) -> str:

@@ -17,6 +17,7 @@ from uexcli.commands.protect import Written
 from uexcli.core.quality import psnr, usual_rms
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, images, part, partial, receipt, release, shards
+from uexcli.io.claims import claim
 from uexcli.io.pool import parallel
 
 AGAIN = "Apply that shard again, or copy its part again."
@@ -53,7 +54,11 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         UsageError: there are no parts, some are missing, or the release exists.
         UexError: they are not of one job, or a file in them is not what was written.
     """
-    listener = listener or Listener()
+    with claim(request.output):
+        return _run(request, listener or Listener())
+
+
+def _run(request: Request, listener: Listener) -> Result:
     output = request.output.resolve()
     partial.recover(output)
     already = None if request.force else _already(output, request.receipt, listener)

@@ -22,6 +22,7 @@ from uexcli.core.pixels import SLACK
 from uexcli.core.quality import psnr
 from uexcli.errors import Exit, UexError, UsageError
 from uexcli.io import images, junit, noise_file, release, samples
+from uexcli.io.claims import claim
 from uexcli.io.pool import parallel
 from uexcli.registry import Registry, load
 from uexcli.runtime import machine
@@ -95,15 +96,16 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         UexError: it cannot be checked at all (no images, a damaged manifest, an unreadable source).
     """
     report = request.junit
-    if report is not None:
+    if report is None:
+        return _check(request, listener or Listener())
+    with claim(report):
         if report.exists() and not request.force:
             raise UsageError(f"{report}: exists already.", hint="Use --force to replace it.")
         if request.release.resolve() in report.resolve().parents:
             raise UsageError(f"--junit {report} lies in the release.", hint="Write it elsewhere.")
-    result = _check(request, listener or Listener())
-    if report is not None:
+        result = _check(request, listener or Listener())
         junit.write(report, f"uex verify {request.release}", cases(result))
-    return result
+        return result
 
 
 def cases(result: Result) -> dict[str, list[str] | None]:
