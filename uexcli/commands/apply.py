@@ -157,7 +157,8 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
         else:
             left_out = [*skipped, *unwanted]
             places_of = {key: position for position, key in enumerate(found.keys)}
-            part.write(folder, part.Part({**header, "shards": shard.count}, _items(done, skipped, unwanted, places_of)))
+            said = {key: value for key, value in header.items() if key != "receipt"}  # a part names no other place
+            part.write(folder, part.Part({**said, "shards": shard.count}, _items(done, skipped, unwanted, places_of)))
         partial.finish(folder, output, force=request.force)
     assigned = _told_of_new(done, listener)
     return Result(
@@ -339,7 +340,7 @@ def _start(
     chosen: Sequence[api.Sample],
 ) -> str:
     """Let the engine asked for make the noise of the chosen images, and get ready for new ones; give its name."""
-    jobs = min(len(chosen), request.jobs or os.cpu_count() or 1)
+    jobs = max(1, min(len(chosen), request.jobs or os.cpu_count() or 1))  # a shard may have no image
     if network is None:
         protector.model, name = noise_engine.start_photos(request.engine, protector, listener, jobs)
     else:

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -86,9 +85,10 @@ def run(request: Request, listener: Listener | None = None) -> Result:
 
 
 def _run(request: Request, listener: Listener) -> Result:
+    partial.recover(samples.place_of(load(), request.target), resume=False)
     job = _plan(request, load(), listener)
-    once = {"convert": secrets.token_hex(8)}  # what a killed run left is not gone on with
-    with partial.growing(job.output, once, resume=False, force=request.force) as folder:
+    mark = {partial.COPYING: __version__}  # what a killed run left is made anew
+    with partial.growing(job.output, mark, resume=False, force=request.force) as folder:
         try:
             with atomic.told(job.output):
                 result = _write(job, folder, listener)

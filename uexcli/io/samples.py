@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from uexcli.api import Dataset, Sample
-from uexcli.errors import UexError, UsageError
+from uexcli.errors import Terminated, UexError, UsageError
 from uexcli.io import images
 from uexcli.io.mapped import Mapped
 from uexcli.io.pool import parallel
-from uexcli.registry import Registry
+from uexcli.registry import Broken, Registry
 
 RELEASED = 256  # images after which memory is given back
 ON_ERROR = ("fail", "skip")
@@ -56,10 +56,22 @@ def find_dataset(registry: Registry, uri: str) -> Dataset:
     makers = [registry.find("dataset", name).cls for name in registry.names("dataset") if name != "folder"]
     for cls in [*makers, registry.find("dataset", "folder").cls]:
         dataset = cls()
-        if isinstance(dataset, Dataset) and dataset.accepts(uri):
+        if isinstance(dataset, Dataset) and _accepts(registry, dataset, uri):
             return dataset
     scheme = uri.partition(":")[0]
     raise UsageError(f"{uri}: no dataset '{scheme}'.", hint=f"Known: {', '.join(registry.names('dataset'))}.")
+
+
+def _accepts(registry: Registry, dataset: Dataset, uri: str) -> bool:
+    """Ask a dataset; one that fails is broken, and must not take the others with it."""
+    try:
+        return dataset.accepts(uri)
+    except (UexError, KeyboardInterrupt, Terminated):
+        raise
+    except BaseException as error:
+        entry = registry.find("dataset", dataset.name)
+        registry.note(Broken(entry.plugin, f"dataset '{dataset.name}': {type(error).__name__}: {error}"))
+        return False
 
 
 def place_of(registry: Registry, uri: str) -> Path:
