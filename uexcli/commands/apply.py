@@ -19,11 +19,11 @@ from torch import nn
 from uexcli import __version__, api
 from uexcli.commands import assemble, merge, noise_engine, noise_source
 from uexcli.commands.assemble import LeftOut
-from uexcli.commands.listener import Listener, visible
+from uexcli.commands.listener import Listener, tell_notes, visible
 from uexcli.commands.protect import Protector, Written, parts
 from uexcli.core.quality import psnr, usual_rms
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, images, noise_file, part, partial, receipt, release, samples, shards
+from uexcli.io import atomic, images, leftovers, noise_file, part, partial, receipt, release, samples, shards
 from uexcli.io.claims import claim
 from uexcli.io.croissant import NO_TRAINING
 from uexcli.io.journal import Journal
@@ -129,6 +129,8 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
     header = _header(protector, request, found)
     job = header["job"] if request.shard is None else {**header["job"], "shard": request.shard}
     beside = Path(header["receipt"])
+    if not request.dry_run:
+        leftovers.sweep(beside.parent)
     if _is_done(output, header, job, chosen, force=request.force):
         places = _places(protector, chosen, request)
         return Result(output, 0, already=True, bounded=norm.bounded, **places, receipt=beside, shard=request.shard)
@@ -137,6 +139,7 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
             f"{request.noise}: fitted on {len(noise.keys):,} other images; none of {request.photos} is among them.",
             hint="Give the photos it was fitted on, or fit these.",
         )
+    tell_notes(found.notes, listener)
     engine = _start(protector, network, request, listener, chosen)
     if request.dry_run:
         for sample in chosen:

@@ -19,7 +19,7 @@ from uexcli.commands.fit_memory import Memory, told
 from uexcli.commands.fit_parts import told_of_method
 from uexcli.commands.fit_problem import Made, estimate, make_problem
 from uexcli.commands.fit_setup import Request, Setup, check_enough, output_of, prepare
-from uexcli.commands.listener import Listener, duration
+from uexcli.commands.listener import Listener, duration, tell_notes
 from uexcli.commands.noise_source import ENCODER_WEIGHTS
 from uexcli.core import noise as bank
 from uexcli.core.engine import Tally
@@ -126,8 +126,7 @@ def _run(request: Request, listener: Listener) -> Result:
     if request.method is None and not loaded.found.labels:
         listener.say(told_of_method(load(), setup.parts.method))
     _announce(plan, listener)
-    if setup.ignored:
-        listener.say(f"{setup.ignored:,} files are no images, and are ignored")
+    tell_notes(setup.found.notes, listener)
     if request.dry_run:
         return Result(plan, written=False, skipped=loaded.skipped)
     atomic.check_room(setup.output, math.prod(problem.shape))

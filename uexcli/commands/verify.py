@@ -15,7 +15,7 @@ import torch
 
 from uexcli import api
 from uexcli.commands import leaks
-from uexcli.commands.listener import Listener
+from uexcli.commands.listener import Listener, tell_notes
 from uexcli.commands.protect import Protector, protector_of
 from uexcli.commands.verify_pair import Bound, Checked, Finding, check_pair, hidden
 from uexcli.core.pixels import SLACK
@@ -154,6 +154,7 @@ def _check(request: Request, listener: Listener) -> Result:
         return _result(request, findings, None, pictures, [], np.zeros(256, np.int64), bound, checks)
 
     found = samples.list_samples(registry, request.source, strict=False)
+    tell_notes(found.notes, listener)
     _apart(root, found, samples.place_of(registry, request.source))
     pairs = release.pair(found.keys, pictures, facts.get("suffix", ".png"))
     findings += _coverage(found, pairs, pictures, there, facts, request)
