@@ -57,8 +57,8 @@ def measure(method: str, mode: str, *, data: str, count: int, device: str) -> di
     clean, released, labels = found.clean.double(), found.protected.double(), found.labels
     noise = released - clean
     guess = averaged(released, labels, float(noise.abs().max()))
-    centred = [each - each.mean((1, 2, 3), keepdim=True) for each in (noise, guess)]
-    per_image = functional.cosine_similarity(*(each.flatten(1) for each in centred))
+    one, two = ((each - each.mean((1, 2, 3), keepdim=True)).flatten(1) for each in (noise, guess))
+    per_image = functional.cosine_similarity(one, two)
     return {
         "method": method,
         "mode": mode,

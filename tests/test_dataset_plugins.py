@@ -294,15 +294,33 @@ def test_an_interrupted_convert_leaves_nothing(
     assert {path.name for path in Path().iterdir()} == {"photos"}
 
 
-def test_what_a_killed_convert_left_goes_with_force(photos: Path, uex: Callable[..., Ran]) -> None:
+def test_what_a_killed_convert_left_is_made_anew(photos: Path, uex: Callable[..., Ran]) -> None:
     left = Path("copy.partial")
     left.mkdir()
     (left / release.JOB).write_text('{"convert": "0"}')
+    (left / "half.tar").write_bytes(b"half")
+    assert uex("convert", photos, "webdataset:copy").code == 0
+    assert not left.exists() and not Path("copy/half.tar").exists()
+
+
+def test_a_convert_does_not_delete_what_an_apply_left(photos: Path, uex: Callable[..., Ran]) -> None:
+    left = Path("copy.partial")
+    left.mkdir()
+    (left / release.JOB).write_text('{"noise": "0"}')
     ran = uex("convert", photos, "webdataset:copy")
-    assert ran.code == 2
-    assert "Remove it, or use --force" in ran.err
+    assert ran.code == 2 and "of another job" in ran.err and "--force" in ran.err
+    assert left.exists()
     assert uex("convert", photos, "webdataset:copy", "--force").code == 0
     assert not left.exists()
+
+
+def test_what_a_convert_left_is_called_so(photos: Path, noise: Path, uex: Callable[..., Ran]) -> None:
+    left = Path("out.partial")
+    left.mkdir()
+    (left / release.JOB).write_text('{"convert": "0"}')
+    ran = uex("apply", noise, photos, "-o", "out", "--resume")
+    assert ran.code == 2 and "left from an interrupted uex convert" in ran.err
+    assert uex("apply", noise, photos, "-o", "out", "--force").code == 0
 
 
 def test_the_working_folder_can_be_the_target(
@@ -702,7 +720,7 @@ def test_an_imagefolder_has_splits_and_classes(photos: Path, tmp_path: Path) -> 
     with pytest.raises(UexError, match="no folder here is called test"):
         listed(f"huggingface:{photos}", split="test")
     (root / "train" / "notes.txt").write_text("x")
-    assert dataset("huggingface").ignored(uri) == 1
+    assert dataset("huggingface").ignored(uri) == 2  # README.md, too
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])

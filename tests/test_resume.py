@@ -19,7 +19,7 @@ from conftest import Ran, picture
 from PIL import Image
 
 from uexcli.errors import Terminated, UexError
-from uexcli.io import atomic, noise_file, state_file, tensors
+from uexcli.io import noise_file, state_file, tensors
 from uexcli.io.atomic import WriteError
 from uexcli.runtime.interrupts import Interrupts
 
@@ -199,22 +199,6 @@ def test_a_fit_goes_on_where_its_state_cannot_be_written(
     assert ran.code == 0
     assert "no space left on the device" in ran.err
     assert noise_file.read(Path("noise")).bank().abs().max() > 0
-
-
-def test_temporary_files_of_dead_processes_are_swept(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    leftover = path.with_name(f"{atomic._prefix(path)}{dead.pid}.tmp")
-    living = path.with_name(f"{atomic._prefix(path)}{os.getppid()}.tmp")
-    stranger = path.with_name(f"{atomic._prefix(tmp_path / 'other')}{dead.pid}.tmp")
-    for name in (leftover, living, stranger):
-        name.write_bytes(b"half")
-    atomic.write(path, [b"who", b"le"])
-    assert path.read_bytes() == b"whole"
-    assert not leftover.exists()
-    assert living.exists()
-    assert stranger.exists()
 
 
 def test_a_state_on_another_device_is_written_while_that_goes_on(tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, device, dtype, nn
 
 __all__ = [
+    "HIDDEN",
     "IMAGE_SUFFIXES",
+    "NO_IMAGE",
     "Countermeasure",
     "Dataset",
     "Frozen",
@@ -58,12 +60,14 @@ __all__ = [
     "Trainer",
     "Trial",
     "UexError",
+    "Unread",
     "UsageError",
     "Verdict",
     "Work",
     "hookimpl",
     "is_safe",
     "option",
+    "split_folder",
     "split_of",
 ]
 
@@ -638,6 +642,35 @@ def split_of(name: str) -> str:
     return _SPLITS[words[-1]] if words else ""
 
 
+_SPLIT_FOLDER = re.compile(
+    r"(?:images?|imgs?|data|set)?[ ._-]*(train|test|eval|val|dev)(?:ing|uation|id|idation)?"
+    r"[ ._-]*(?:images?|imgs?|data|set|split|[0-9]+)?"
+)
+
+
+def split_folder(name: str) -> str:
+    """Say which split a folder is that is called so and nothing else; "" where it may be a class.
+
+    `train2017` and `test_images` are splits, `train_station` is none.
+    """
+    found = _SPLIT_FOLDER.fullmatch(name.lower())
+    return _SPLITS[found[1]] if found else ""
+
+
+NO_IMAGE, HIDDEN = "no image", "being hidden"
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Something that lies in a dataset and is not read: what it is called, and why: `NO_IMAGE`, `HIDDEN`, or in words.
+
+    Words go on after "left out," as in "as it is of the split test".
+    """
+
+    path: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class Sample:
     """One image of a dataset: a file, an array held in memory, or what a function reads.
@@ -693,9 +726,13 @@ class Dataset(Plugin, ABC):
     def read(self, uri: str, *, split: str = "train") -> list[Sample]:
         """List its samples without decoding them. `split` is `train` or `test`, where the dataset has both."""
 
+    def unread(self, uri: str, *, split: str = "train") -> list[Unread]:
+        """List what lies there and `read` leaves out, so that nothing is lost without a word."""
+        return []
+
     def ignored(self, uri: str) -> int:
         """Count what lies there and is no image."""
-        return 0
+        return sum(item.reason == NO_IMAGE for item in self.unread(uri))
 
     def write(self, uri: str, samples: Sequence[Sample]) -> None:
         """Write samples so that `read` gives the same keys, labels and pixels. Only called with `can_write`."""

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import pluggy
 
 from uexcli import __version__, api, hookspecs
-from uexcli.errors import UexError, UsageError, unknown
+from uexcli.errors import Terminated, UexError, UsageError, unknown
 
 KINDS: dict[str, type[api.Plugin]] = {
     "method": api.Method,
@@ -104,6 +104,11 @@ class Registry:
 
     def _entry(self, kind: str, name: str) -> Entry | None:
         return self.entries[kind].get(self.aliases[kind].get(name, name))
+
+    def note(self, broken: Broken) -> None:
+        """Remember a broken plugin, once."""
+        if broken not in self.broken:
+            self.broken.append(broken)
 
     def names(self, kind: str) -> list[str]:
         """The names of a kind, aliases left out, sorted."""
@@ -246,8 +251,8 @@ def load() -> Registry:
         name = point.name if dist is None or dist.name == "uexcli" else dist.name
         try:
             registry.add(point.load(), name, dist.version if dist is not None else "unknown")
-        except UexError:
+        except (UexError, KeyboardInterrupt, Terminated):
             raise
-        except Exception as error:  # a stranger's code may fail in any way, and must not take uex with it
+        except BaseException as error:  # a stranger's code may fail in any way, and must not take uex with it
             registry.broken.append(Broken(point.name, f"{type(error).__name__}: {error}"))
     return registry

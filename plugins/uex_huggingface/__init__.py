@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from uexcli.api import Dataset, Sample, UexError, UsageError, hookimpl, split_of
+from uexcli.api import (
+    HIDDEN,
+    IMAGE_SUFFIXES,
+    NO_IMAGE,
+    Dataset,
+    Sample,
+    UexError,
+    Unread,
+    UsageError,
+    hookimpl,
+    split_of,
+)
 
 SCHEME = "huggingface:"
 INSTALL = "pip install 'uexcli[huggingface]'"
 SUFFIX = ".parquet"
+OWN_FILES = ("SHA256SUMS", "uex-release.json", "croissant.json", ".uex-convert.json")  # of a copy by uex
 
 
 @dataclass(frozen=True)
@@ -55,14 +67,27 @@ class HuggingFace(Dataset):
             return read(root.parent, files)
         return read(root, _of_split(root, files, split))
 
-    def ignored(self, uri: str) -> int:
-        """Count the files of an imagefolder that are neither images nor metadata; hidden ones are not counted."""
+    def unread(self, uri: str, *, split: str = "train") -> list[Unread]:
+        """Files of other splits, those that are neither images nor metadata nor parquet, and hidden ones."""
         root = Path(uri.removeprefix(SCHEME))
-        if _parquets(root):
-            return 0
-        from uex_huggingface._imagefolder import read as read_folder
+        files = _parquets(root)
+        if root.is_file():
+            return []
+        if not files:
+            from uex_huggingface._imagefolder import read as read_folder
 
-        return read_folder(root, "train")[1]
+            return read_folder(root, split)[1]
+        chosen = set(_of_split(root, files, split))
+        found = [Unread(name, f"as of the split {split_of(name) or 'train'}") for name in files if name not in chosen]
+        for path in _walk(root):
+            name = path.relative_to(root).as_posix()
+            if path.name.startswith("."):
+                found.append(Unread(name + ("/" if path.is_dir() else ""), HIDDEN))
+            elif path.suffix.lower() in IMAGE_SUFFIXES:
+                found.append(Unread(name, "as an image beside parquet files"))
+            elif name not in files and name not in OWN_FILES:
+                found.append(Unread(name, NO_IMAGE))
+        return found
 
     def write(self, uri: str, samples: Sequence[Sample]) -> None:
         """Write one parquet file, which `datasets` opens with images and classes: files as they are, arrays as PNG.
@@ -94,14 +119,31 @@ def _parquets(root: Path) -> list[str]:
     if not root.is_dir():
         raise UsageError(f"{root}: no such file or folder.", hint="Give a .parquet file, or a folder.")
     found = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        wanted = [name for name in files if name.lower().endswith(SUFFIX) and name[0] != "."]
-        found += [(Path(folder) / name).relative_to(root).as_posix() for name in wanted]
+    for path in _walk(root):
+        if path.name.lower().endswith(SUFFIX) and not path.name.startswith("."):
+            found.append(path.relative_to(root).as_posix())
     odd = next((root / name for name in found if (root / name).exists() and not (root / name).is_file()), None)
     if odd is not None:
         raise UexError(f"{odd} is no file, but a pipe or a device.", hint="Remove it.")
     return sorted(found)
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """All files below a folder, and hidden folders, which are not looked into.
+
+    Raises:
+        UexError: a link leads to a folder.
+    """
+    for folder, folders, files in os.walk(root):
+        for name in folders:
+            if (Path(folder) / name).is_symlink() and not name.startswith("."):
+                raise UexError(
+                    f"{Path(folder) / name} is a link to a folder, which uex does not follow.",
+                    hint="Put the folder itself there.",
+                )
+        yield from (Path(folder) / name for name in folders if name.startswith("."))
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(folder) / name for name in files)
 
 
 def _of_split(root: Path, files: list[str], split: str) -> list[str]:

@@ -9,31 +9,40 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from uexcli.api import IMAGE_SUFFIXES, Sample, UexError, is_safe, split_of
+from uexcli.api import HIDDEN, IMAGE_SUFFIXES, NO_IMAGE, Sample, UexError, Unread, is_safe, split_folder
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 
 
-def read(root: Path, split: str) -> tuple[list[Sample], int]:
-    """List the images of a split, with keys relative to its folder; and how many other files are in it.
+def read(root: Path, split: str) -> tuple[list[Sample], list[Unread]]:
+    """List the images of a split, with keys relative to its folder; and what else is there.
 
     Where the folders at the top are not all splits, they are classes, and everything is for training.
 
     Raises:
         UexError: there is no image of the split, or a metadata file is damaged or names files that are not there.
     """
-    files = sorted(_walk(root))
+    every = sorted(_walk(root))
+    files = [name for name in every if not _is_hidden(name)]
     folders = _split_folders(root, files, split)
     labels = _labels(root, "", files)
     samples: dict[str, Sample] = {}
-    others = 0
+    others = [Unread(name, HIDDEN) for name in every if _is_hidden(name)]
+    for name in files:
+        top = name.partition("/")[0] + "/"
+        if not any(name.startswith(folder) for folder in folders) and name not in METADATA:
+            image = PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+            others.append(Unread(name, f"as of the split {split_folder(top[:-1])}" if image else NO_IMAGE))
     for folder in folders:
         inside = [name for name in files if name.startswith(folder)]
         own = {**labels, **(_labels(root, folder, inside) if folder else {})}
+        differ = next((name for name in own if labels.get(name, own[name]) != own[name]), None)
+        if differ is not None:
+            raise UexError(f"{root}: {differ} is '{labels[differ]}' by one metadata file, '{own[differ]}' by another.")
         for name in inside:
             key = name.removeprefix(folder)
             if PurePosixPath(name).suffix.lower() not in IMAGE_SUFFIXES:
-                others += key not in METADATA
+                others += [] if key in METADATA else [Unread(name, NO_IMAGE)]
             elif key in samples:
                 raise UexError(f"{root}: {key} is there twice, below {' and '.join(folders)}.")
             else:
@@ -45,13 +54,14 @@ def read(root: Path, split: str) -> tuple[list[Sample], int]:
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """The paths of all files below a folder, with forward slashes, hidden ones left out.
+    """The paths of all files below a folder, with forward slashes; hidden folders, with a slash, are not looked into.
 
     Raises:
         UexError: a link leads out of it, or to a folder; or something is a pipe or a device.
     """
     inside = root.resolve()
     for folder, folders, files in os.walk(root):
+        yield from ((Path(folder) / name).relative_to(root).as_posix() + "/" for name in folders if name[0] == ".")
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in folders:
             if (Path(folder) / name).is_symlink():
@@ -59,6 +69,7 @@ def _walk(root: Path) -> Iterator[str]:
                     f"{Path(folder) / name} is a link to a folder, which uex does not follow.",
                     hint="Put the folder itself there.",
                 )
+        yield from ((Path(folder) / name).relative_to(root).as_posix() for name in files if name[0] == ".")
         for path in (Path(folder) / name for name in files if name[0] != "."):
             if path.is_symlink() and not path.resolve().is_relative_to(inside):
                 raise UexError(f"{path} is a link out of the folder.", hint="Put the file itself there.")
@@ -67,11 +78,15 @@ def _walk(root: Path) -> Iterator[str]:
             yield path.relative_to(root).as_posix()
 
 
+def _is_hidden(name: str) -> bool:
+    return PurePosixPath(name).name.startswith(".")
+
+
 def _split_folders(root: Path, files: list[str], split: str) -> list[str]:
     """The folders of a split, each with a slash at its end; "" where the whole is one."""
     images = [name for name in files if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
     tops = sorted({name.partition("/")[0] + "/" for name in images if "/" in name})
-    kinds = {top: split_of(top) for top in tops}
+    kinds = {top: split_folder(top[:-1]) for top in tops}
     if not tops or not all(kinds.values()) or any("/" not in name for name in images):
         kinds = {"": "train"}
     if split == "train":
@@ -105,7 +120,9 @@ def _labels(root: Path, folder: str, files: list[str]) -> dict[str, str]:
                 raise UexError(f"{path}: {plain} is not there.", hint="Download it again.")
             label = row.get("label")
             if isinstance(label, (str, int)) and not isinstance(label, bool) and label != "":
-                found[folder + plain] = str(label)
+                before = found.setdefault(folder + plain, str(label))
+                if before != str(label):
+                    raise UexError(f"{path}: {plain} is '{before}' and '{label}'.", hint="Leave one of them.")
     return found
 
 

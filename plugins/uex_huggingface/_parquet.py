@@ -148,6 +148,9 @@ def _columns(path: Path, schema: Any) -> tuple[str, bool, str | None, list[str]]
     feature = features.get(label or "")
     classes = feature.get("names") if isinstance(feature, dict) else None
     listed = [str(name) for name in classes] if isinstance(classes, list) else []
+    twice = next((name for name, count in Counter(listed).items() if count > 1), None)
+    if twice is not None:
+        raise UexError(f"{path}: two classes are called '{twice}'.", hint="Give each a name of its own.")
     return column, names_path, label, listed
 
 

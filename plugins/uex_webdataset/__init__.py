@@ -8,9 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from uexcli.api import Dataset, Sample, UexError, UsageError, hookimpl, split_of
+from uexcli.api import (
+    HIDDEN,
+    NO_IMAGE,
+    Dataset,
+    Sample,
+    UexError,
+    Unread,
+    UsageError,
+    hookimpl,
+    split_of,
+)
 
 SCHEME = "webdataset:"
+OWN_FILES = ("SHA256SUMS", "uex-release.json", "croissant.json", "labels.csv", ".uex-convert.json")  # of a copy
 
 
 @dataclass(frozen=True)
@@ -50,12 +61,35 @@ class WebDataset(Dataset):
             raise UexError(f"{root}: no image in these shards.")
         return [found[key][1] for key in sorted(found)]
 
+    def unread(self, uri: str, *, split: str = "train") -> list[Unread]:
+        """Members that are neither an image nor say its class, or are hidden; other shards, and what is none."""
+        from uex_webdataset._read import CLASSES, scan
+
+        root = Path(uri.removeprefix(SCHEME))
+        shards = _shards(root)
+        chosen = _of_split(root, shards, split)
+        found = [item for shard in chosen for item in scan(shard)[1]]
+        if root.is_file():
+            return found
+        kinds = {shard: split_of(shard.relative_to(root).as_posix()) for shard in shards}
+        others = [shard for shard in shards if shard not in set(chosen)]
+        found += [Unread(_named(root, shard), f"as of the split {kinds[shard] or 'train'}") for shard in others]
+        for path in _walk(root):
+            name = _named(root, path)
+            if path.name.startswith("."):
+                found.append(Unread(name, HIDDEN))
+            elif not _is_shard(path) and path.name not in {CLASSES, *OWN_FILES}:
+                packed = ".tar." in path.name.lower() or path.suffix.lower() == ".tgz"
+                found.append(Unread(name, "as a compressed shard: unpack it to .tar" if packed else NO_IMAGE))
+        return found
+
     def ignored(self, uri: str) -> int:
         """Count the members that are neither an image nor say its class; hidden ones are not counted."""
         from uex_webdataset._read import scan
 
         root = Path(uri.removeprefix(SCHEME))
-        return sum(scan(shard)[1] for shard in _of_split(root, _shards(root), "train"))
+        shards = _of_split(root, _shards(root), "train")
+        return sum(item.reason != HIDDEN for shard in shards for item in scan(shard)[1])
 
     def write(self, uri: str, samples: Sequence[Sample]) -> None:
         """Write shards of 1,000 samples: files as they are, arrays as PNG; and the names of the classes beside them.
@@ -67,7 +101,7 @@ class WebDataset(Dataset):
         from uex_webdataset._write import write
 
         root = Path(uri.removeprefix(SCHEME))
-        if root.is_dir() and any(_walk(root)):
+        if root.is_dir() and any(map(_is_shard, _walk(root))):
             raise UsageError(f"{root} holds shards already.", hint="Write to a new folder.")
         write(root, samples)
 
@@ -78,7 +112,7 @@ def _shards(root: Path) -> list[Path]:
         return [root]
     if not root.is_dir():  # also a pipe, which would never end
         raise UsageError(f"{root}: no such file or folder.", hint="Give a .tar file, or a folder of them.")
-    found = sorted(_walk(root))
+    found = sorted(filter(_is_shard, _walk(root)))
     if not found:
         raise UexError(f"{root}: no .tar file in this folder.", hint="Compressed shards must be unpacked to .tar.")
     odd = next((shard for shard in found if shard.exists() and not shard.is_file()), None)
@@ -88,9 +122,29 @@ def _shards(root: Path) -> list[Path]:
 
 
 def _walk(root: Path) -> Iterator[Path]:
+    """All files below a folder, and hidden folders, which are not looked into.
+
+    Raises:
+        UexError: a link leads to a folder.
+    """
     for folder, folders, files in os.walk(root):
+        for name in folders:
+            if (Path(folder) / name).is_symlink() and not name.startswith("."):
+                raise UexError(
+                    f"{Path(folder) / name} is a link to a folder, which uex does not follow.",
+                    hint="Put the folder itself there.",
+                )
+        yield from (Path(folder) / name for name in folders if name.startswith("."))
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(folder) / name for name in files if name.lower().endswith(".tar") and name[0] != ".")
+        yield from (Path(folder) / name for name in files)
+
+
+def _is_shard(path: Path) -> bool:
+    return path.name.lower().endswith(".tar") and not path.name.startswith(".")
+
+
+def _named(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix() + ("/" if path.is_dir() else "")
 
 
 def _of_split(root: Path, shards: list[Path], split: str) -> list[Path]:

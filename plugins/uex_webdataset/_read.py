@@ -6,13 +6,14 @@ import json
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from uexcli.api import IMAGE_SUFFIXES, Sample, UexError, is_safe
+from uexcli.api import HIDDEN, IMAGE_SUFFIXES, NO_IMAGE, Sample, UexError, Unread, is_safe
 
 CLASSES = "classnames.txt"  # beside the shards: the name of each class, in the order of their numbers
 KEY = "uex_key"  # in a sample's .json: its key, where that could be no name of a member
@@ -40,29 +41,37 @@ class _Group:
 
     images: list[_Member] = field(default_factory=list)
     texts: dict[str, _Member] = field(default_factory=dict)  # by extension: `cls`, `json`
-    others: int = 0
+    others: list[_Member] = field(default_factory=list)
 
 
-def scan(path: Path, classes: Sequence[str] = ()) -> tuple[list[Sample], int]:
-    """List the samples of a shard; and how many other files are in it. `classes` are the names of its numbers.
+def scan(path: Path, classes: Sequence[str] = ()) -> tuple[list[Sample], list[Unread]]:
+    """List the samples of a shard; and the other files that are in it. `classes` are the names of its numbers.
 
     Raises:
         UexError: it is damaged, or not to be trusted.
     """
     groups: dict[str, _Group] = {}
+    others: list[Unread] = []
     for member in _members(path):
+        if _is_hidden(member.name):
+            others.append(Unread(f"{path.name}: {member.name}", HIDDEN))
+            continue
         group = groups.setdefault(member.stem, _Group())
         if PurePosixPath(member.name).suffix.lower() in IMAGE_SUFFIXES:
             group.images.append(member)
         elif member.extension in {"cls", "json"}:
+            if member.extension in group.texts:
+                raise UexError(f"{path}: holds {member.name} twice.", hint=AGAIN)
             group.texts[member.extension] = member
         else:
-            group.others += 1
+            group.others.append(member)
     samples: dict[str, Sample] = {}
-    others = 0
     for stem, group in groups.items():
         chosen = _images(path, stem, group)
-        others += group.others + len(group.images) - len(chosen) + (0 if chosen else len(group.texts))
+        beside = [member for member in group.images if member not in chosen]
+        none = [*group.others, *(() if chosen else group.texts.values())]
+        others += [Unread(f"{path.name}: {member.name}", "as beside the image of their sample") for member in beside]
+        others += [Unread(f"{path.name}: {member.name}", NO_IMAGE) for member in none]
         for sample in _samples(path, chosen, group.texts, classes):
             if sample.key in samples:
                 raise UexError(f"{path}: holds {sample.key} twice.")
@@ -107,9 +116,13 @@ def classes_of(folder: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        return read_range(path, 0, path.stat().st_size).decode().splitlines()
+        found = read_range(path, 0, path.stat().st_size).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UexError(f"{path}: cannot be read ({error}).") from None
+    twice = next((name for name, count in Counter(found).items() if name and count > 1), None)
+    if twice is not None:
+        raise UexError(f"{path}: two classes are called '{twice}'.", hint="Give each a name of its own.")
+    return found
 
 
 def is_key(key: Any) -> bool:
@@ -193,7 +206,7 @@ class _Headers:
 
 
 def _members(path: Path) -> Iterator[_Member]:
-    """The files in a tar, in its order, hidden ones left out."""
+    """The files in a tar, in its order."""
     for info in _infos(path):
         name = str(PurePosixPath(info.name))
         if not is_safe(name) and not (info.isdir() and name == "."):
@@ -203,10 +216,9 @@ def _members(path: Path) -> Iterator[_Member]:
         if not info.isreg() or info.issparse():
             kind = "a link" if info.issym() or info.islnk() else "no plain file"
             raise UexError(f"{path}: {name} is {kind}, which uex does not follow.", hint="Put the files themselves in.")
-        if not _is_hidden(name):
-            folder, slash, base = name.rpartition("/")
-            stem, _, extension = base.partition(".")
-            yield _Member(name, folder + slash + stem, extension.lower(), info.offset_data, info.size)
+        folder, slash, base = name.rpartition("/")
+        stem, _, extension = base.partition(".")
+        yield _Member(name, folder + slash + stem, extension.lower(), info.offset_data, info.size)
 
 
 def _infos(path: Path) -> Iterator[tarfile.TarInfo]:

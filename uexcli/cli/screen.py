@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 
+from uexcli.cli import stray
 from uexcli.commands.listener import Listener, duration, visible
 from uexcli.errors import RESUMABLE, Exit, Terminated, UexError
 
@@ -162,10 +163,11 @@ def command(body: Callable[P, None]) -> Callable[P, None]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
         previous = signal.signal(signal.SIGTERM, _terminate)
         try:
-            body(*args, **kwargs)
+            with stray.no_exit():
+                body(*args, **kwargs)
         except UexError as error:
             _complain(f"Error: {visible(str(error))}")
-            raise typer.Exit(error.code) from None
+            raise typer.Exit(stray.code_of(error.code)) from None
         except KeyboardInterrupt as stop:
             _complain(f"Interrupted. {_next_step(stop)}")
             raise typer.Exit(Exit.INTERRUPTED) from None
@@ -173,9 +175,17 @@ def command(body: Callable[P, None]) -> Callable[P, None]:
             _complain(f"Terminated. {_next_step(stop)}")
             raise typer.Exit(Exit.TERMINATED) from None
         except (MemoryError, RuntimeError) as error:
+            if isinstance(error, typer.Exit) and not stray.is_own(error):
+                _complain(f"Error: {stray.told(error)}")
+                raise typer.Exit(Exit.CANNOT) from None
             if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
                 raise
             _complain("Error: out of memory. Use a smaller --size, -O batch or --limit.")
+            raise typer.Exit(Exit.CANNOT) from None
+        except Exception:
+            raise
+        except BaseException as end:  # sys.exit and the like, which nothing of uex calls here
+            _complain(f"Error: {stray.told(end)}")
             raise typer.Exit(Exit.CANNOT) from None
         finally:
             signal.signal(signal.SIGTERM, previous)

@@ -19,11 +19,12 @@ from torch import nn
 from uexcli import __version__, api
 from uexcli.commands import assemble, merge, noise_engine, noise_source
 from uexcli.commands.assemble import LeftOut
-from uexcli.commands.listener import Listener, visible
+from uexcli.commands.listener import Listener, tell_notes, visible
 from uexcli.commands.protect import Protector, Written, parts
 from uexcli.core.quality import psnr, usual_rms
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, images, noise_file, part, partial, receipt, release, samples, shards
+from uexcli.io import atomic, images, leftovers, noise_file, part, partial, receipt, release, samples, shards
+from uexcli.io.claims import claim
 from uexcli.io.croissant import NO_TRAINING
 from uexcli.io.journal import Journal
 from uexcli.io.pool import parallel
@@ -98,13 +99,19 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     Raises:
         UexError: see `uexcli.errors` and the README's table of bad inputs.
     """
-    listener = listener or Listener()
+    shard = shards.parse(request.shard)
+    output = request.output if request.shard is None else shard.folder(request.output)
+    if request.dry_run:
+        return _run(request, shard, output, listener or Listener())
+    with claim(output):
+        return _run(request, shard, output, listener or Listener())
+
+
+def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener) -> Result:
     registry = load()
     images.limit_pixels(request.max_pixels)
     machine.settle(torch.device("cpu"))
     suffix = _suffix(request)
-    shard = shards.parse(request.shard)
-    output = request.output if request.shard is None else shard.folder(request.output)
     noise = noise_file.read(request.noise)
     noise_engine.check(request.engine)
     network = noise_source.network(registry, noise) if noise.network else None
@@ -122,6 +129,8 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     header = _header(protector, request, found)
     job = header["job"] if request.shard is None else {**header["job"], "shard": request.shard}
     beside = Path(header["receipt"])
+    if not request.dry_run:
+        leftovers.sweep(beside.parent)
     if _is_done(output, header, job, chosen, force=request.force):
         places = _places(protector, chosen, request)
         return Result(output, 0, already=True, bounded=norm.bounded, **places, receipt=beside, shard=request.shard)
@@ -130,6 +139,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
             f"{request.noise}: fitted on {len(noise.keys):,} other images; none of {request.photos} is among them.",
             hint="Give the photos it was fitted on, or fit these.",
         )
+    tell_notes(found.notes, listener)
     engine = _start(protector, network, request, listener, chosen)
     if request.dry_run:
         for sample in chosen:
@@ -150,7 +160,8 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         else:
             left_out = [*skipped, *unwanted]
             places_of = {key: position for position, key in enumerate(found.keys)}
-            part.write(folder, part.Part({**header, "shards": shard.count}, _items(done, skipped, unwanted, places_of)))
+            said = {key: value for key, value in header.items() if key != "receipt"}  # a part names no other place
+            part.write(folder, part.Part({**said, "shards": shard.count}, _items(done, skipped, unwanted, places_of)))
         partial.finish(folder, output, force=request.force)
     assigned = _told_of_new(done, listener)
     return Result(
@@ -332,7 +343,7 @@ def _start(
     chosen: Sequence[api.Sample],
 ) -> str:
     """Let the engine asked for make the noise of the chosen images, and get ready for new ones; give its name."""
-    jobs = min(len(chosen), request.jobs or os.cpu_count() or 1)
+    jobs = max(1, min(len(chosen), request.jobs or os.cpu_count() or 1))  # a shard may have no image
     if network is None:
         protector.model, name = noise_engine.start_photos(request.engine, protector, listener, jobs)
     else:

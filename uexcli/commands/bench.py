@@ -17,6 +17,7 @@ from uexcli.commands.eval_runs import jobs_of
 from uexcli.commands.listener import Listener
 from uexcli.errors import UexError, UsageError, unknown
 from uexcli.io import atomic, leaderboard
+from uexcli.io.claims import claim
 from uexcli.io.release import FACTS
 from uexcli.registry import load
 from uexcli.runtime import machine
@@ -155,15 +156,20 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         UexError: a row cannot be done.
     """
     listener = listener or Listener()
-    began = time.perf_counter()
     recipes = read(request.recipes)
     _check_names(recipes, request)
+    with claim(request.output, shared=request.shard is not None):  # shards share out the work within it
+        return _run(request, recipes, listener)
+
+
+def _run(request: Request, recipes: Recipes, listener: Listener) -> Result:
+    began = time.perf_counter()
     atomic.private_folder(request.output)
     rows, missing = [], 0
     for number, recipe in enumerate(recipes.rows, 1):
         name = _name(recipe)
         listener.say(f"\n[{number}/{len(recipes.rows)}] {name}")
-        with atomic.locked(request.output / f"{name}.lock"):
+        with claim(request.output / name, wait=True):
             made = _row(name, recipe, recipes, request, listener)
         if isinstance(made, Row):
             rows.append(made)

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from uexcli import __version__, api
 from uexcli.commands.listener import Listener
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, croissant, partial, release, samples
+from uexcli.io.claims import claim
 from uexcli.io.pool import parallel
 from uexcli.registry import Registry, load
 
@@ -80,10 +80,15 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         UsageError: the target exists, lies in or around the source, or is of no form that can be written.
         UexError: the source is damaged, or the target cannot hold its names.
     """
-    listener = listener or Listener()
+    with claim(samples.place_of(load(), request.target)):
+        return _run(request, listener or Listener())
+
+
+def _run(request: Request, listener: Listener) -> Result:
+    partial.recover(samples.place_of(load(), request.target), resume=False)
     job = _plan(request, load(), listener)
-    once = {"convert": secrets.token_hex(8)}  # what a killed run left is not gone on with
-    with partial.growing(job.output, once, resume=False, force=request.force) as folder:
+    mark = {partial.COPYING: __version__}  # what a killed run left is made anew
+    with partial.growing(job.output, mark, resume=False, force=request.force) as folder:
         try:
             with atomic.told(job.output):
                 result = _write(job, folder, listener)

@@ -14,6 +14,7 @@ from uexcli.commands import apply, evaluate, fit, verify
 from uexcli.commands.listener import Listener
 from uexcli.errors import UsageError
 from uexcli.io import images, release, samples, sheet
+from uexcli.io.claims import claim
 from uexcli.registry import load
 
 SIDE = 32  # the digits are 8 x 8; at 32 px the net has room to see them, and noise has room to work
@@ -46,7 +47,11 @@ def run(
     listener: Listener | None = None,
 ) -> Result:
     """Write digits, fit, apply, evaluate, verify, and draw a contact sheet, all below `folder`."""
-    listener = listener or Listener()
+    with claim(folder):
+        return _run(folder, eps, seed, device, force=force, listener=listener or Listener())
+
+
+def _run(folder: Path, eps: str, seed: int, device: str, *, force: bool, listener: Listener) -> Result:
     began = time.perf_counter()
     _prepare(folder, force=force)
     photos, noise, out = folder / "digits", folder / "digits.noise.safetensors", folder / "release"

@@ -18,7 +18,7 @@ import torchvision
 
 from uexcli import __version__, api
 from uexcli.core.trial import MemoryTrial
-from uexcli.io import atomic
+from uexcli.io import atomic, leftovers
 from uexcli.io.release import digest_file as digest_of
 from uexcli.registry import Registry, describe, options_of
 from uexcli.runtime import machine
@@ -111,8 +111,9 @@ class Cells:
             WriteError: they cannot.
         """
         atomic.private_folder(self.folder)
-        with atomic.told(self.folder), tempfile.TemporaryFile(dir=self.folder):
-            pass
+        with atomic.told(self.folder):
+            leftovers.sweep(self.folder)
+            leftovers.unnamed(self.folder).close()
 
     def _write(self, path: Path, document: Mapping[str, Any]) -> None:
         atomic.write(path, json.dumps(document, default=str).encode(), private=True)

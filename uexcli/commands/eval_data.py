@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from uexcli import api
-from uexcli.commands.listener import Listener
+from uexcli.commands.listener import Listener, tell_notes
 from uexcli.core.scores import Pairs
 from uexcli.errors import UexError, UsageError
 from uexcli.io import images, release, samples, views
@@ -66,6 +66,7 @@ def read(request: Sources, device: torch.device, listener: Listener) -> Data:
         raise UsageError(
             f"{request.photos}: no labels.", hint="Sort the photos into class folders, or give --labels FILE.csv."
         )
+    tell_notes(source.notes, listener)
     released = samples.find_dataset(registry, request.release).read(request.release)
     root = Path(request.release)
     facts = release.read_facts(root) if root.is_dir() else None
@@ -123,7 +124,9 @@ def read(request: Sources, device: torch.device, listener: Listener) -> Data:
             before[kept], written[kept], labels[kept], before[held], labels[held], classes, "held out",
             keys=keys, digests=frozenset(clean.digests), levels=levels, **drawn(kept),
         )  # fmt: skip
-    test = get(samples.list_samples(registry, request.test, split="test"), "read test")
+    listed_test = samples.list_samples(registry, request.test, split="test")
+    tell_notes(listed_test.notes, listener)
+    test = get(listed_test, "read test")
     tests, test_labels = _tested(request, test, clean, listener)
     every = torch.ones(len(labels), dtype=torch.bool)
     return Data(

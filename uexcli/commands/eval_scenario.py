@@ -192,4 +192,9 @@ def _groups(path: Path) -> dict[str, str]:
         raise UexError(f"--merge {path}: cannot be read ({error}).") from None
     if not rows or not {"class", "group"} <= set(rows[0]):
         raise UexError(f"--merge {path}: no CSV with the header class,group.")
-    return {str(row["class"]): str(row["group"]) for row in rows}
+    groups: dict[str, str] = {}
+    for row in rows:
+        name, group = str(row["class"]), str(row["group"])
+        if groups.setdefault(name, group) != group:
+            raise UexError(f"--merge {path}: class {name} is in '{groups[name]}' and in '{group}'.")
+    return groups

@@ -27,6 +27,7 @@ from uexcli.core.learnability import chance, learnability
 from uexcli.core.statistics import interval
 from uexcli.errors import UexError, UsageError, unknown
 from uexcli.io import images, samples, shards, views
+from uexcli.io.claims import claim
 from uexcli.registry import load
 from uexcli.runtime import machine
 
@@ -157,7 +158,13 @@ def run(request: Request, listener: Listener | None = None) -> Result | Partial:
         UsageError: photos without labels, unknown names, a gate that is no number in [0, 1], an existing report.
         UexError: the clean baseline is not above chance, so nothing can be said; or weights are missing.
     """
-    listener = listener or Listener()
+    if request.report is None:
+        return _run(request, listener or Listener())
+    with claim(request.report):
+        return _run(request, listener or Listener())
+
+
+def _run(request: Request, listener: Listener) -> Result | Partial:
     registry = load()
     protocol = protocol_of(request)
     check(request, protocol)

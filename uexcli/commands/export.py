@@ -9,6 +9,7 @@ from uexcli.commands import noise_source, photo_model
 from uexcli.commands.protect import protector_of
 from uexcli.errors import UsageError
 from uexcli.io import atomic, noise_file, onnx, onnx_photo
+from uexcli.io.claims import claim
 from uexcli.registry import load
 
 
@@ -47,6 +48,11 @@ def run(request: Request) -> Result:
         UsageError: the output exists.
         UexError: its noise belongs to the photos that were fitted, or ONNX cannot say what it does.
     """
+    with claim(request.output):
+        return _run(request)
+
+
+def _run(request: Request) -> Result:
     noise = noise_file.read(request.noise)
     _check_output(request)
     atomic.check_room(request.output, request.noise.stat().st_size)

@@ -17,8 +17,8 @@ from uexcli.commands import fit_memory, fit_state
 from uexcli.commands.fit_memory import Memory, told
 from uexcli.commands.fit_parts import told_of_method
 from uexcli.commands.fit_problem import Made, estimate, make_problem
-from uexcli.commands.fit_setup import Request, Setup, check_enough, prepare
-from uexcli.commands.listener import Listener, duration
+from uexcli.commands.fit_setup import Request, Setup, check_enough, output_of, prepare
+from uexcli.commands.listener import Listener, duration, tell_notes
 from uexcli.commands.noise_source import ENCODER_WEIGHTS
 from uexcli.core import noise as bank
 from uexcli.core import seeding
@@ -27,6 +27,7 @@ from uexcli.core.problem import BankProblem
 from uexcli.core.quality import psnr
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, noise_file, samples
+from uexcli.io.claims import claim
 from uexcli.registry import load
 from uexcli.runtime import machine
 
@@ -85,7 +86,13 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     Raises:
         UexError: see `uexcli.errors` and the README's table of bad inputs.
     """
-    listener = listener or Listener()
+    if request.dry_run:
+        return _run(request, listener or Listener())
+    with claim(output_of(request)):
+        return _run(request, listener or Listener())
+
+
+def _run(request: Request, listener: Listener) -> Result:
     setup = prepare(request)
     setup, seed = fit_state.take_up(request, setup)
     memory = fit_memory.settle(request, setup)
@@ -122,8 +129,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     if request.method is None and not loaded.found.labels:
         listener.say(told_of_method(load(), setup.parts.method))
     _announce(plan, request.seed, listener)
-    if setup.ignored:
-        listener.say(f"{setup.ignored:,} files are no images, and are ignored")
+    tell_notes(setup.found.notes, listener)
     if request.dry_run:
         return Result(plan, written=False, skipped=loaded.skipped)
     atomic.check_room(setup.output, math.prod(problem.shape))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +69,6 @@ class Setup:
     existing: noise_file.Noise | None  # the output, where it is there already and of this recipe
     device: torch.device
     autocast: torch.dtype | None
-    ignored: int  # files that are no images
     compiled: bool = False
 
 
@@ -130,9 +128,8 @@ def prepare(request: Request) -> Setup:
         "compiled": request.compiled,
         "precision": str(autocast).removeprefix("torch.") if autocast else "float32",
     }
-    output = request.output or Path(default_name(request.photos))
+    output = output_of(request)
     existing = check_existing(output, found, recipe, eps, request)
-    ignored = samples.find_dataset(registry, request.photos).ignored(request.photos)
     return Setup(
         found=found,
         parts=parts,
@@ -145,7 +142,6 @@ def prepare(request: Request) -> Setup:
         existing=existing,
         device=device,
         autocast=autocast,
-        ignored=ignored,
         compiled=request.compiled,
     )
 
@@ -166,7 +162,7 @@ def find_photos(registry: Registry, request: Request) -> samples.Labelled:
         raise UsageError("--no-labels and --labels exclude each other.", hint="Give one of them.")
     found = samples.list_samples(registry, request.photos, labels=request.labels, strict=not request.no_labels)
     if request.no_labels:
-        found = samples.label([dataclasses.replace(sample, label=None) for sample in found.samples])
+        found = found.bare()
     ordered = samples.find_dataset(registry, request.photos).ordered
     found = samples.limited(found, request.limit, ordered=ordered)
     check_enough(request.photos, found)
@@ -184,10 +180,15 @@ def check_enough(photos: str, found: samples.Labelled) -> None:
         )
 
 
+def output_of(request: Request) -> Path:
+    """Where the noise file goes."""
+    return request.output or Path(default_name(request.photos))
+
+
 def default_name(uri: str) -> str:
     """`photos.noise.safetensors` for ./photos, `cifar10.noise.safetensors` for cifar10:ROOT."""
     scheme, colon, _ = uri.partition(":")
-    if colon and scheme.isalnum() and len(scheme) > 1 and scheme != "folder" and not Path(uri).exists():
+    if colon and scheme.isalnum() and len(scheme) > 1 and scheme not in {"folder", "links"} and not Path(uri).exists():
         return scheme + noise_file.SUFFIX
     return (Path(uri.removeprefix("folder:").removeprefix("links:")).resolve().name or "photos") + noise_file.SUFFIX
 

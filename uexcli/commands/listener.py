@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,3 +36,9 @@ def visible(text: str) -> str:
     """Make control characters and undecodable bytes in names visible, so that a message stays one line."""
     shown = text.encode("utf-8", "backslashreplace").decode()
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
+
+
+def tell_notes(notes: Iterable[str], listener: Listener) -> None:
+    """Tell what a dataset leaves out; it names files as they are called."""
+    for note in notes:
+        listener.say(visible(note))

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from uexcli import api
+from uexcli.commands import merge_parts
 from uexcli.commands.assemble import LeftOut, assemble
 from uexcli.commands.listener import Listener
+from uexcli.commands.merge_parts import AGAIN
 from uexcli.commands.protect import Written
 from uexcli.core.quality import psnr, usual_rms
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, images, part, partial, receipt, release, shards
+from uexcli.io import atomic, images, leftovers, part, partial, receipt, release, shards
+from uexcli.io.claims import claim
 from uexcli.io.pool import parallel
-
-AGAIN = "Apply that shard again, or copy its part again."
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,11 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         UsageError: there are no parts, some are missing, or the release exists.
         UexError: they are not of one job, or a file in them is not what was written.
     """
-    listener = listener or Listener()
+    with claim(request.output):
+        return _run(request, listener or Listener())
+
+
+def _run(request: Request, listener: Listener) -> Result:
     output = request.output.resolve()
     partial.recover(output)
     already = None if request.force else _already(output, request.receipt, listener)
@@ -62,14 +67,16 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     found = _complete(output)
     parts = [part.read(folder) for _, folder in found]
     header = _common(found, parts)
-    beside = request.receipt or Path(header["receipt"])
-    if request.receipt is None and not beside.name.endswith(receipt.SUFFIX):
-        raise UexError(f"{found[0][1] / shards.FILE}: damaged, its receipt is none.", hint=AGAIN)
+    beside = request.receipt or merge_parts.receipt_of(output, header["job"])
+    if beside is None:
+        raise UsageError(
+            f"the noise file of these parts lies neither here nor beside {output}, and its receipt belongs beside it.",
+            hint="Say --receipt FILE, beside the noise.",
+        )
     receipt.check(beside)
     if not beside.parent.is_dir():
-        raise UsageError(
-            f"the receipt belongs in {beside.parent}, which is not here.", hint="Say --receipt FILE, beside the noise."
-        )
+        raise UsageError(f"--receipt {beside}: there is no such folder.", hint="Say --receipt FILE, beside the noise.")
+    leftovers.sweep(beside.parent)
     header = {**header, "receipt": str(beside)}
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file.", hint="Give RELEASE another name.")
@@ -86,6 +93,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     try:
         written = [(Written.of(item["written"]), folder) for item, folder in items if "written" in item]
         skipped, unwanted = ([LeftOut(**item[kind]) for item, _ in items if kind in item] for kind in _KINDS)
+        merge_parts.check_names(header, written, (*skipped, *unwanted))
     except (TypeError, KeyError) as error:
         raise UexError(f"the parts of {output} are damaged ({error}).", hint=AGAIN) from None
     if not written:
@@ -115,7 +123,8 @@ def _already(output: Path, given: Path | None, listener: Listener) -> Result | N
         if not parts or facts is None:
             return None
         header = parts[0].header
-        known = receipt.intact(given or Path(header["receipt"]), output, header["job"])
+        place = given or merge_parts.receipt_of(output, header["job"])
+        known = None if place is None else receipt.intact(place, output, header["job"])
         if known is None or not all(_is_within(one, known) for one in parts):
             return None
         strength = psnr(float(facts["rms_levels"]))
@@ -179,16 +188,16 @@ def _complete(output: Path) -> list[tuple[shards.Shard, Path]]:
 
 
 def _common(found: Sequence[tuple[shards.Shard, Path]], parts: Sequence[part.Part]) -> dict[str, Any]:
-    """What the parts say of the whole; all must say the same but for where the receipt lies."""
+    """What the parts say of the whole; all must say the same."""
 
     def told(one: part.Part) -> dict[str, Any]:
-        return {key: value for key, value in one.header.items() if key != "receipt"}
+        return {key: value for key, value in one.header.items() if key != "receipt"}  # older parts named its place
 
     for (_, folder), one in zip(found, parts, strict=True):
         if told(one) != told(parts[0]) or one.header.get("shards") != found[0][0].count:
             raise UexError(f"{folder} is a part of another release than {found[0][1]}.", hint=AGAIN)
-    header = dict(parts[0].header)
-    wanted = {"job": dict, "facts": dict, "on_error": str, "receipt": str, "images": int}
+    header = told(parts[0])
+    wanted = {"job": dict, "facts": dict, "on_error": str, "images": int}
     wrong = [key for key, kind in wanted.items() if not isinstance(header.get(key), kind)]
     kinds_of_facts = {"lossless": bool, "suffix": str}
     if wrong or not all(isinstance(header["facts"].get(key), kind) for key, kind in kinds_of_facts.items()):

@@ -10,6 +10,7 @@ from uexcli.commands import protect
 from uexcli.core.quality import psnr, ssim
 from uexcli.errors import UsageError
 from uexcli.io import images, noise_file, sheet
+from uexcli.io.claims import claim
 from uexcli.registry import load
 
 
@@ -44,6 +45,11 @@ def run(request: Request) -> Result:
         UsageError: there is no such photo, or the output exists.
         UexError: the noise has no row for this photo.
     """
+    with claim(request.output):
+        return _run(request)
+
+
+def _run(request: Request) -> Result:
     if not request.photo.is_file():
         raise UsageError(f"{request.photo}: no such photo.")
     if request.output.exists() and any(request.output.samefile(path) for path in (request.photo, request.noise)):

@@ -15,13 +15,14 @@ import torch
 
 from uexcli import api
 from uexcli.commands import leaks
-from uexcli.commands.listener import Listener
+from uexcli.commands.listener import Listener, tell_notes
 from uexcli.commands.protect import Protector, protector_of
 from uexcli.commands.verify_pair import Bound, Checked, Finding, check_pair, hidden
 from uexcli.core.pixels import SLACK
 from uexcli.core.quality import psnr
 from uexcli.errors import Exit, UexError, UsageError
 from uexcli.io import images, junit, noise_file, release, samples
+from uexcli.io.claims import claim
 from uexcli.io.pool import parallel
 from uexcli.registry import Registry, load
 from uexcli.runtime import machine
@@ -95,15 +96,16 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         UexError: it cannot be checked at all (no images, a damaged manifest, an unreadable source).
     """
     report = request.junit
-    if report is not None:
+    if report is None:
+        return _check(request, listener or Listener())
+    with claim(report):
         if report.exists() and not request.force:
             raise UsageError(f"{report}: exists already.", hint="Use --force to replace it.")
         if request.release.resolve() in report.resolve().parents:
             raise UsageError(f"--junit {report} lies in the release.", hint="Write it elsewhere.")
-    result = _check(request, listener or Listener())
-    if report is not None:
+        result = _check(request, listener or Listener())
         junit.write(report, f"uex verify {request.release}", cases(result))
-    return result
+        return result
 
 
 def cases(result: Result) -> dict[str, list[str] | None]:
@@ -152,6 +154,7 @@ def _check(request: Request, listener: Listener) -> Result:
         return _result(request, findings, None, pictures, [], np.zeros(256, np.int64), bound, checks)
 
     found = samples.list_samples(registry, request.source, strict=False)
+    tell_notes(found.notes, listener)
     _apart(root, found, samples.place_of(registry, request.source))
     pairs = release.pair(found.keys, pictures, facts.get("suffix", ".png"))
     findings += _coverage(found, pairs, pictures, there, facts, request)

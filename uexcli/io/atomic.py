@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
-import platform
 import shutil
-import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from uexcli.errors import UexError
+from uexcli.io import leftovers
 
 REASONS = {
     errno.ENOSPC: ("no space left on the device", "Free some space, or write elsewhere."),
@@ -29,21 +26,6 @@ REASONS = {
 
 class WriteError(UexError):
     """The disk is full, read-only and the like: no other file would fare better."""
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Wait until no other process holds this lock, and hold it; where the system has no such locks, go on at once."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with told(path):
-        file = path.open("a")
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @contextlib.contextmanager
@@ -66,22 +48,10 @@ def hold(path: Path) -> BinaryIO | None:
     always given.
     """
     with told(path):
-        file: BinaryIO
-        try:
-            file = path.open("r+b")  # NFS locks what is open for writing only
-        except PermissionError:
-            file = path.open("rb")
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        file = leftovers.opened(path)
+    if leftovers.take(file) is False:
         file.close()
         return None
-    except OSError:  # a file system without locks
-        pass
     return file
 
 
@@ -106,25 +76,21 @@ def write(path: Path, data: bytes | Iterable[bytes], *, private: bool = False) -
     """
     with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
-        temporary = path.with_name(f"{_prefix(path)}{os.getpid()}.tmp")
-        temporary.unlink(missing_ok=True)
+        leftovers.sweep(path.parent)
+        temporary, file = leftovers.create(path.parent, private=private)
         try:
-            with open(temporary, "xb", opener=for_owner if private else None) as file:
+            with file:
                 for piece in (data,) if isinstance(data, bytes) else data:
                     file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+                if not leftovers.HAS_LOCKS:  # Windows moves closed files only
+                    file.close()
+                temporary.replace(path)  # before it can be taken for one that was left
             _flush_folder(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-
-
-def for_owner(path: str, flags: int) -> int:
-    """Open a file that, where it is new, its owner alone may read and write: an `opener`."""
-    return os.open(path, flags, 0o600)
 
 
 def private_folder(path: Path) -> None:
@@ -148,32 +114,6 @@ def _flush_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _prefix(path: Path) -> str:
-    """How the temporary files of `path` begin on this machine: short, whatever the name."""
-    name = f"{platform.node()}/{path.name}".encode("utf-8", "surrogateescape")
-    return f".uex-{hashlib.blake2b(name, digest_size=8).hexdigest()}-"
-
-
-def _sweep(path: Path) -> None:
-    """Remove what processes that are gone left of `path`."""
-    for leftover in path.parent.glob(f"{_prefix(path)}*.tmp"):
-        number = leftover.stem.rpartition("-")[2]
-        if number.isdigit() and not _alive(int(number)):
-            leftover.unlink(missing_ok=True)
-
-
-def _alive(process: int) -> bool:
-    if sys.platform == "win32":  # there, signal 0 is a Ctrl-C
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
 def check_room(path: Path, size: int) -> None:
     """Find out before long work whether `size` bytes can be written at `path`.
 
@@ -182,9 +122,8 @@ def check_room(path: Path, size: int) -> None:
     """
     with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".uex-", suffix=".tmp")
-        os.close(handle)
-        Path(name).unlink()
+        leftovers.sweep(path.parent)
+        leftovers.unnamed(path.parent).close()
     free = shutil.disk_usage(path.parent).free
     if free < size:
         needed = f"{size / 2**20:.0f} MiB needed, {free / 2**20:.0f} MiB free"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -44,7 +45,10 @@ class Journal:
 
     def __enter__(self) -> Journal:
         with atomic.told(self.path):
-            self._file = open(self.path, "a", encoding="utf-8", opener=atomic.for_owner)
+            handle = os.open(
+                self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
+            )  # it knows the originals' digests
+            self._file = os.fdopen(handle, "a", encoding="utf-8")
             if self._file.tell():
                 self._file.write("\n")  # after a line that was cut off
         self._flushed = time.monotonic()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 import weakref
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from uexcli.core.store import Store
-from uexcli.io import atomic
+from uexcli.io import atomic, leftovers
 
 
 class Mapped(Store):
@@ -34,7 +33,7 @@ class Mapped(Store):
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         atomic.check_room(self._folder / "images and noise", size)
         # The mapping keeps the file when its handle is closed.
-        with atomic.told(self._folder), tempfile.TemporaryFile(dir=self._folder) as file:
+        with atomic.told(self._folder), leftovers.unnamed(self._folder) as file:
             if hasattr(os, "posix_fallocate"):  # a disk that fills up later would end the process without a word
                 os.posix_fallocate(file.fileno(), 0, size)
             else:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, part, release, shards
+from uexcli.io import atomic, leftovers, part, release, shards
 
 SUFFIX = ".partial"
 INSIDE = ".uex.partial"  # within an output that cannot be replaced
 OLD = ".uex-old"
 WORTH_KEEPING = 200  # images
 MARKS = frozenset({release.FACTS, release.SUMS, release.COPIED, shards.FILE})  # say what a folder is
+COPYING = "convert"  # in the job of a copy
 JOB = release.JOB  # what the folder is a part of; gone once it is whole
 
 
@@ -45,7 +46,7 @@ def growing(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) 
             try:
                 atomic.write(mark, json.dumps(dict(job)).encode(), private=True)
             except UexError:
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
                 raise
             stack.enter_context(_held(mark))
         try:
@@ -55,19 +56,35 @@ def growing(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) 
             if kept or len(written) >= WORTH_KEEPING:
                 error.hint = f"{error.hint} What was written is kept: --resume goes on with it.".strip()
             else:
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
             raise
 
 
-def recover(output: Path) -> None:
+def _remove(folder: Path) -> None:
+    """Remove what grew, as far as that can be; the mark of whose it is goes last, so that a kill leaves what is known."""
+    with contextlib.suppress(OSError):
+        for item in folder.iterdir():
+            if item.is_dir() and not item.is_symlink():
+                shutil.rmtree(item, ignore_errors=True)
+            elif item.name != JOB:
+                item.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def recover(output: Path, *, resume: bool = True) -> None:
     """Put right what a kill left while a release took its place: called before one is looked for there.
+
+    What had grown to its end takes its place now, unless it is to be made anew (not `resume`).
 
     Raises:
         UsageError: what lies where an old release was put aside is none.
     """
     output = output.resolve()
     old, inside = output.with_name(output.name + OLD), output / INSIDE
+    grown = output.with_name(output.name + SUFFIX)
     with atomic.told(output):
+        if resume and not output.exists() and _is_whole(grown):
+            grown.rename(output)
         if (inside / release.SUMS).is_file() and not (inside / JOB).exists():  # it was being moved up
             _move_up(inside, output)
         if not old.is_dir():
@@ -78,6 +95,18 @@ def recover(output: Path) -> None:
         if not {item.name for item in old.iterdir()} <= MARKS:
             check_replaceable(old)
         discard(old)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a release, a part of one or a copy grew to its end here; then it holds nothing that is private to a run."""
+    named = any((folder / name).is_file() for name in (release.SUMS, shards.FILE))
+    if not named or any((folder / name).exists() for name in (JOB, release.JOURNAL)):
+        return False
+    try:
+        check_replaceable(folder)
+    except UexError:
+        return False
+    return True
 
 
 def discard(folder: Path) -> None:
@@ -116,16 +145,33 @@ def _take_up(folder: Path, job: Mapping[str, Any], *, resume: bool, force: bool)
             for leftover in folder.rglob(".*.tmp"):
                 leftover.unlink()
             return True
-        if not force and not (resume and (folder / release.SUMS).is_file() and not mark.exists()):
-            hint = "Add --resume to go on, or --force to start afresh." if same else "Remove it, or use --force."
-            other = "" if same else " of another job"
-            raise UsageError(f"{folder} is left from an interrupted run{other}.", hint=hint)
-        if (folder / release.SUMS).is_file():  # a kill came when it was whole, just before it took its place
-            check_replaceable(folder)
-        elif not mark.exists() and any(folder.iterdir()):
+        begun = not mark.exists() and all(leftovers.is_leftover(item.name) for item in folder.iterdir())
+        whole = _is_whole(folder)
+        worthless = COPYING in job and (_copied(mark) or (whole and (folder / release.COPIED).is_file()))
+        if not (force or begun or worthless or (resume and whole)):
+            raise _left(folder, same=same)
+        if not mark.exists() and not begun and not whole:
             raise UsageError(f"{folder} is not uex's; --force would delete it.", hint="Move it away.")
-        shutil.rmtree(folder)
+        _remove(folder)
     return False
+
+
+def _copied(mark: Path) -> bool:
+    """Whether a folder is what `uex convert` left: nothing that took long."""
+    said = _read(mark)
+    return isinstance(said, dict) and COPYING in said
+
+
+def _left(folder: Path, *, same: bool) -> UsageError:
+    """Say what lies in the way, and how to go on."""
+    if same:
+        hint = "Add --resume to go on, or --force to start afresh."
+        return UsageError(f"{folder} is left from an interrupted run.", hint=hint)
+    if _copied(folder / JOB):
+        hint = "Use --force to delete it and go on, or run that uex convert again."
+        return UsageError(f"{folder} is left from an interrupted uex convert.", hint=hint)
+    hint = "Repeat that run with --resume to go on with it. Remove it, or use --force, to start afresh without it."
+    return UsageError(f"{folder} is left from an interrupted run of another job.", hint=hint)
 
 
 def _read(mark: Path) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,11 +13,12 @@ import torch
 from torch import Tensor
 
 from uexcli.api import Dataset, Sample
-from uexcli.errors import UexError, UsageError
-from uexcli.io import images
+from uexcli.errors import Terminated, UexError, UsageError
+from uexcli.io import images, unread
+from uexcli.io import labels as csv_labels
 from uexcli.io.mapped import Mapped
 from uexcli.io.pool import parallel
-from uexcli.registry import Registry
+from uexcli.registry import Broken, Registry
 
 RELEASED = 256  # images after which memory is given back
 ON_ERROR = ("fail", "skip")
@@ -40,6 +40,7 @@ class Labelled:
     samples: tuple[Sample, ...]
     classes: tuple[str, ...]
     labels: tuple[int, ...]
+    notes: tuple[str, ...] = ()  # what lies there and is not among the samples, in words
 
     @property
     def keys(self) -> list[str]:
@@ -48,7 +49,11 @@ class Labelled:
 
     def only(self, keep: Iterable[int]) -> Labelled:
         """The samples at these positions, with the classes they have."""
-        return label([self.samples[position] for position in keep])
+        return replace(label([self.samples[position] for position in keep]), notes=self.notes)
+
+    def bare(self) -> Labelled:
+        """The same samples without labels."""
+        return replace(label([replace(sample, label=None) for sample in self.samples]), notes=self.notes)
 
 
 def find_dataset(registry: Registry, uri: str) -> Dataset:
@@ -56,10 +61,22 @@ def find_dataset(registry: Registry, uri: str) -> Dataset:
     makers = [registry.find("dataset", name).cls for name in registry.names("dataset") if name != "folder"]
     for cls in [*makers, registry.find("dataset", "folder").cls]:
         dataset = cls()
-        if isinstance(dataset, Dataset) and dataset.accepts(uri):
+        if isinstance(dataset, Dataset) and _accepts(registry, dataset, uri):
             return dataset
     scheme = uri.partition(":")[0]
     raise UsageError(f"{uri}: no dataset '{scheme}'.", hint=f"Known: {', '.join(registry.names('dataset'))}.")
+
+
+def _accepts(registry: Registry, dataset: Dataset, uri: str) -> bool:
+    """Ask a dataset; one that fails is broken, and must not take the others with it."""
+    try:
+        return dataset.accepts(uri)
+    except (UexError, KeyboardInterrupt, Terminated):
+        raise
+    except BaseException as error:
+        entry = registry.find("dataset", dataset.name)
+        registry.note(Broken(entry.plugin, f"dataset '{dataset.name}': {type(error).__name__}: {error}"))
+        return False
 
 
 def place_of(registry: Registry, uri: str) -> Path:
@@ -74,28 +91,38 @@ def list_samples(
 ) -> Labelled:
     """List a dataset's samples, with labels from their folders or from a CSV `path,label`.
 
-    Labels are for all or for none: where some lack one, that is an error, or not `strict` none has any.
+    Labels are for all or for none: where some lack one, that is an error, or not `strict` none has any. So are folders
+    that are no classes, but splits.
     """
     dataset = find_dataset(registry, uri)
     samples = dataset.read(uri, split=split)
+    notes = unread.words(dataset.unread(uri, split=split))
     if labels is not None:
-        given = read_labels(labels)
-        samples = [replace(sample, label=given.get(sample.key)) for sample in samples]
-        _all_labelled(samples, f"{labels} has no label for")
+        given = csv_labels.given(labels, [sample.key for sample in samples], place_of(registry, uri))
+        samples = [replace(sample, label=given.labels.get(sample.key)) for sample in samples]
+        strangers = [row.path for row in given.strangers]
+        _all_labelled(samples, f"{labels} has no label for", strangers)
+        if strangers:
+            notes.append(f"{labels} also has {len(strangers):,} that are not here: {unread.listed(strangers)}")
     elif not strict and any(not sample.label for sample in samples):
         samples = [replace(sample, label=None) for sample in samples]
     elif any(sample.label for sample in samples):
+        if strict:
+            unread.check_splits(uri, place_of(registry, uri), samples, split)
         _all_labelled(samples, "images in class folders have a label, but there is none for")
-    return label(samples)
+    return replace(label(samples), notes=tuple(notes))
 
 
-def _all_labelled(samples: Sequence[Sample], complaint: str) -> None:
+def _all_labelled(samples: Sequence[Sample], complaint: str, strangers: Sequence[str] = ()) -> None:
+    """Refuse images without a label; `strangers` are the paths in a CSV that are of no image."""
     bare = [sample.key for sample in samples if not sample.label]
-    if bare:
-        more = f" and {len(bare) - 1} more" if len(bare) > 1 else ""
-        raise UexError(
-            f"{complaint} {bare[0]}{more}.", hint="Label every image, with --labels FILE.csv or class folders."
-        )
+    if not bare:
+        return
+    more = f" and {len(bare) - 1} more" if len(bare) > 1 else ""
+    hint = "Label every image, with --labels FILE.csv or class folders."
+    if strangers:
+        hint = f"Paths are relative to the photos, such as {bare[0]}; it has {strangers[0]}, which is not there."
+    raise UexError(f"{complaint} {bare[0]}{more}.", hint=hint)
 
 
 def label(samples: Sequence[Sample]) -> Labelled:
@@ -115,20 +142,6 @@ def check_options(on_error: str, jobs: int | None = None) -> None:
         raise UsageError(f"--on-error {on_error}: unknown.", hint=f"Known: {', '.join(ON_ERROR)}.")
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs {jobs}: at least 1.")
-
-
-def read_labels(path: Path) -> dict[str, str]:
-    """Read a CSV with the header `path,label`."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if not {"path", "label"} <= set(reader.fieldnames or ()):
-                raise UexError(f"{path}: the first line must be 'path,label'.")
-            return {row["path"]: row["label"] for row in reader if row["path"] and row["label"]}
-    except FileNotFoundError:
-        raise UsageError(f"--labels {path}: no such file.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UexError(f"{path}: cannot be read as a CSV file ({error}).") from None
 
 
 def limited(found: Labelled, limit: int | None, *, ordered: bool) -> Labelled:

@@ -8,9 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from uexcli.api import IMAGE_SUFFIXES, Dataset, Sample, UexError, UsageError, hookimpl, is_safe
+from uexcli.api import (
+    HIDDEN,
+    IMAGE_SUFFIXES,
+    NO_IMAGE,
+    Dataset,
+    Sample,
+    UexError,
+    Unread,
+    UsageError,
+    hookimpl,
+    is_safe,
+)
 
 LINKS = "links:"
+MOST_FOLDERS = 1_000_000  # that links may lead to: a few that cross lead to any number
 
 
 @dataclass(frozen=True)
@@ -24,7 +36,7 @@ class Folder(Dataset):
     def accepts(self, uri: str) -> bool:
         """Anything that is a path: `folder:PATH` where the path could be taken for something else.
 
-        `links:PATH` also follows links to files elsewhere.
+        `links:PATH` also follows links, to files and folders, wherever they lead.
         """
         return uri.startswith(("folder:", LINKS)) or Path(uri).exists() or ":" not in uri
 
@@ -40,8 +52,8 @@ class Folder(Dataset):
             raise UexError(f"{root}: no image in this folder.", hint="uex reads JPEG, PNG, WebP, TIFF, BMP and more.")
         return samples
 
-    def ignored(self, uri: str) -> int:
-        """Files whose names are not those of images; hidden ones are not counted."""
+    def unread(self, uri: str, *, split: str = "train") -> list[Unread]:
+        """Files whose names are not those of images, what is hidden, and folders in which no image is."""
         return _walk(uri)[1]
 
     def write(self, uri: str, samples: Sequence[Sample]) -> None:
@@ -67,37 +79,64 @@ def _root(uri: str) -> Path:
     return Path(uri.removeprefix("folder:").removeprefix(LINKS))
 
 
-def _walk(uri: str) -> tuple[list[str], int]:
-    """Relative paths of image files, with forward slashes, sorted; and how many other files there are.
+def _walk(uri: str) -> tuple[list[str], list[Unread]]:
+    """Relative paths of image files, with forward slashes, sorted; and what else is there.
 
     Raises:
         UexError: a link leads out of the folder, where it may lead anywhere; or a pipe or device is called an image.
     """
-    root, found, others = _root(uri), list[str](), 0
-    inside = None if uri.startswith(LINKS) else root.resolve()
-    folders = [root]
+    root, found, others = _root(uri), list[str](), list[Unread]()
+    follow = uri.startswith(LINKS)
+    inside = None if follow else root.resolve()
+    folders: list[tuple[Path, frozenset[tuple[int, int]]]] = [(root, frozenset())]  # each with those it lies in
+    below = list[str]()
+    seen = 0
     while folders:
-        folder = folders.pop()
+        folder, above = folders.pop()
+        seen += 1
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            here = above | {_identity(folder)} if follow else above
         except OSError as error:
             raise UexError(f"{folder}: cannot be read ({error.strerror}).") from None
+        if follow and seen > MOST_FOLDERS:
+            raise UexError(f"{root}: links lead to more than {MOST_FOLDERS:,} folders.", hint="Remove some of them.")
         for entry in entries:
+            name = Path(entry.path).relative_to(root).as_posix()
             if entry.name.startswith("."):
-                continue
-            if _is_folder(entry):
-                if entry.is_symlink():
+                others.append(Unread(f"{name}/" if _is_folder(entry) else name, HIDDEN))
+            elif _is_folder(entry):
+                if entry.is_symlink() and not follow:
                     raise UexError(
                         f"{entry.path} is a link to a folder, which uex does not follow.",
-                        hint="Put the folder itself there.",
+                        hint=f"Put the folder itself there, or say {LINKS}FOLDER if all of its links may be followed.",
                     )
-                folders.append(Path(entry.path))
+                if follow and _identity(Path(entry.path)) in here:
+                    others.append(Unread(f"{name}/", "as a link back to a folder that it lies in"))
+                    continue
+                folders.append((Path(entry.path), here))
+                below.append(name)
             elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122
                 _check(entry, inside)
-                found.append(Path(entry.path).relative_to(root).as_posix())
+                found.append(name)
             else:
-                others += 1
-    return sorted(found), others
+                others.append(Unread(name, NO_IMAGE))
+    filled = {above for name in found for above in _above(name)}
+    empty = {name for name in below if name not in filled}
+    tops = [name for name in empty if not empty.intersection(_above(name))]
+    others += [Unread(f"{name}/", "without an image in them") for name in tops]
+    return sorted(found), sorted(others, key=lambda item: item.path)
+
+
+def _above(name: str) -> list[str]:
+    """The folders that a relative path lies in, without the root."""
+    parts = name.split("/")[:-1]
+    return ["/".join(parts[: length + 1]) for length in range(len(parts))]
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
