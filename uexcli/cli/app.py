@@ -7,7 +7,24 @@ from typing import Annotated
 import typer
 
 from uexcli import __version__
-from uexcli.cli import apply, bench, convert, demo, doctor, evaluate, export, fit, info, merge, plugins, preview, verify
+from uexcli.cli import (
+    apply,
+    bench,
+    convert,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    fit,
+    info,
+    interrupt,
+    merge,
+    plugins,
+    preview,
+    streams,
+    verify,
+)
+from uexcli.cli.screen import complain
 
 EPILOG = "Exit codes: 0 good, 1 the check failed, 2 usage, 3 could not do it, 130 interrupted, 143 terminated."
 
@@ -53,6 +70,18 @@ app.command("demo")(demo.demo)
 
 def run() -> int:
     """Run the command line; gives the exit code."""
+    streams.prepare()
+    try:
+        code = _run()
+        interrupt.at_the_end()
+        streams.finish()
+    except streams.StdoutError as error:  # of --help and the like: commands tell it themselves
+        complain(f"Error: {error}")
+        return error.code
+    return code
+
+
+def _run() -> int:
     try:
         app(prog_name="uex")
     except SystemExit as end:
