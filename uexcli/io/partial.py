@@ -130,7 +130,7 @@ def _take_up(folder: Path, job: Mapping[str, Any], *, resume: bool, force: bool)
 
 def _read(mark: Path) -> Any:
     try:
-        return json.loads(mark.read_text())
+        return json.loads(mark.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
 
