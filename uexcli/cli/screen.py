@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 
-from uexcli.cli import interrupt, streams
+from uexcli.cli import interrupt
 from uexcli.cli.grid import Grid
 from uexcli.commands.listener import Listener, Overall, duration
 from uexcli.errors import RESUMABLE, Exit, Terminated, UexError
@@ -119,7 +119,7 @@ class Screen(Listener):
         """Print the result on stdout: one JSON document, or tables and lines for people."""
         self._close()
         if self.as_json:
-            streams.result(json.dumps({"schema": schema, **plain(document)}, indent=2) + "\n")
+            _write(json.dumps({"schema": schema, **plain(document)}, indent=2) + "\n")
             return
         out = _console()
         with out.capture() as text:  # rich itself would end the process with 1 when the reader of a pipe is gone
@@ -128,12 +128,12 @@ class Screen(Listener):
                     out.print(visible(item))
                 else:
                     out.print(item.rendered(), soft_wrap=False)
-        streams.result(text.get())
+        _write(text.get())
 
     def lines(self, schema: str, documents: Sequence[Any]) -> None:
         """Print JSON documents on stdout, one a line, each with the schema."""
         self._close()
-        streams.result("".join(json.dumps({"schema": schema, **plain(document)}) + "\n" for document in documents))
+        _write("".join(json.dumps({"schema": schema, **plain(document)}) + "\n" for document in documents))
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -141,6 +141,12 @@ def _console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def _write(text: str) -> None:
+    """Write a result, now: what goes wrong with it is the command's own error."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def plain(value: Any) -> Any:

@@ -39,48 +39,36 @@ def prepare() -> None:
     _set_width()
 
 
-def result(text: str) -> None:
-    """Write a result; a reader that is gone is no error, and the command still ends with its own exit code.
-
-    Raises:
-        StdoutError: stdout is closed, or nothing more can be written to it.
-    """
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        turn_off(sys.stdout)
-
-
 def finish() -> None:
     """Write what is left in stdout; to be called last.
 
     Raises:
         StdoutError: that cannot be done.
     """
-    try:
-        (_ours or sys.stdout).flush()
-    except BrokenPipeError:
-        turn_off(_ours or sys.stdout)
+    (_ours or sys.stdout).flush()
 
 
-def turn_off(stream: TextIO) -> None:
-    """Let what is left in a stream, and all that is still written to it, go nowhere."""
-    with contextlib.suppress(OSError, ValueError):
+def turn_off(number: int) -> None:
+    """Let all that is still written to this descriptor go nowhere."""
+    with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
+        os.dup2(nowhere, number)
         os.close(nowhere)
 
 
 class _Out(io.FileIO):
-    """stdout: what cannot be written is an error of its own kind, which no library takes for another."""
+    """stdout: what cannot be written is an error of its own kind, which no library takes for another.
+
+    A reader that is gone is no error: the command goes on, and ends with its own exit code.
+    """
 
     def write(self, data: Any, /) -> int:
         """Write some of it."""
         try:
             return super().write(data)
         except BrokenPipeError:
-            raise
+            turn_off(1)
+            return len(data)
         except OSError as error:
             _fail(REASONS.get(error.errno or 0, error.strerror or str(error)))
 
@@ -115,8 +103,7 @@ class _Closed(io.RawIOBase):
 def _fail(reason: str) -> NoReturn:
     """Say so once; what is still in the buffer goes nowhere."""
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
-    if sys.__stdout__ is not None:
-        turn_off(sys.__stdout__)
+    turn_off(1)
     raise StdoutError(reason)
 
 
