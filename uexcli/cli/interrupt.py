@@ -5,9 +5,9 @@ An exception would come up in the midst of an import there, and be taken for som
 
 from __future__ import annotations
 
+# What `signal` is made of, without the `enum` that takes half of the time this is to shield.
+import _signal as signal  # type: ignore[import-not-found]
 import os
-import signal
-from types import FrameType
 
 _words: bytes | None = None  # None: this process is not ours to end
 
@@ -34,7 +34,7 @@ def at_the_end() -> None:
         signal.signal(signal.SIGINT, _stop)
 
 
-def _stop(_signal: int, _frame: FrameType | None) -> None:
+def _stop(_number: int, _frame: object) -> None:
     try:
         os.write(2, _words or b"")
     finally:
