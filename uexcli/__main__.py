@@ -7,6 +7,9 @@ import sys
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    from uexcli.cli import interrupt
+
+    interrupt.at_once()
     from uexcli.cli.app import run
 
     sys.exit(run())

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from uexcli.cli import options as opt
+from uexcli.cli.grid import Grid
 from uexcli.cli.screen import Screen, command
-from uexcli.commands.listener import visible
+from uexcli.wording import here, pasted
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from uexcli.commands.apply import Assigned
 
 
@@ -103,42 +102,40 @@ def apply(
     )
     with Screen(quiet=quiet, as_json=json) as screen:
         result = job.run(request, screen)
-    shown: list[Table | str] = [_nearness(result.assigned)] if near and result.assigned else []
-    screen.result("uex.apply/1", result, *shown, _words(result, photos, dry_run=dry_run, lossy=format_ == "jpeg"))
+    shown = [_nearness(result.assigned)] if near and result.assigned else []
+    screen.result("uex.apply/1", result, *shown, *_words(result, photos, dry_run=dry_run, lossy=format_ == "jpeg"))
 
 
-def _nearness(new: Sequence[Assigned]) -> Table:
+def _nearness(new: Sequence[Assigned]) -> Grid:
     """New photos, those that are unlike all that was fitted first."""
-    from rich.markup import escape
-    from rich.table import Table
-
     from uexcli.commands.apply import FAR
 
-    shown = Table(box=None, pad_edge=False)
-    shown.add_column("new photo", overflow="fold")
-    shown.add_column("noise", justify="right")
-    shown.add_column("distance", justify="right")
-    shown.add_column("")
+    shown = Grid(caption=["distance: to the centre of its noise; 1 is that of the farthest photo that was fitted."])
+    shown.column("new photo")
+    shown.column("noise", justify="right")
+    shown.column("distance", justify="right")
+    shown.column()
     for item in sorted(new, key=lambda item: -(item.near or 0)):
         distance = "" if item.near is None else f"{item.near:.2f}"
         unlike = "unlike anything fitted" if item.near is not None and item.near > FAR else ""
-        shown.add_row(escape(visible(item.key)), str(item.row), distance, unlike)
-    shown.caption = "distance: to the centre of its noise; 1 is that of the farthest photo that was fitted."
-    shown.caption_justify = "left"
+        shown.row(item.key, str(item.row), distance, unlike)
     return shown
 
 
-def _words(result: object, photos: str, *, dry_run: bool, lossy: bool) -> str:
+def _words(result: object, photos: str, *, dry_run: bool, lossy: bool) -> list[str]:
     from uexcli.commands.apply import Result
 
     assert isinstance(result, Result)
     if result.already:
         what = "this release" if result.shard is None else "this part"
-        return f"{result.output} is {what} already, and intact: nothing to do."
+        return [f"{result.output} is {what} already, and intact: nothing to do."]
     if dry_run:
-        return f"dry run: {result.output} not written."
+        return [f"dry run: {result.output} not written."]
     if result.shard is not None and not result.written and not result.kept and not result.skipped:
-        return f"{result.output}: no image is in this shard; the part is empty. Next, once all are there: uex merge RELEASE"
+        return [
+            f"{result.output}: no image is in this shard; the part is empty.",
+            "Next, once all are there: uex merge RELEASE",
+        ]
     kept = f" ({result.kept:,} more were there from the interrupted run)" if result.kept else ""
     lines = [f"{result.output}: {result.written:,} protected images{kept}, PSNR {result.psnr:.1f} dB."]
     if result.norm == "linf":
@@ -153,14 +150,14 @@ def _words(result: object, photos: str, *, dry_run: bool, lossy: bool) -> str:
     if result.new:
         lines.append(f"Not fitted, and given noise all the same: {result.new:,}.")
     for key, change in result.mode_changes[:5]:
-        lines.append(f"Note: {visible(key)}: {change}.")
+        lines.append(f"Note: {key}: {change}.")
     if len(result.mode_changes) > 5:
         lines.append(f"Note: {len(result.mode_changes) - 5} more changes of mode, all in uex-release.json.")
     if result.skipped:
         lines.append(f"Left out, and listed in uex-release.json: {len(result.skipped):,}.")
     if result.shard is not None:
         lines.append("Private, as it lists the originals' checksums. Next, once all parts are there: uex merge RELEASE")
-        return "\n".join(lines)
+        return lines
     lines.append(f"Private: {result.receipt} maps originals to protected files.")
-    lines.append(f"Next: uex verify {result.output} --source {photos}")
-    return "\n".join(lines)
+    lines.append(f"Next: {pasted('uex', 'verify', result.output, '--source', here(photos))}")
+    return lines

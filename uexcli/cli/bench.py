@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from uexcli.cli import options as opt
+from uexcli.cli.grid import Grid
 from uexcli.cli.screen import Screen, command
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from uexcli.commands.bench import Result
 
 
@@ -45,24 +44,20 @@ def bench(
         screen.result("uex.bench/1", result, table(result), f"Written: {', '.join(map(str, result.tables))}.")
 
 
-def table(result: Result) -> Table:
+def table(result: Result) -> Grid:
     """Methods down, countermeasures across, the method that holds best first."""
-    from rich import box
-    from rich.table import Table
-
     known = result.columns
     several = len({target for target, _ in known}) > 1
-    title = "Protected side, best epoch, percent"
-    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    shown.add_column("method", overflow="fold")
+    shown = Grid(title="Protected side, best epoch, percent", lines="head")
+    shown.column("method")
     for target, against in known:
         name = "plain" if against == "none" else against
-        shown.add_column(f"{target}, {name}" if several else name, justify="right", overflow="fold")
-    shown.add_column("worst", justify="right", style="bold")
+        shown.column(f"{target}, {name}" if several else name, justify="right")
+    shown.column("worst", justify="right", style="bold")
     for side in ("clean", "protected"):
         for row in result.rows[: 1 if side == "clean" else None]:
             cells = {(cell.target, cell.against): getattr(cell, side) for cell in row.evaluation.cells}
             scores = [f"{100 * cells[column].mean('peak'):.1f}" if column in cells else "" for column in known]
             worst = "" if side == "clean" else f"{100 * row.worst:.1f}"
-            shown.add_row("(clean)" if side == "clean" else row.name, *scores, worst, end_section=side == "clean")
+            shown.row("(clean)" if side == "clean" else row.name, *scores, worst, ends=side == "clean")
     return shown

@@ -33,4 +33,4 @@ def convert(
     lines = [f"{result.output}: {result.images:,} images{classes} in {result.files:,} files, and SHA256SUMS."]
     if result.facts:
         lines.append("uex-release.json came along.")
-    screen.result("uex.convert/1", result, "\n".join(lines))
+    screen.result("uex.convert/1", result, *lines)

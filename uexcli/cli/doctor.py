@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from uexcli.cli import options as opt
+from uexcli.cli.grid import Grid, Styled
 from uexcli.cli.screen import Screen, command
 from uexcli.errors import Exit
 
@@ -21,12 +22,12 @@ def doctor(json: opt.Json = False) -> None:
     if json:
         screen.result("uex.doctor/1", {"checks": result.checks, "machine": result.machine, "healthy": result.healthy})
     else:
-        from rich.table import Table
-
-        shown = Table(show_header=False, box=None)
+        shown = Grid(head=False)
         colours = {"ok": "green", "warn": "yellow", "bad": "red"}
         for check in result.checks:
-            shown.add_row(f"[{colours[check.state]}]{check.state}[/]", check.name, check.text)
+            text, run, what = check.text.partition("run: ")  # a command to paste stands on a line of its own
+            told = [text + run.rstrip(), what] if what else text
+            shown.row(Styled(check.state, colours[check.state]), check.name, told)
         screen.result("uex.doctor/1", {}, shown)
     if not result.healthy:
         raise typer.Exit(Exit.FAILED)

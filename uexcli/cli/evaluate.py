@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from uexcli.cli import options as opt
+from uexcli.cli.grid import Grid
 from uexcli.cli.screen import Screen, command
 from uexcli.errors import Exit
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from uexcli.commands.evaluate import Cell, Result, Side
 
 
@@ -192,7 +191,8 @@ def evaluate(
         )
         screen.result("uex.eval.partial/1", result, text)
         return
-    screen.result("uex.eval/1", document(result), *(() if json else (table(result), words(result))))
+    shown: list[Grid | str] = [] if json else [table(result), *words(result)]
+    screen.result("uex.eval/1", document(result), *shown)
     if not result.passed:
         raise typer.Exit(Exit.FAILED)
 
@@ -205,29 +205,26 @@ def document(result: Result) -> dict[str, object]:
     return {**fields, "worst_learnability_peak": result.worst, "passed": result.passed}
 
 
-def table(result: Result) -> Table:
+def table(result: Result) -> Grid:
     """One row a cell, the worst first."""
-    from rich import box
-    from rich.table import Table
-
     runs = "1 seed" if result.seeds == 1 else f"mean of {result.seeds} seeds"
     title = f"Accuracy on clean test images in percent, {runs} ± half of the 95 % interval"
-    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    shown = Grid(title=title, lines="head")
     several = len(result.targets) > 1
     if several:
-        shown.add_column("target", overflow="fold")
-    shown.add_column("against", overflow="fold")
+        shown.column("target")
+    shown.column("against")
     part = any(cell.clean_part for cell in result.cells)
     names = ["clean", "protected", *(["clean part"] if part else []), "peak", "early", "own"]
     for column in names:
-        shown.add_column(column, justify="right", no_wrap=True)
-    shown.add_column("learnable", justify="right", style="bold", no_wrap=True)
+        shown.column(column, justify="right", wrap=False)
+    shown.column("learnable", justify="right", style="bold", wrap=False)
     for cell in result.cells:
         sides = [_last(cell, "clean", cell.clean), _last(cell, "protected", cell.protected)]
         if part:
             sides.append(_last(cell, "clean part", cell.clean_part))
         early = f"{100 * cell.protected.mean('early_stop'):.1f}" if cell.protected.has("early_stop") else ""
-        shown.add_row(
+        shown.row(
             *([cell.target] if several else []),
             cell.against,
             *sides,
@@ -252,7 +249,7 @@ def _learnt(cell: Cell) -> str:
     return f"{last}/{cell.learnability_peak:.2f}"
 
 
-def words(result: Result) -> str:
+def words(result: Result) -> list[str]:
     """What the table means, what simple nets find, groups and faces, and the gate."""
     lines = [
         f"Chance is {result.chance:.1%}. Learnable, at the last epoch/at the best: 1.00 as the clean images, 0.00 "
@@ -269,7 +266,7 @@ def words(result: Result) -> str:
         lines.append(
             f"Gate {verdict}: worst peak learnability {result.worst:.2f}, allowed {result.max_learnability:.2f}."
         )
-    return "\n".join(lines)
+    return lines
 
 
 def _groups(result: Result) -> list[str]:

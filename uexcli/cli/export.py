@@ -9,6 +9,7 @@ import typer
 
 from uexcli.cli import options as opt
 from uexcli.cli.screen import Screen, command
+from uexcli.wording import pasted
 
 if TYPE_CHECKING:
     from uexcli.commands.export import Result
@@ -30,10 +31,10 @@ def export(
     screen.result(
         "uex.export/1",
         result,
-        f"{_what(result)}, opset {result.opset}, {result.bytes:,} bytes.\n"
-        f"Compared with torch on random images: at most {result.difference:.2g} levels apart.\n"
-        "It makes the noise: keep it as secret as the noise file.\n"
-        f"Next: uex apply {noise} PHOTOS -o RELEASE --engine onnx:{result.output}",
+        f"{_what(result)}, opset {result.opset}, {result.bytes:,} bytes.",
+        f"Compared with torch on random images: at most {result.difference:.2g} levels apart.",
+        "It makes the noise: keep it as secret as the noise file.",
+        f"Next: {pasted('uex', 'apply', noise, 'PHOTOS', '-o', 'RELEASE', '--engine', f'onnx:{result.output}')}",
     )
 
 

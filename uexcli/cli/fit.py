@@ -9,6 +9,7 @@ import typer
 
 from uexcli.cli import options as opt
 from uexcli.cli.screen import Screen, command
+from uexcli.wording import here, pasted
 
 
 @command
@@ -141,17 +142,17 @@ def fit(
         result = job.run(request, screen)
     plan = result.plan
     if result.already:
-        shown = f"{plan.output} is already fitted on these photos with this recipe: nothing to do."
+        shown = [f"{plan.output} is already fitted on these photos with this recipe: nothing to do."]
     elif not result.written:
-        shown = f"dry run: {plan.output} not written."
+        shown = [f"dry run: {plan.output} not written."]
     else:
         made = "a network" if plan.network else f"{plan.rows:,} noises"
         reached = f"{result.at_bound:.0%} of the images reach the bound" if plan.bounded else "no bound is promised"
-        shown = (
+        shown = [
             f"{plan.output}: {made} for {plan.images:,} images in {duration(result.seconds)}"
             f"{f' ({result.outcome})' if result.outcome else ''}; "
-            f"{reached}, PSNR {result.psnr:.1f} dB.\n"
-            "Keep this file secret: with it the protection can be undone.\n"
-            f"Next: uex apply {plan.output} {photos} -o RELEASE"
-        )
-    screen.result("uex.fit/1", result, shown)
+            f"{reached}, PSNR {result.psnr:.1f} dB.",
+            "Keep this file secret: with it the protection can be undone.",
+            f"Next: {pasted('uex', 'apply', plan.output, here(photos), '-o', 'RELEASE')}",
+        ]
+    screen.result("uex.fit/1", result, *shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from uexcli.cli import options as opt
+from uexcli.cli.grid import Grid
 from uexcli.cli.screen import Screen, command
 
 
@@ -16,31 +17,25 @@ def info(noise: opt.NoiseArg, json: opt.Json = False) -> None:
     if json:
         screen.result("uex.info/1", result)
         return
-    from rich.table import Table
-
     header, recipe = result.header, result.header["recipe"]
-    shown = Table(show_header=False, box=None)
-    shown.add_row("file", f"{result.path} ({result.bytes:,} bytes), written by uexcli {header.get('uexcli')}")
+    shown = Grid(head=False)
+    shown.row("file", f"{result.path} ({result.bytes:,} bytes), written by uexcli {header.get('uexcli')}")
     rows, channels, side = result.shape[:3]
     if result.network:
-        shown.add_row("noise", f"a network of {result.network:,} weights, at {side} px with {channels} channels")
+        shown.row("noise", f"a network of {result.network:,} weights, at {side} px with {channels} channels")
     else:
         patch = f", on a patch of images of {recipe['size']} px" if "patch" in recipe else ""
-        shown.add_row("noise", f"{rows:,} x {channels} channels x {side} px{patch}, for {result.images:,} images")
+        shown.row("noise", f"{rows:,} x {channels} channels x {side} px{patch}, for {result.images:,} images")
     for kind in ("method", "norm", "granularity", "surrogate", "encoder"):
         part = recipe.get(kind)
         if part:
             values = ", ".join(f"{key}={value}" for key, value in part.get("options", {}).items())
-            shown.add_row(kind, f"{part['name']} ({part.get('from')}){': ' + values if values else ''}")
+            shown.row(kind, f"{part['name']} ({part.get('from')}){': ' + values if values else ''}")
     reached = f"{header['eps_text']}; {header['measured'].get('at_bound', 0):.0%} of the images reach it"
-    shown.add_row("bound", reached if result.bounded else "none is promised")
-    shown.add_row(
-        "photos", f"{header['dataset'].get('uri')}, fingerprint {header['dataset'].get('fingerprint', '')[:16]}"
-    )
-    shown.add_row(
-        "classes", f"{len(result.classes)}: {', '.join(result.classes[:10])}" if result.classes else "none given"
-    )
-    shown.add_row(
+    shown.row("bound", reached if result.bounded else "none is promised")
+    shown.row("photos", f"{header['dataset'].get('uri')}, fingerprint {header['dataset'].get('fingerprint', '')[:16]}")
+    shown.row("classes", f"{len(result.classes)}: {', '.join(result.classes[:10])}" if result.classes else "none given")
+    shown.row(
         "fitted with",
         f"torch {header.get('torch')} on {header.get('device')}, {recipe.get('precision')}, seed {header['seed']}",
     )

@@ -9,6 +9,7 @@ import typer
 
 from uexcli.cli import options as opt
 from uexcli.cli.screen import Screen, command
+from uexcli.wording import pasted
 
 
 @command
@@ -41,5 +42,5 @@ def merge(
     if result.skipped:
         lines.append(f"Left out, and listed in uex-release.json: {len(result.skipped):,}.")
     lines.append(f"Private: {result.receipt} maps originals to protected files.")
-    lines.append(f"Next: uex verify {result.output} --source PHOTOS")
-    screen.result("uex.merge/1", result, "\n".join(lines))
+    lines.append(f"Next: {pasted('uex', 'verify', result.output, '--source', 'PHOTOS')}")
+    screen.result("uex.merge/1", result, *lines)

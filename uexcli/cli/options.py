@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from uexcli.errors import UexError, UsageError
+from uexcli.wording import visible
 
 
 def names_of(kind: str) -> Callable[[str], list[tuple[str, str]]]:
@@ -21,7 +22,9 @@ def names_of(kind: str) -> Callable[[str], list[tuple[str, str]]]:
             entries = load().entries[kind]
         except UexError:  # a broken plugin must not break the shell; the command itself will say
             return []
-        return [(name, entry.cls.summary) for name, entry in sorted(entries.items()) if name.startswith(incomplete)]
+        return [
+            (name, visible(entry.cls.summary)) for name, entry in sorted(entries.items()) if name.startswith(incomplete)
+        ]
 
     return complete
 

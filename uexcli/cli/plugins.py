@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from uexcli.cli import options as opt
+from uexcli.cli.grid import Grid, Styled
 from uexcli.cli.screen import Screen, command
 from uexcli.errors import Exit, unknown
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from uexcli.api import Method, Plugin
 
 IMAGES = 50_000
@@ -63,45 +62,39 @@ def plugins(
         raise typer.Exit(Exit.FAILED)
 
 
-def _everything(kinds: Sequence[str], listed: Sequence[dict[str, Any]]) -> Table:
+def _everything(kinds: Sequence[str], listed: Sequence[dict[str, Any]]) -> Grid:
     """All plugins, with summary, options and where they came from."""
-    from rich.table import Table
-
     from uexcli.registry import PLURALS
 
-    shown = Table(box=None, pad_edge=False, show_header=False, collapse_padding=True)
-    shown.add_column(no_wrap=True)
-    shown.add_column(ratio=1)
-    shown.add_column(no_wrap=True, style="dim")
+    shown = Grid(head=False, collapse=True)
+    shown.column(wrap=False)
+    shown.column(ratio=1)
+    shown.column(wrap=False, style="dim")
     for each in kinds:
-        shown.add_row(f"[bold]{PLURALS[each]}[/bold]")
+        shown.row(Styled(PLURALS[each], "bold"))
         for row in (row for row in listed if row["kind"] == each):
-            shown.add_row(f"  {row['name']}", _words(row), f"{row['plugin']} {row['version']}")
+            shown.row(f"  {row['name']}", _words(row), f"{row['plugin']} {row['version']}")
     return shown
 
 
-def _methods(listed: Sequence[dict[str, Any]]) -> Table:
+def _methods(listed: Sequence[dict[str, Any]]) -> Grid:
     """The methods side by side."""
-    from rich.table import Table
-
-    shown = Table(box=None, pad_edge=False)
-    shown.add_column("method", no_wrap=True)
-    shown.add_column("norm", no_wrap=True)
-    shown.add_column("surrogate", no_wrap=True)
-    shown.add_column("new images", no_wrap=True)
-    shown.add_column("cost", no_wrap=True, justify="right")
-    shown.add_column("what, and by whom", ratio=1)
-    for row in listed:
-        names = "\n".join([row["name"], *(f"[dim]{alias}[/dim]" for alias in row["aliases"])])
-        surrogate = "yes" if row["needs_surrogate"] else "no"
-        words = "\n".join([row["summary"], f"[dim]{row['paper']}[/dim]"])
-        shown.add_row(names, row["norm"], surrogate, row["new_images"], _cost(row["cost"]), words)
-    shown.caption = (
-        "new images: yes, or if images share a noise (--mode classwise, clusterwise). "
-        "cost: passes through the surrogate for 50,000 images, those of em = 1; no surrogate: seconds.\n"
-        "Options: uex plugins."
+    shown = Grid(
+        caption=[
+            "new images: yes, or if images share a noise (--mode classwise, clusterwise). "
+            "cost: passes through the surrogate for 50,000 images, those of em = 1; no surrogate: seconds.",
+            "Options: uex plugins.",
+        ]
     )
-    shown.caption_justify = "left"
+    for name in ("method", "norm", "surrogate", "new images"):
+        shown.column(name, wrap=False)
+    shown.column("cost", wrap=False, justify="right")
+    shown.column("what, and by whom", ratio=1)
+    for row in listed:
+        names = [row["name"], *(Styled(alias, "dim") for alias in row["aliases"])]
+        surrogate = "yes" if row["needs_surrogate"] else "no"
+        words = [row["summary"], Styled(row["paper"], "dim")]
+        shown.row(names, row["norm"], surrogate, row["new_images"], _cost(row["cost"]), words)
     return shown
 
 
@@ -146,11 +139,11 @@ def _relative_cost(cls: type[Method]) -> float:
     return float(work[0] / work[1])
 
 
-def _words(row: dict[str, Any]) -> str:
+def _words(row: dict[str, Any]) -> list[str | Styled]:
     """The summary, other names and options of a plugin."""
-    lines = [row["summary"]]
+    lines: list[str | Styled] = [row["summary"]]
     if row["aliases"]:
-        lines.append(f"[dim]also called {', '.join(row['aliases'])}[/dim]")
+        lines.append(Styled(f"also called {', '.join(row['aliases'])}", "dim"))
     if row["options"]:
-        lines.append(f"[dim]-O {' '.join(option['name'] for option in row['options'])}[/dim]")
-    return "\n".join(lines)
+        lines.append(Styled(f"-O {' '.join(option['name'] for option in row['options'])}", "dim"))
+    return lines

@@ -9,7 +9,6 @@ import typer
 
 from uexcli.cli import options as opt
 from uexcli.cli.screen import Screen, command
-from uexcli.commands.listener import visible
 
 
 @command
@@ -29,7 +28,7 @@ def preview(
     screen.result(
         "uex.preview/1",
         result,
-        f"{result.output}: {visible(result.key)}, {'as fitted' if result.fitted else 'not fitted, noise assigned'}; "
-        f"at most {result.levels} levels, PSNR {result.psnr:.1f} dB, SSIM {result.ssim:.3f}.\n"
+        f"{result.output}: {result.key}, {'as fitted' if result.fitted else 'not fitted, noise assigned'}; "
+        f"at most {result.levels} levels, PSNR {result.psnr:.1f} dB, SSIM {result.ssim:.3f}.",
         "It shows the clean photo beside the protected one: keep it as secret as the noise.",
     )

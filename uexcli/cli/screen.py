@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import shlex
 import signal
 import sys
 import time
@@ -17,14 +15,15 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 
-from uexcli.cli import stray
-from uexcli.commands.listener import Listener, duration, visible
+from uexcli.cli import interrupt, stray
+from uexcli.cli.grid import Grid
+from uexcli.commands.listener import Listener, Overall, duration
 from uexcli.errors import RESUMABLE, Exit, Terminated, UexError
+from uexcli.wording import pasted, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
-    from rich.table import Table
 
     from uexcli.api import Progress
 
@@ -41,8 +40,10 @@ class Screen(Listener):
         self._bars: Bars | None = None
         self._stage: str | None = None
         self._began = self._told = time.monotonic()
+        self._first = 0.0  # share that was done when the stage began here
 
     def __enter__(self) -> Screen:
+        interrupt.as_exception()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -50,58 +51,63 @@ class Screen(Listener):
 
     @functools.cached_property
     def _err(self) -> Console:
-        from rich.console import Console
-
-        return Console(stderr=True, highlight=False, soft_wrap=True)
+        return _console(stderr=True)
 
     def say(self, text: str) -> None:
-        """Print a message on stderr."""
+        """Print a message, one line, on stderr."""
         if not self.quiet:
-            self._err.print(text, markup=False)
+            self._err.print(visible(text))
 
     def warn(self, text: str) -> None:
         """Print a warning on stderr, also with --quiet."""
         self._err.print("Warning:", style="yellow", end=" ")
-        self._err.print(visible(text), markup=False)
+        self._err.print(visible(text))
 
     def step(self, progress: Progress) -> None:
-        """Show progress: a bar with an ETA on a terminal, a line now and then off it."""
+        """Show progress: a bar with the time left on a terminal, a line now and then off it."""
         if self.quiet:
             return
+        share = min(1.0, progress.done / progress.total) if progress.total > 0 else 1.0
+        now = time.monotonic()
         if progress.stage != self._stage:
             self._close()
             self._stage = progress.stage
-            self._began = self._told = time.monotonic()
+            self._began = self._told = now
+            self._first = 0.0 if progress.done <= 1 else share
+        if isinstance(progress, Overall):
+            left = progress.seconds_left
+        else:
+            left = (now - self._began) * (1 - share) / max(share - self._first, 1e-9)
         if self._err.is_terminal and not self._err.is_dumb_terminal:
-            self._bar(progress)
-        elif time.monotonic() - self._told > PLAIN_EVERY:
-            self._told = time.monotonic()
-            share = progress.done / progress.total
-            left = (self._told - self._began) * (1 - share) / max(share, 1e-9)
+            self._bar(progress, share, left)
+        elif now - self._told > PLAIN_EVERY:
+            self._told = now
+            time_left = "" if left is None else f"  about {duration(left)} left"
             words = ", ".join(word for word in (progress.stage, progress.note) if word)
-            self._err.print(f"{share:4.0%}  about {duration(left)} left  {words}", markup=False)
+            self._err.print(visible(f"{share:4.0%}{time_left}  {words}"))
 
-    def _bar(self, progress: Progress) -> None:
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    def _bar(self, progress: Progress, share: float, left: float | None) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn
 
         if self._bars is None:
             self._bars = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
-                TaskProgressColumn(),
-                TimeRemainingColumn(elapsed_when_finished=True),
-                TextColumn("{task.fields[note]}", style="dim"),
+                TextColumn("{task.fields[share]:>4.0%}", markup=False, style="progress.percentage"),
+                TextColumn("{task.fields[left]}", markup=False, style="progress.remaining"),
+                TextColumn("{task.fields[note]}", markup=False, style="dim"),
                 console=self._err,
                 transient=True,
             )
-            self._bars.add_task("", total=progress.total, note="")
+            self._bars.add_task("", total=1, share=0, left="", note="")
             self._bars.start()
         self._bars.update(
             self._bars.task_ids[0],
-            completed=progress.done,
-            total=progress.total,
-            description=progress.stage or "fit",
-            note=progress.note,
+            completed=share,
+            description=visible(progress.stage or "fit"),
+            share=share,
+            left="" if left is None else f"{duration(left)} left",
+            note=visible(progress.note),
         )
 
     def _close(self) -> None:
@@ -109,36 +115,38 @@ class Screen(Listener):
             self._bars.stop()
             self._bars = None
 
-    def result(self, schema: str, document: Any, *shown: Table | str) -> None:
-        """Print the result on stdout: one JSON document, or what is meant for people."""
+    def result(self, schema: str, document: Any, *shown: Grid | str) -> None:
+        """Print the result on stdout: one JSON document, or tables and lines for people."""
         self._close()
         if self.as_json:
-            _to_stdout(json.dumps({"schema": schema, **plain(document)}, indent=2) + "\n")
+            _write(json.dumps({"schema": schema, **plain(document)}, indent=2) + "\n")
             return
-        from rich.console import Console
-
-        out = Console(highlight=False, soft_wrap=True)
+        out = _console()
         with out.capture() as text:  # rich itself would end the process with 1 when the reader of a pipe is gone
             for item in shown:
                 if isinstance(item, str):
-                    out.print(item, markup=False)
+                    out.print(visible(item))
                 else:
-                    out.print(item, soft_wrap=False)
-        _to_stdout(text.get())
+                    out.print(item.rendered(), soft_wrap=False)
+        _write(text.get())
 
     def lines(self, schema: str, documents: Sequence[Any]) -> None:
         """Print JSON documents on stdout, one a line, each with the schema."""
         self._close()
-        _to_stdout("".join(json.dumps({"schema": schema, **plain(document)}) + "\n" for document in documents))
+        _write("".join(json.dumps({"schema": schema, **plain(document)}) + "\n" for document in documents))
 
 
-def _to_stdout(text: str) -> None:
-    """Write a result; a reader that is gone is no error, and the command still ends with its own exit code."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+def _console(*, stderr: bool = False) -> Console:
+    """A console that prints text as it stands: no markup, no emoji codes, nothing coloured for being a number."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def _write(text: str) -> None:
+    """Write a result, now: what goes wrong with it is the command's own error."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def plain(value: Any) -> Any:
@@ -163,29 +171,30 @@ def command(body: Callable[P, None]) -> Callable[P, None]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
         previous = signal.signal(signal.SIGTERM, _terminate)
         try:
+            _look_where_we_are()
             with stray.no_exit():
                 body(*args, **kwargs)
         except UexError as error:
-            _complain(f"Error: {visible(str(error))}")
+            complain(f"Error: {error}")
             raise typer.Exit(stray.code_of(error.code)) from None
         except KeyboardInterrupt as stop:
-            _complain(f"Interrupted. {_next_step(stop)}")
+            complain(f"Interrupted. {_next_step(stop)}")
             raise typer.Exit(Exit.INTERRUPTED) from None
         except Terminated as stop:
-            _complain(f"Terminated. {_next_step(stop)}")
+            complain(f"Terminated. {_next_step(stop)}")
             raise typer.Exit(Exit.TERMINATED) from None
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, typer.Exit) and not stray.is_own(error):
-                _complain(f"Error: {stray.told(error)}")
+                complain(f"Error: {stray.told(error)}")
                 raise typer.Exit(Exit.CANNOT) from None
             if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
                 raise
-            _complain("Error: out of memory. Use a smaller --size, -O batch or --limit.")
+            complain("Error: out of memory. Use a smaller --size, -O batch or --limit.")
             raise typer.Exit(Exit.CANNOT) from None
         except Exception:
             raise
         except BaseException as end:  # sys.exit and the like, which nothing of uex calls here
-            _complain(f"Error: {stray.told(end)}")
+            complain(f"Error: {stray.told(end)}")
             raise typer.Exit(Exit.CANNOT) from None
         finally:
             signal.signal(signal.SIGTERM, previous)
@@ -194,12 +203,20 @@ def command(body: Callable[P, None]) -> Callable[P, None]:
     return wrapped
 
 
+def _look_where_we_are() -> None:
+    """Refuse to work in a folder that is gone."""
+    try:
+        Path.cwd()
+    except OSError:
+        raise UexError("the working folder is gone.", hint="Change to another one: cd FOLDER") from None
+
+
 def _tell_of_broken_plugins() -> None:
     """Warn of plugins that could not be loaded, where a command loaded any."""
     registry = sys.modules.get("uexcli.registry")
     if registry is not None and registry.load.cache_info().currsize:
         for broken in registry.load().broken:
-            _complain(f"Warning: plugin '{broken.plugin}' is broken: {visible(broken.reason)}")
+            complain(f"Warning: plugin '{broken.plugin}' is broken: {broken.reason}")
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
@@ -208,16 +225,22 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 
 def _next_step(stop: BaseException) -> str:
     words = sys.argv[1:]
-    again = shlex.join(["uex", *words, *([] if "--resume" in words else ["--resume"])])
     if words[:1] in (["apply"], ["merge"]):
-        return f"Images that were written are kept; go on with: {again}"
+        return f"Images that were written are kept; go on with: {_again(words, '--resume')}"
     if words[:1] == ["fit"] and RESUMABLE in getattr(stop, "__notes__", ()):
-        return f"What was fitted so far is kept; go on with: {again}"
+        return f"What was fitted so far is kept; go on with: {_again(words, '--resume')}"
     if words[:1] in (["eval"], ["bench"]):
-        again = shlex.join(["uex", *(word for word in words if word != "--fresh")])
+        again = _again([word for word in words if word != "--fresh"])
         return f"What was trained is kept; go on with: {again}"
     return "Nothing was written."
 
 
-def _complain(text: str) -> None:
-    print(text, file=sys.stderr)
+def _again(words: Sequence[str], *more: str) -> str:
+    """The command line with more options, which stand before those words that are none."""
+    options = list(words[: words.index("--")] if "--" in words else words)
+    return pasted("uex", *options, *(word for word in more if word not in options), *words[len(options) :])
+
+
+def complain(text: str) -> None:
+    """Print how a command ended, one line, on stderr."""
+    print(visible(text), file=sys.stderr)

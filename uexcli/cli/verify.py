@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from uexcli.cli import options as opt
+from uexcli.cli.grid import Grid
 from uexcli.cli.screen import Screen, command, plain
-from uexcli.commands.listener import visible
 from uexcli.errors import Exit
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from uexcli.commands.verify import Result
 
 SHOWN = 40
@@ -82,17 +80,15 @@ def verify(
         raise typer.Exit(result.exit)
 
 
-def render(result: Result) -> list[Table | str]:
+def render(result: Result) -> list[Grid | str]:
     """The findings as a table, then the figures and the verdict."""
-    from rich.table import Table
-
-    shown: list[Table | str] = []
+    shown: list[Grid | str] = []
     if result.findings:
-        table = Table(title=f"{len(result.findings)} finding(s)", title_justify="left")
+        table = Grid(title=f"{len(result.findings)} finding(s)", lines="all")
         for column in ("what", "file", "expected", "found"):
-            table.add_column(column, overflow="fold")
+            table.column(column)
         for finding in result.findings[:SHOWN]:
-            table.add_row(finding.code, visible(finding.path), visible(finding.expected), visible(finding.found))
+            table.row(finding.code, finding.path, finding.expected, finding.found)
         shown.append(table)
         if len(result.findings) > SHOWN:
             shown.append(f"... and {len(result.findings) - SHOWN} more; --json lists all.")
@@ -116,4 +112,4 @@ def render(result: Result) -> list[Table | str]:
         steps = ", ".join(f"{step} {share:.0%}" for step, share in result.survival.items())
         lines.append(f"left of the noise after {steps} (mean of {result.survived} images)")
     lines.append("FAILED" if result.findings else "OK: nothing found in what was checked")
-    return [*shown, "\n".join(lines)]
+    return [*shown, *lines]

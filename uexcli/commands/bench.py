@@ -98,7 +98,7 @@ def read(path: Path) -> Recipes:
         UexError: it is no TOML.
     """
     try:
-        found = tomllib.loads(path.read_text())
+        found = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file.") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
@@ -168,7 +168,8 @@ def _run(request: Request, recipes: Recipes, listener: Listener) -> Result:
     rows, missing = [], 0
     for number, recipe in enumerate(recipes.rows, 1):
         name = _name(recipe)
-        listener.say(f"\n[{number}/{len(recipes.rows)}] {name}")
+        listener.say("")
+        listener.say(f"[{number}/{len(recipes.rows)}] {name}")
         with claim(request.output / name, wait=True):
             made = _row(name, recipe, recipes, request, listener)
         if isinstance(made, Row):
@@ -274,7 +275,7 @@ def _kept_seconds(path: Path, seconds: float) -> float | None:
         atomic.write(path, json.dumps({"fit_seconds": round(seconds, 2)}).encode())
         return seconds
     try:
-        return float(json.loads(path.read_text())["fit_seconds"])
+        return float(json.loads(path.read_text("utf-8"))["fit_seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -19,6 +19,7 @@ from uexcli.io import atomic, croissant, partial, release, samples
 from uexcli.io.claims import claim
 from uexcli.io.pool import parallel
 from uexcli.registry import Registry, load
+from uexcli.wording import pasted
 
 SPLITS = ("train", "test")
 LABELS = "labels.csv"
@@ -227,7 +228,8 @@ def _label(job: _Job, folder: Path, wanted: Mapping[str, str | None], listener: 
     table = csv.writer(text, lineterminator="\n")
     table.writerows([("path", "label"), *wanted.items()])
     atomic.write(folder / LABELS, text.getvalue().encode("utf-8", "surrogateescape"))
-    listener.warn(f"the folders are not the classes; give --labels {job.output / LABELS} with the copy")
+    labels = pasted("--labels", job.output / LABELS)
+    listener.warn(f"the folders are not the classes; give {labels} with the copy")
     return LABELS
 
 

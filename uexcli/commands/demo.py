@@ -16,6 +16,7 @@ from uexcli.errors import UsageError
 from uexcli.io import images, release, samples, sheet
 from uexcli.io.claims import claim
 from uexcli.registry import load
+from uexcli.wording import pasted
 
 SIDE = 32  # the digits are 8 x 8; at 32 px the net has room to see them, and noise has room to work
 # Strokes span the whole range from black to white, so noise must be stronger than on photos to be learnt first.
@@ -57,24 +58,29 @@ def _run(folder: Path, eps: str, seed: int, device: str, *, force: bool, listene
     photos, noise, out = folder / "digits", folder / "digits.noise.safetensors", folder / "release"
     listener.say(f"writing scikit-learn's handwritten digits to {photos}")
     write_digits(photos)
-    listener.say(f"\n$ uex fit {photos} --eps {eps} --mode classwise -o {noise}")
+    _announce(listener, "fit", photos, "--eps", eps, "--mode", "classwise", "-o", noise)
     fitted = fit.run(
         fit.Request(str(photos), output=noise, eps=eps, mode="classwise", seed=seed, device=device), listener
     )
-    listener.say(f"\n$ uex apply {noise} {photos} -o {out}")
+    _announce(listener, "apply", noise, photos, "-o", out)
     applied = apply.run(apply.Request(noise, str(photos), out), listener)
-    listener.say(f"\n$ uex eval {photos} {out} --epochs {EPOCHS} --report {folder / 'report.html'}")
     report = folder / "report.html"
+    _announce(listener, "eval", photos, out, "--epochs", str(EPOCHS), "--report", report)
     asked = evaluate.Request(
         str(photos), str(out), epochs=EPOCHS, device=device, cells=folder / "trainings", report=report
     )
     judged = evaluate.run(asked, listener)
     assert isinstance(judged, evaluate.Result)
-    listener.say(f"\n$ uex verify {out} --source {photos}")
+    _announce(listener, "verify", out, "--source", photos)
     verified = verify.run(verify.Request(out, source=str(photos)), listener)
     picture = folder / "contact-sheet.png"
     draw_sheet(photos, out, picture)
     return Result(folder, fitted, applied, judged, verified, picture, time.perf_counter() - began)
+
+
+def _announce(listener: Listener, *words: str | Path) -> None:
+    listener.say("")
+    listener.say(f"$ {pasted('uex', *words)}")
 
 
 def _prepare(folder: Path, *, force: bool) -> None:

@@ -68,7 +68,7 @@ class Cells:
         if self.fresh:
             return None
         try:
-            found = json.loads((self.folder / f"{key[:40]}.json").read_text())
+            found = json.loads((self.folder / f"{key[:40]}.json").read_text("utf-8"))
             outcome = api.Outcome(**_as_tuples(found["outcome"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
@@ -82,7 +82,7 @@ class Cells:
         path = self.folder / f"{key[:40]}.json"
         if not self.fresh:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                found = json.loads(path.read_text())
+                found = json.loads(path.read_text("utf-8"))
                 if found["key"] == key:
                     return read(found["made"])
         made = make()
@@ -110,10 +110,13 @@ class Cells:
         Raises:
             WriteError: they cannot.
         """
-        atomic.private_folder(self.folder)
-        with atomic.told(self.folder):
-            leftovers.sweep(self.folder)
-            leftovers.unnamed(self.folder).close()
+        try:
+            atomic.private_folder(self.folder)
+            with atomic.told(self.folder):
+                leftovers.sweep(self.folder)
+                leftovers.unnamed(self.folder).close()
+        except atomic.WriteError as error:
+            raise atomic.WriteError(error.message, hint="Keep the trainings elsewhere, with --cells DIR.") from None
 
     def _write(self, path: Path, document: Mapping[str, Any]) -> None:
         atomic.write(path, json.dumps(document, default=str).encode(), private=True)

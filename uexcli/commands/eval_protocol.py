@@ -54,11 +54,11 @@ def text(name: str) -> str:
         UexError: it cannot be read.
     """
     if name in names():
-        return (resources.files("uexcli") / "protocols" / f"{name}{SUFFIX}").read_text()
+        return (resources.files("uexcli") / "protocols" / f"{name}{SUFFIX}").read_text("utf-8")
     if not name.endswith(SUFFIX):
         raise unknown("protocol", name, [*names(), "FILE.toml"])
     try:
-        return Path(name).read_text()
+        return Path(name).read_text("utf-8")
     except FileNotFoundError:
         raise UsageError(f"--protocol {name}: no such file.") from None
     except (OSError, UnicodeDecodeError) as error:

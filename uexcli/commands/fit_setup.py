@@ -186,7 +186,7 @@ def output_of(request: Request) -> Path:
 
 
 def default_name(uri: str) -> str:
-    """`photos.noise.safetensors` for ./photos, `cifar10.noise.safetensors` for cifar10:ROOT."""
+    """`photos.noise.safetensors` for ./photos and links:photos, `cifar10.noise.safetensors` for cifar10:ROOT."""
     scheme, colon, _ = uri.partition(":")
     if colon and scheme.isalnum() and len(scheme) > 1 and scheme not in {"folder", "links"} and not Path(uri).exists():
         return scheme + noise_file.SUFFIX

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-if TYPE_CHECKING:
-    from uexcli.api import Progress
+from uexcli.api import Progress
+from uexcli.wording import visible
+
+__all__ = ["Listener", "Overall", "duration", "visible"]
+
+
+@dataclass(frozen=True)
+class Overall(Progress):
+    """A report on all of a job, whose parts take unlike times; `seconds_left` is None where nobody can know yet."""
+
+    seconds_left: float | None = None
 
 
 class Listener:
     """Hears what a command has to say while it runs. This one ignores it."""
 
     def say(self, text: str) -> None:
-        """Tell the user a fact, once."""
+        """Tell the user a fact, once: one line, of which nothing is markup."""
 
     def warn(self, text: str) -> None:
         """Tell the user something that may be wrong."""
@@ -32,13 +41,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def visible(text: str) -> str:
-    """Make control characters and undecodable bytes in names visible, so that a message stays one line."""
-    shown = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
-
-
 def tell_notes(notes: Iterable[str], listener: Listener) -> None:
-    """Tell what a dataset leaves out; it names files as they are called."""
+    """Tell what a dataset leaves out."""
     for note in notes:
-        listener.say(visible(note))
+        listener.say(note)

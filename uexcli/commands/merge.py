@@ -21,6 +21,7 @@ from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, images, leftovers, part, partial, receipt, release, shards
 from uexcli.io.claims import claim
 from uexcli.io.pool import parallel
+from uexcli.wording import pasted
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ _KINDS = ("skipped", "unwanted")
 
 def _complete(output: Path) -> list[tuple[shards.Shard, Path]]:
     """All parts of a release."""
-    hint = f"Write them with: uex apply NOISE PHOTOS -o {output} --shard 1/2, and 2/2"
+    hint = f"Write them with: {pasted('uex', 'apply', 'NOISE', 'PHOTOS', '-o', output, '--shard', '1/2')}, and 2/2"
     with atomic.told(output):
         found = [(shard, path) for shard, path in shards.parts_of(output) if (path / shards.FILE).is_file()]
     if not found:
@@ -180,9 +181,9 @@ def _complete(output: Path) -> list[tuple[shards.Shard, Path]]:
     if missing:
         one = shards.Shard(missing[0], found[0][0].count)
         more = f", and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        again = pasted("uex", "apply", "NOISE", "PHOTOS", "-o", output, "--shard", f"{one.number}/{one.count}")
         raise UsageError(
-            f"{output}: part {one.number} of {one.count} is missing{more}.",
-            hint=f"Write it with: uex apply NOISE PHOTOS -o {output} --shard {one.number}/{one.count}",
+            f"{output}: part {one.number} of {one.count} is missing{more}.", hint=f"Write it with: {again}"
         )
     return found
 

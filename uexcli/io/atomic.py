@@ -20,6 +20,7 @@ REASONS = {
     errno.EACCES: ("permission denied", "Write elsewhere with -o, or change the permissions."),
     errno.EPERM: ("permission denied", "Write elsewhere with -o, or change the permissions."),
     errno.ENAMETOOLONG: ("the name is too long", "Shorten it."),
+    errno.EFBIG: ("the file size limit is reached", "Raise it (ulimit -f), or write to another file system."),
     errno.EIO: ("the device reports an input/output error", "Check the disk."),
 }
 
@@ -61,7 +62,7 @@ def told(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason, hint = REASONS.get(error.errno or 0, (error.strerror or str(error), ""))
+        reason, hint = REASONS.get(error.errno or 0, (error.strerror or str(error), "Write elsewhere."))
         raise WriteError(f"cannot write {path}: {reason}.", hint=hint) from None
 
 

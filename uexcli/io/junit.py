@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree as xml
 
 from uexcli.io import atomic
+from uexcli.wording import visible
 
 
 def write(path: Path, suite: str, cases: Mapping[str, Sequence[str] | None]) -> None:
@@ -19,19 +20,13 @@ def write(path: Path, suite: str, cases: Mapping[str, Sequence[str] | None]) -> 
     root = xml.Element("testsuites")
     counts = {"tests": len(cases), "failures": failed, "errors": 0, "skipped": list(cases.values()).count(None)}
     top = xml.SubElement(
-        root, "testsuite", {"name": _said(suite), **{key: str(value) for key, value in counts.items()}}
+        root, "testsuite", {"name": visible(suite), **{key: str(value) for key, value in counts.items()}}
     )
     for name, wrong in cases.items():
-        case = xml.SubElement(top, "testcase", classname=_said(suite), name=_said(name))
+        case = xml.SubElement(top, "testcase", classname=visible(suite), name=visible(name))
         if wrong is None:
             xml.SubElement(case, "skipped", message="not looked at")
         elif wrong:
-            told = xml.SubElement(case, "failure", message=_said(wrong[0]))
-            told.text = "\n".join(map(_said, wrong))
+            told = xml.SubElement(case, "failure", message=visible(wrong[0]))
+            told.text = "\n".join(map(visible, wrong))
     atomic.write(path, xml.tostring(root, encoding="utf-8", xml_declaration=True))
-
-
-def _said(text: str) -> str:
-    """Text that XML can hold: no control characters, no halves of others."""
-    shown = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in shown)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from uexcli.io import atomic
+from uexcli.io.html import escape
 from uexcli.io.report import shell
+from uexcli.wording import visible
 
 SCHEMA = "uex.bench/1"
 NAME = "leaderboard"
@@ -81,7 +83,7 @@ def markdown(title: str, rows: Sequence[Row]) -> str:
     known = columns(rows)
     several = len({target for target, _ in known}) > 1
     heads = ["method", *FACTS, *(_title(column, several) for column in known), "worst"]
-    lines = [f"# {title}", "", _about(rows), "", _line(heads), _line(["---"] * len(heads))]
+    lines = [f"# {_said(title)}", "", _about(rows), "", _line(heads), _line(["---"] * len(heads))]
     lines.append(_line(["(clean)", *[""] * len(FACTS), *(_clean(rows, column) for column in known), ""]))
     for row in rows:
         cells = _cells(row)
@@ -91,7 +93,12 @@ def markdown(title: str, rows: Sequence[Row]) -> str:
 
 
 def _line(values: Sequence[str]) -> str:
-    return "| " + " | ".join(value.replace("|", "\\|") for value in values) + " |"
+    return "| " + " | ".join(map(_said, values)) + " |"
+
+
+def _said(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\`*|<>\[\]])", r"\\\1", visible(text))
 
 
 def _clean(rows: Sequence[Row], column: Column) -> str:

@@ -176,7 +176,7 @@ def _left(folder: Path, *, same: bool) -> UsageError:
 
 def _read(mark: Path) -> Any:
     try:
-        return json.loads(mark.read_text())
+        return json.loads(mark.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from importlib import resources
 from statistics import fmean
 from typing import Any
+
+from uexcli.io.html import escape
+from uexcli.wording import visible
 
 Cell = Mapping[str, Any]
 CURVES = 6  # cells whose curves are drawn, the worst first
@@ -35,7 +38,7 @@ def page(result: Mapping[str, Any], *, heading: str, facts: Mapping[str, Any], s
 
 def shell(title: str, body: str) -> str:
     """Make a page of a body: styled, in the colours the reader prefers."""
-    style = (resources.files("uexcli.io") / "report.css").read_text()
+    style = (resources.files("uexcli.io") / "report.css").read_text("utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -232,6 +235,7 @@ def _confusion(cells: Sequence[Cell], classes: Sequence[str]) -> str:
     table = plain["protected"]["runs"][0]["confusion"]
     if not table:
         return ""
+    classes = [visible(name) for name in classes]
     count = len(table)
     named = count <= LABELLED
     side = max(4, min(26, 520 // count))
@@ -298,7 +302,7 @@ def _sheet(sheet: bytes | None) -> str:
 def _recipe(result: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     shown = {name: str(value) for name, value in {**facts, **result["versions"], "device": result["device"]}.items()}
     whole = {key: value for key, value in result.items() if key != "warnings"}
-    text = escape(json.dumps(whole, indent=1))
+    text = html.escape(json.dumps(whole, indent=1))
     return _section(
         "Recipe",
         f"{_list(shown)}\n<details><summary>All figures, as JSON</summary><pre>{text}</pre></details>",

@@ -42,7 +42,7 @@ class Linf(Norm):
         if eps >= 1:
             raise UsageError(
                 f"--eps {text}: under linf the bound is a share of the full range, below 1.",
-                hint=f"Did you mean {text}/255?",
+                hint=f"Did you mean {text}/255?" if "/" not in text and eps < 255 else "Write it as 8/255 or 0.03.",
             )
         if self.levels(eps) < 1:
             raise UsageError(

@@ -1,0 +1,40 @@
+"""How names that others gave, and commands to paste, are put into words."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import PurePath
+
+
+def visible(text: str) -> str:
+    """Make control characters, undecodable bytes and what turns the direction of text visible, on one line.
+
+    Every character that is not printable is written as Python writes it, a line break as `\\n`.
+    """
+    shown = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
+
+
+def pasted(*words: str | PurePath) -> str:
+    """Put a command so that a shell which gets it pasted reads these very words; a `PurePath` never as an option."""
+    return " ".join(_quoted(here(word) if isinstance(word, PurePath) else word) for word in words)
+
+
+def here(path: str | PurePath) -> str:
+    """Put a path, or what may be one, so that no command takes it for an option."""
+    text = str(path)
+    return f"./{text}" if text.startswith("-") else text
+
+
+def _quoted(word: str) -> str:
+    if visible(word) == word:
+        return shlex.quote(word)
+    units = (char if char.isprintable() else _bytes(char) for char in word)
+    return "$'" + "".join({"\\": "\\\\", "'": "\\'"}.get(unit, unit) for unit in units) + "'"
+
+
+def _bytes(char: str) -> str:
+    """One character as the bytes it has in a file name, for bash, zsh and ksh."""
+    half = 0xD800 <= ord(char) <= 0xDFFF and not 0xDC80 <= ord(char) <= 0xDCFF  # of a character, and of no file name
+    data = char.encode("utf-8", "surrogatepass" if half else "surrogateescape")
+    return "".join(f"\\x{byte:02x}" for byte in data)
