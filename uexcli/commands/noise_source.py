@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ from uexcli.core.patch import paste
 from uexcli.errors import UexError
 from uexcli.io import images, noise_file
 from uexcli.registry import Registry
+from uexcli.runtime import network as network_of
 
 ENCODER, ENCODER_WEIGHTS = "encoder", "encoder_weights"  # in a noise file's recipe and header
 Source = Callable[[images.Photo, str, int], Tensor]  # a photo, its key and its row to noise, float (1, C, S, S)
@@ -69,6 +71,8 @@ def part(
 def encoding(registry: Registry, noise: noise_file.Noise, weights: Path | None) -> Encoding:
     """Build what tells images that are alike, as the fit did; `weights` says where those of its net are now.
 
+    A noise file downloads nothing by itself, as it may be a stranger's; `weights` that are called `auto` do.
+
     Raises:
         UexError: its plugin or its weights are not here, or are others.
     """
@@ -77,12 +81,13 @@ def encoding(registry: Registry, noise: noise_file.Noise, weights: Path | None) 
         return Encoding(None, device=torch.device("cpu"), **shape)
     elsewhere = None if weights is None else {"weights": str(weights)}
     encoder = cast(api.Surrogate, part(registry, noise, ENCODER, elsewhere))
-    where = "where its weights are now: --weights FILE"
+    where = "where its weights are now: --weights FILE, or --weights auto to download them"
     try:
         missing = encoder.lacks()
         if missing is not None:
             raise missing
-        made = Encoding(encoder, device=torch.device("cpu"), **shape)
+        with network_of.cut() if weights is None else contextlib.nullcontext():
+            made = Encoding(encoder, device=torch.device("cpu"), **shape)
     except UexError as error:
         install = f"{error.hint} Or say" if error.hint and error.hint.startswith("Run:") else "Say"
         raise UexError(
