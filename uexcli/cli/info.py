@@ -42,6 +42,6 @@ def info(noise: opt.NoiseArg, json: opt.Json = False) -> None:
     )
     shown.add_row(
         "fitted with",
-        f"torch {header.get('torch')} on {header.get('device')}, {recipe.get('precision')}, seed {header['seed']}",
+        f"torch {header.get('torch')} on {header.get('device')}, {recipe.get('precision')}, seed {header.get('seed')}",
     )
     screen.result("uex.info/1", result, shown)

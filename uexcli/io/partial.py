@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, part, release, shards
+from uexcli.io import atomic, part, release, schema, shards
 
 SUFFIX = ".partial"
 INSIDE = ".uex.partial"  # within an output that cannot be replaced
@@ -130,8 +130,8 @@ def _take_up(folder: Path, job: Mapping[str, Any], *, resume: bool, force: bool)
 
 def _read(mark: Path) -> Any:
     try:
-        return json.loads(mark.read_text())
-    except (OSError, ValueError, RecursionError):
+        return schema.read_json(mark.read_bytes(), schema.table(schema.anything))
+    except (OSError, schema.Mismatch):
         return None
 
 
