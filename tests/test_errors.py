@@ -466,7 +466,7 @@ DAMAGED: dict[str, Callable[[dict[str, torch.Tensor], dict[str, Any]], Any]] = {
     "no-classes": without("classes"),
     "no-eps": without("eps"),
     "no-eps-text": without("eps_text"),
-    "no-seed": without("seed"),
+    "seed-text": lambda _, header: header.update(seed="1"),
     "no-recipe": without("recipe"),
     "no-dataset": without("dataset"),
     "no-method": without("recipe", "method"),

@@ -164,8 +164,11 @@ class Norm(Plugin, ABC):
             value = float(Fraction(share) / (int(whole) if slash else 1))
         except (ValueError, ZeroDivisionError, OverflowError):
             raise UsageError(f"--eps {text}: not a number.", hint="Write it as 8/255 or 0.03.") from None
-        if not 0 < value < float("inf"):
+        if value <= 0:
             raise UsageError(f"--eps {text}: the bound must be above 0.", hint="Write it as 8/255 or 0.03.")
+        if not SMALLEST_EPS <= value <= LARGEST_EPS:
+            much = "little" if value < SMALLEST_EPS else "much"
+            raise UsageError(f"--eps {text}: no image changes by so {much}.", hint="Write it as 8/255 or 0.03.")
         return value
 
     def fill(self, delta: Tensor, eps: float, images: Tensor | None = None) -> Tensor:
@@ -618,6 +621,7 @@ class Surrogate(Plugin, ABC):
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")
 _OTHER = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jxl", ".png", ".tif", ".tiff", ".webp")
 _NETPBM = (".pbm", ".pgm", ".pnm", ".ppm")
+SMALLEST_EPS, LARGEST_EPS = 1e-9, 3.0 * 8192**2  # the least that is a bound; white on black, by its L1 length
 IMAGE_SUFFIXES = frozenset({*_JPEG, *_OTHER, *_NETPBM})  # what a file is called that is taken for an image
 
 

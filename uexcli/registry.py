@@ -196,6 +196,31 @@ def build(cls: type[api.Plugin], options: Mapping[str, Any], where: str) -> api.
         raise UsageError(f"{where}: {error}") from None
 
 
+def remake(cls: type[api.Plugin], options: Mapping[str, Any]) -> api.Plugin:
+    """Make an instance again, from the options that a file says it had.
+
+    Raises:
+        ValueError: it has no such option, or the option no such value.
+    """
+    fields = options_of(cls)
+    for key, value in options.items():
+        if key not in fields or not _is_of(value, fields[key]):
+            raise ValueError(f"{cls.name} takes no {key} of this kind")
+    try:
+        return cls(**options)
+    except (TypeError, ArithmeticError) as error:  # an option is missing; a number is too large to reckon with
+        raise ValueError(str(error)) from None
+
+
+def _is_of(value: object, item: dataclasses.Field[Any]) -> bool:
+    """Whether a value is of the type that its field declares, as `convert` reads it."""
+    kind = str(getattr(item.type, "__name__", item.type) if not isinstance(item.type, str) else item.type)
+    if value is None:
+        return item.default is None or "None" in kind
+    known = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}.get(kind.partition(" ")[0])
+    return known is None or (isinstance(value, known) and isinstance(value, bool) == (known == (bool,)))
+
+
 def configure(parts: Iterable[type[api.Plugin]], given: Mapping[str, str]) -> list[api.Plugin]:
     """Make one instance of each class, sharing out `-O key=value` options by field name.
 

@@ -172,8 +172,8 @@ def check_method(method: api.Method) -> None:
         if method.seeded and not method.needs_surrogate:
             with _torch_draws_known():
                 other = _noise(method, _problem(method, images, labels, rows, seed=2), journal=api.Journal())
-                bank = _noise(method, again, journal=api.Journal())
-            assert not torch.equal(bank, other), "its noise hangs on torch's generator, of which 2^32 can be tried"
+                mine = _noise(method, again, journal=api.Journal())
+            assert not torch.equal(mine, other), "its noise hangs on torch's generator, of which 2^32 can be tried"
         if count.saved > 1:
             stopped = _Stop(1 + count.saved // 2)
             with contextlib.suppress(_Stopped):

@@ -37,6 +37,6 @@ def info(noise: opt.NoiseArg, json: opt.Json = False) -> None:
     shown.row("classes", f"{len(result.classes)}: {', '.join(result.classes[:10])}" if result.classes else "none given")
     shown.row(
         "fitted with",
-        f"torch {header.get('torch')} on {header.get('device')}, {recipe.get('precision')}, seed {header['seed']}",
+        f"torch {header.get('torch')} on {header.get('device')}, {recipe.get('precision')}, seed {header.get('seed')}",
     )
     screen.result("uex.info/1", result, shown)

@@ -395,7 +395,7 @@ def _write_all(
 def _noted(journal: Journal) -> Iterator[Written]:
     """What an interrupted run wrote."""
     for line in journal.lines():
-        with contextlib.suppress(TypeError, KeyError):  # of another version: written anew
+        with contextlib.suppress(TypeError):  # of another version: written anew
             yield Written.of(line)
 
 

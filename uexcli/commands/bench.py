@@ -16,7 +16,7 @@ from uexcli.commands.eval_protocol import FIELDS as PROTOCOL
 from uexcli.commands.eval_runs import jobs_of
 from uexcli.commands.listener import Listener
 from uexcli.errors import UexError, UsageError, unknown
-from uexcli.io import atomic, leaderboard
+from uexcli.io import atomic, header_schema, leaderboard, schema
 from uexcli.io.claims import claim
 from uexcli.io.release import FACTS
 from uexcli.registry import load
@@ -275,8 +275,8 @@ def _kept_seconds(path: Path, seconds: float) -> float | None:
         atomic.write(path, json.dumps({"fit_seconds": round(seconds, 2)}).encode())
         return seconds
     try:
-        return float(json.loads(path.read_text("utf-8"))["fit_seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return float(schema.read_json(path.read_bytes(), header_schema.FITTED)["fit_seconds"])
+    except (OSError, schema.Mismatch):
         return None
 
 

@@ -18,7 +18,7 @@ import torchvision
 
 from uexcli import __version__, api
 from uexcli.core.trial import MemoryTrial
-from uexcli.io import atomic, leftovers
+from uexcli.io import atomic, header_schema, leftovers, schema
 from uexcli.io.release import digest_file as digest_of
 from uexcli.registry import Registry, describe, options_of
 from uexcli.runtime import machine
@@ -68,11 +68,11 @@ class Cells:
         if self.fresh:
             return None
         try:
-            found = json.loads((self.folder / f"{key[:40]}.json").read_text("utf-8"))
+            found = schema.read_json((self.folder / f"{key[:40]}.json").read_bytes(), header_schema.CELL)
             outcome = api.Outcome(**_as_tuples(found["outcome"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError):  # not there, damaged; with fields of another version
             return None
-        if found.get("key") != key or not outcome.curve:
+        if found["key"] != key:
             return None
         self.used += 1
         return outcome
@@ -81,8 +81,8 @@ class Cells:
         """Give what JSON has of something else that was worked out before, or work it out and keep it; then read it."""
         path = self.folder / f"{key[:40]}.json"
         if not self.fresh:
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                found = json.loads(path.read_text("utf-8"))
+            with contextlib.suppress(OSError, ValueError, TypeError):
+                found = schema.read_json(path.read_bytes(), header_schema.MADE)
                 if found["key"] == key:
                     return read(found["made"])
         made = make()

@@ -20,7 +20,7 @@ from uexcli.core.scores import Pairs
 from uexcli.errors import UexError, UsageError
 from uexcli.io import images, release, samples, views
 from uexcli.io.pool import parallel
-from uexcli.registry import build, load
+from uexcli.registry import load, remake
 
 HELD_OUT = 0.2
 CLASSES_SHOWN = 3
@@ -208,8 +208,8 @@ def _levels(facts: Mapping[str, Any]) -> int | None:
     if not {"norm", "eps"} <= set(facts):
         return None
     try:
-        norm = build(load().find("norm", facts["norm"]["name"]).cls, facts["norm"]["options"], "norm")
-    except (TypeError, UsageError):  # of a plugin that is not here
+        norm = remake(load().find("norm", facts["norm"]["name"]).cls, facts["norm"]["options"])
+    except (ValueError, UsageError):  # of a plugin that is not here
         return None
     assert isinstance(norm, api.Norm)
     return norm.levels(facts["eps"])

@@ -99,7 +99,7 @@ def _run(request: Request, listener: Listener) -> Result:
     loaded = _read(setup, request, memory, listener)
     existing = setup.existing
     if existing is not None:
-        seed = int(existing.header["seed"])
+        seed = existing.seed
     elif request.seed is not None:
         seed = request.seed
     elif seed is None:

@@ -220,7 +220,7 @@ def check_existing(
         raise UsageError(
             f"{output} exists, and is no noise file that could be kept ({error.message}).", hint=hint
         ) from None
-    same_seed = request.seed is None or request.seed == noise.header["seed"]
+    same_seed = request.seed is None or request.seed == noise.seed
     if noise.recipe != recipe or noise.eps != eps or not same_seed:
         raise UsageError(f"{output} exists, with another recipe.", hint=hint)
     return noise

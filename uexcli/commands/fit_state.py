@@ -30,7 +30,7 @@ def take_up(request: Request, setup: Setup) -> tuple[Setup, int | None]:
         return setup, None
     if request.resume:
         seed = state_file.job_of(path).get("seed")
-        if existing is not None and existing.header["seed"] != seed:
+        if existing is not None and existing.seed != seed:
             setup = dataclasses.replace(setup, existing=None)
         return setup, seed if isinstance(seed, int) else None
     if existing is None and not request.force:

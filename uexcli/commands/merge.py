@@ -89,13 +89,13 @@ def _run(request: Request, listener: Listener) -> Result:
         ((item, folder) for (_, folder), one in zip(found, parts, strict=True) for item in one.items),
         key=lambda pair: int(pair[0]["position"]),
     )
-    if [item["position"] for item, _ in items] != list(range(int(header["images"]))):
+    if [item["position"] for item, _ in items] != list(range(header["images"])):
         raise UexError(f"the parts of {output} do not have each image once.", hint=AGAIN)
     try:
         written = [(Written.of(item["written"]), folder) for item, folder in items if "written" in item]
         skipped, unwanted = ([LeftOut(**item[kind]) for item, _ in items if kind in item] for kind in _KINDS)
         merge_parts.check_names(header, written, (*skipped, *unwanted))
-    except (TypeError, KeyError) as error:
+    except TypeError as error:  # fields of another version
         raise UexError(f"the parts of {output} are damaged ({error}).", hint=AGAIN) from None
     if not written:
         raise UexError("not one of the images could be protected.")
@@ -130,7 +130,7 @@ def _already(output: Path, given: Path | None, listener: Listener) -> Result | N
             return None
         strength = psnr(float(facts["rms_levels"]))
         made = Result(output, len(parts), int(facts["images"]), strength, (), None, already=True)
-    except (UexError, KeyError, TypeError, ValueError, AttributeError):  # damaged: said by those who need it
+    except (UexError, KeyError):  # damaged: said by those who need it
         return None
     _clear([folder for folder in left if (folder / shards.FILE).is_file() or not any(folder.iterdir())], listener)
     return made
@@ -197,13 +197,7 @@ def _common(found: Sequence[tuple[shards.Shard, Path]], parts: Sequence[part.Par
     for (_, folder), one in zip(found, parts, strict=True):
         if told(one) != told(parts[0]) or one.header.get("shards") != found[0][0].count:
             raise UexError(f"{folder} is a part of another release than {found[0][1]}.", hint=AGAIN)
-    header = told(parts[0])
-    wanted = {"job": dict, "facts": dict, "on_error": str, "images": int}
-    wrong = [key for key, kind in wanted.items() if not isinstance(header.get(key), kind)]
-    kinds_of_facts = {"lossless": bool, "suffix": str}
-    if wrong or not all(isinstance(header["facts"].get(key), kind) for key, kind in kinds_of_facts.items()):
-        raise UexError(f"{found[0][1] / shards.FILE}: damaged, '{(wrong or ['facts'])[0]}' is missing.", hint=AGAIN)
-    return header
+    return told(parts[0])
 
 
 def _bring(folder: Path, name: str, release_folder: Path, digest: str) -> None:

@@ -50,19 +50,11 @@ class Written:
 
     @staticmethod
     def of(fields: Mapping[str, Any]) -> Written:
-        """Take one up that was noted as a dictionary.
+        """Take one up that was noted as a dictionary, which is of the kind `header_schema.WRITTEN`.
 
         Raises:
-            TypeError: it is none.
+            TypeError: it has fields of another version.
         """
-        texts = ("key", "name", "source", "protected")
-        numbers = ("size", "allowed", "rms")
-        if not all(isinstance(fields.get(name), str) for name in texts) or not all(
-            isinstance(fields.get(name), (int, float)) and fields[name] >= 0 for name in numbers
-        ):
-            raise TypeError("it is no written image")
-        if fields["allowed"] <= 0 or not isinstance(fields.get("changes"), (list, tuple)):
-            raise TypeError("it is no written image")
         place = fields.get("place")
         return Written(**{**fields, "changes": tuple(fields["changes"]), "place": Place(**place) if place else None})
 
@@ -160,7 +152,7 @@ class Protector:
         try:
             rows = self.granularity.assign(labels, features, memory, keys=[key])
             near = self.granularity.near(rows, features, memory)
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:  # of any tensors a file holds
             raise UexError(
                 f"the noise file lacks what '{self.granularity.name}' needs for new images ({error})."
             ) from None

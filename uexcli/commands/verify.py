@@ -24,7 +24,7 @@ from uexcli.errors import Exit, UexError, UsageError
 from uexcli.io import images, junit, noise_file, release, samples
 from uexcli.io.claims import claim
 from uexcli.io.pool import parallel
-from uexcli.registry import Registry, load
+from uexcli.registry import Registry, load, remake
 from uexcli.runtime import machine
 
 SCHEMA = "uex.verify/1"
@@ -223,8 +223,8 @@ def _bound(request: Request, facts: Mapping[str, Any], registry: Registry) -> Bo
     if name != stated["name"] and request.eps is None and "eps" in facts:
         raise UsageError(f"--norm {name}: the release states its bound under {stated['name']}.", hint="Add --eps.")
     try:
-        norm = cls(**(stated["options"] if name == stated["name"] else {}))
-    except (TypeError, ValueError):
+        norm = remake(cls, stated["options"] if name == stated["name"] else {})
+    except ValueError:
         raise UexError(f"{release.FACTS}: norm '{name}' does not take the options {stated['options']}.") from None
     assert isinstance(norm, api.Norm)
     text = request.eps or facts.get("eps_text")

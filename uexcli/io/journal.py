@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from uexcli.io import atomic
+from uexcli.io import atomic, header_schema, schema
 
 FLUSHED = 1.0  # seconds
 
@@ -23,17 +24,13 @@ class Journal:
         self._flushed = 0.0
 
     def lines(self) -> Iterator[Mapping[str, Any]]:
-        """Give what was noted before; a line that was cut off is passed over."""
+        """Give what was noted before, of the kind `header_schema.WRITTEN`; a line that was cut off is passed over."""
         if not self.path.is_file():
             return
         with self.path.open(encoding="utf-8", errors="surrogateescape") as file:
             for line in file:
-                try:
-                    found = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(found, dict):
-                    yield found
+                with contextlib.suppress(schema.Mismatch):
+                    yield schema.read_json(line, header_schema.WRITTEN)
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Note one more; it reaches the file within a second, or when this ends."""

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from uexcli.core.patch import Patch
 from uexcli.errors import UexError, UsageError
-from uexcli.io.tensors import Made
+from uexcli.io import header_schema, schema
+from uexcli.io.tensors import NAMES, Made
 from uexcli.io.tensors import write as write_tensors
 
 FORMAT = 1
-LARGEST = 8192  # px; the side of a noise
 ROWS = 1024  # of the bank, at once
 SUFFIX = ".noise.safetensors"
 MEMORY = "memory."  # prefix of a granularity's own tensors
@@ -51,12 +51,19 @@ class Noise:
     @property
     def size(self) -> int:
         """The side the noise was fitted at."""
-        return int(self.recipe["size"])
+        side: int = self.recipe["size"]
+        return side
 
     @property
     def channels(self) -> int:
         """The number of its colour channels."""
-        return int(self.recipe["channels"])
+        count: int = self.recipe["channels"]
+        return count
+
+    @property
+    def seed(self) -> int:
+        """What it was drawn with; 0 where the file does not say."""
+        return self.header.get("seed") or 0
 
     def bank(self, first: int = 0, last: int | None = None) -> Tensor:
         """Some rows of the bank, or all: float32, in units of the [0, 1] range."""
@@ -157,6 +164,8 @@ def read(path: Path) -> Noise:
     header = read_header(path)
     try:
         tensors = safetensors.torch.load_file(path)
+        if not _are_typed(tensors):
+            raise ValueError("tensors of types that uex does not write")
         keys = tuple(tensors["keys"].numpy().tobytes().decode("utf-8", "surrogateescape").split("\0"))
         digests = tensors["digests"].numpy().tobytes().hex()
         noise = Noise(
@@ -181,6 +190,16 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
+def _are_typed(tensors: Mapping[str, Tensor]) -> bool:
+    wanted = {
+        "delta": (torch.int8, torch.float16, torch.float32),
+        "rows": (torch.int32, torch.int64),
+        "keys": (torch.uint8,),
+        "digests": (torch.uint8,),
+    }
+    return all(tensor.dtype in wanted.get(name, tuple(NAMES)) for name, tensor in tensors.items())
+
+
 def _delta(stored: Tensor) -> Tensor:
     return stored.float() / 255 if stored.dtype == torch.int8 else stored.float()
 
@@ -189,47 +208,26 @@ def _inconsistent(noise: Noise) -> str:
     """Say what does not fit together, or nothing."""
     count = len(noise.keys)
     if noise.rows.shape != (count,) or len(noise.digests) != count or len(set(noise.keys)) != count:
-        return f"{count} keys, {len(noise.rows)} rows and {len(noise.digests)} digests"
-    wanted: dict[str, type | tuple[type, ...]] = {
-        "eps": (int, float),
-        "eps_text": str,
-        "recipe": dict,
-        "seed": int,
-        "dataset": dict,
-        "measured": dict,
-    }
-    for key, kinds in wanted.items():
-        if not isinstance(noise.header.get(key), kinds):
-            return f"the header lacks '{key}'"
-    for part in ("method", "norm", "granularity"):
-        if not isinstance(noise.recipe.get(part), dict) or not isinstance(noise.recipe[part].get("name"), str):
-            return f"the recipe lacks the {part}"
-    size, channels = noise.recipe.get("size"), noise.recipe.get("channels")
-    if type(size) is not int or not 0 < size <= LARGEST or type(channels) is not int or channels not in (1, 3):
-        return f"the recipe says {size} px and {channels} channels"
-    if not 0 < noise.eps < float("inf"):
-        return "the bound is no positive number"
-    try:
-        assert noise.patch is None or noise.patch.size < size
-    except (UexError, ValueError, AttributeError, AssertionError):
-        return "the recipe's patch is none"
+        return f"{count} keys, {noise.rows.numel()} rows and {len(noise.digests)} digests"
+    patch = noise.patch
+    if patch is not None and patch.size >= noise.size:
+        return "the recipe's patch is as big as the image"
+    if patch is not None and patch.random and noise.header.get("seed") is None:
+        return "patches at random places, and no seed"
     return _wrong_noise(noise)
 
 
 def _wrong_noise(noise: Noise) -> str:
+    delta, side = noise.delta, noise.size if noise.patch is None else noise.patch.size
+    if delta is not None and (tuple(delta.shape[1:]) != (noise.channels, side, side) or not len(delta)):
+        return f"delta has the shape {tuple(delta.shape)}, the recipe another"
     banks = () if noise.delta is None or noise.delta.dtype == torch.int8 else noise.delta.split(ROWS)
     if not all(bool(tensor.isfinite().all()) for tensor in (*banks, *noise.network.values())):
         return "the noise is not finite"
     if int(noise.rows.min()) < 0:
         return "rows point outside the bank"
-    delta = noise.delta
     if delta is None:
         return "" if noise.network else "there is neither a bank nor a network"
-    if delta.dim() != 4 or 0 in delta.shape or delta.shape[1] not in (1, 3) or delta.shape[2] != delta.shape[3]:
-        return f"delta has the shape {tuple(delta.shape)}"
-    side = noise.size if noise.patch is None else noise.patch.size
-    if delta.shape[1] != noise.channels or delta.shape[2] != side or side > noise.size:
-        return f"delta has the shape {tuple(delta.shape)}, the recipe another"
     return "rows point outside the bank" if int(noise.rows.max()) >= len(delta) else ""
 
 
@@ -248,19 +246,21 @@ def read_header(path: Path) -> dict[str, Any]:
         raise UexError(
             f"{path}: no noise file, or cut short ({error}).", hint="Write one with: uex fit PHOTOS"
         ) from None
-    try:
-        header = json.loads(text) if text is not None else None
-    except (json.JSONDecodeError, RecursionError):
-        header = None
-    if not isinstance(header, dict) or "format" not in header:
+    if text is None:
         raise UexError(f"{path}: a safetensors file, but no uex noise.", hint="Write one with: uex fit PHOTOS")
-    if header.get("format") != FORMAT:
+    try:
+        header: dict[str, Any] = schema.read_json(text, header_schema.VERSIONED)
+        if header["format"] == FORMAT:
+            header_schema.NOISE(header, "")
+    except schema.Mismatch as error:
+        raise UexError(
+            f"{path}: damaged noise file (of its header, {error}).", hint="Fit again, or take it from a backup."
+        ) from None
+    if header["format"] != FORMAT:
         version = header.get("uexcli", "unknown")
         raise UexError(
-            f"{path}: noise format {header.get('format')}, written by uexcli {version}.", hint=f"Use uexcli {version}."
+            f"{path}: noise format {header['format']}, written by uexcli {version}.", hint=f"Use uexcli {version}."
         )
-    if not isinstance(header.get("classes"), list):
-        raise UexError(f"{path}: damaged noise file (the header lacks 'classes').", hint="Fit again.")
     return header
 
 

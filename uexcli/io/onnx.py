@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from uexcli import __version__
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic
+from uexcli.io import atomic, header_schema, schema
 
 S = TypeVar("S")
 FORMAT = 1
@@ -216,12 +216,19 @@ def opened(model: bytes, *, threads: int, cuda: bool) -> tuple[Any, str, tuple[s
 
 
 def facts_of(session: Any) -> dict[str, Any]:
-    """Give uex's entry of a model's metadata, empty where there is none."""
-    try:
-        found = json.loads(session.get_modelmeta().custom_metadata_map.get(ENTRY, ""))
-    except json.JSONDecodeError:
+    """Give uex's entry of a model's metadata, of the kind `header_schema.MODEL`; empty where there is none.
+
+    Raises:
+        UexError: it is damaged.
+    """
+    text = session.get_modelmeta().custom_metadata_map.get(ENTRY)
+    if text is None:
         return {}
-    return found if isinstance(found, dict) else {}
+    try:
+        found: dict[str, Any] = schema.read_json(text, header_schema.MODEL)
+    except schema.Mismatch as error:
+        raise UexError(f"a damaged model (of its metadata, {error}).", hint="Export the noise file again.") from None
+    return found
 
 
 def loaded(path: Path, start: Callable[[bytes], S]) -> S:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from uexcli.errors import UexError
-from uexcli.io import atomic
+from uexcli.io import atomic, header_schema, schema
 from uexcli.io.shards import FILE
 
 SCHEMA = "uex.part/1"
@@ -41,12 +41,10 @@ def read(folder: Path) -> Part:
         UexError: it is damaged, or of another format.
     """
     try:
-        found = json.loads((folder / FILE).read_text("utf-8"))
+        found = schema.read_json((folder / FILE).read_bytes(), schema.record({"schema": schema.text()}))
         if found["schema"] != SCHEMA:
             raise UexError(f"{folder / FILE}: not of the format {SCHEMA}.", hint="Use the uexcli that wrote it.")
-        part = Part(dict(found["header"]), [dict(item) for item in found["items"]])
-        assert all(isinstance(item["position"], int) for item in part.items)
-        assert all(isinstance(item["written"]["name"], str) for item in part.items if "written" in item)
-    except (OSError, ValueError, KeyError, TypeError, AssertionError, RecursionError) as error:
+        header_schema.PIECE(found, "")
+    except (OSError, schema.Mismatch) as error:
         raise UexError(f"{folder / FILE}: cannot be read ({error}).", hint=HINT) from None
-    return part
+    return Part(found["header"], found["items"])

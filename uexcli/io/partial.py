@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, leftovers, part, release, shards
+from uexcli.io import atomic, leftovers, part, release, schema, shards
 
 SUFFIX = ".partial"
 INSIDE = ".uex.partial"  # within an output that cannot be replaced
@@ -176,8 +176,8 @@ def _left(folder: Path, *, same: bool) -> UsageError:
 
 def _read(mark: Path) -> Any:
     try:
-        return json.loads(mark.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return schema.read_json(mark.read_bytes(), schema.table(schema.anything))
+    except (OSError, schema.Mismatch):
         return None
 
 

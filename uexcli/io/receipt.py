@@ -9,7 +9,7 @@ from typing import Any
 
 from uexcli.api import Sample
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, images, release
+from uexcli.io import atomic, header_schema, images, release, schema
 
 SUFFIX = ".noise.receipt.json"
 
@@ -28,12 +28,9 @@ def matches(path: Path, output: Path, job: Mapping[str, Any], chosen: Sequence[S
     if recorded is None or (whole and recorded["skipped"]):
         return False
     files, lost = recorded["files"], recorded["skipped"]
-    try:
-        known = {
-            sample.key: files[sample.key]["source"] if sample.key in files else lost[sample.key] for sample in chosen
-        }
-    except (KeyError, TypeError):
+    if not all(sample.key in files or sample.key in lost for sample in chosen):
         return False
+    known = {sample.key: files[sample.key]["source"] if sample.key in files else lost[sample.key] for sample in chosen}
     return all(known[sample.key] == try_digest(sample) for sample in chosen)
 
 
@@ -41,12 +38,13 @@ def intact(path: Path, output: Path, job: Mapping[str, Any]) -> Mapping[str, Any
     """Give what is recorded of the release there, see `record`, if this job wrote it and it is as it was then."""
     try:
         recorded: Mapping[str, Any] = _read(path)["releases"][str(output.resolve())]
-        if recorded["job"] != job or not isinstance(recorded["skipped"], dict):
+        header_schema.RELEASED(recorded, "")
+        if recorded["job"] != job:
             return None
         sums = release.read_sums(output / release.SUMS)
         listed = all(sums[item["name"]] == item["protected"] for item in recorded["files"].values())
         same = listed and all(release.digest_file(output / name) == digest for name, digest in sums.items())
-    except (UexError, OSError, KeyError, TypeError, AttributeError):
+    except (UexError, OSError, KeyError, schema.Mismatch):
         return None
     return recorded if same else None
 
@@ -61,12 +59,10 @@ def try_digest(sample: Sample) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        receipt = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        receipt = None
-    if isinstance(receipt, dict) and isinstance(receipt.get("releases"), dict):
-        return receipt
-    return {"schema": "uex.receipt/1", "releases": {}}
+        receipt: dict[str, Any] = schema.read_json(path.read_bytes(), header_schema.RECEIPT)
+    except (OSError, schema.Mismatch):
+        return {"schema": "uex.receipt/1", "releases": {}}
+    return receipt
 
 
 def record(
@@ -96,8 +92,6 @@ def check(path: Path) -> None:
     if path.name.endswith(SUFFIX) or not path.exists():
         return
     try:
-        kind = json.loads(path.read_bytes()).get("schema") == "uex.receipt/1"
-    except (OSError, ValueError, AttributeError, RecursionError):
-        kind = False
-    if not kind:
-        raise UsageError(f"{path} is no receipt.", hint=f"Give a name that ends in {SUFFIX}.")
+        schema.read_json(path.read_bytes(), schema.record({"schema": schema.one_of("uex.receipt/1")}))
+    except (OSError, schema.Mismatch):
+        raise UsageError(f"{path} is no receipt.", hint=f"Give a name that ends in {SUFFIX}.") from None

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from uexcli.errors import UexError
-from uexcli.io import atomic
+from uexcli.io import atomic, header_schema, schema
 
 FACTS = "uex-release.json"
 SUMS = "SHA256SUMS"
@@ -123,40 +122,16 @@ def read_facts(root: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        facts = json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
+        facts: dict[str, Any] = schema.read_json(path.read_bytes(), schema.record({}))
+    except (OSError, schema.Mismatch) as error:
         raise UexError(f"{path}: cannot be read ({error}).", hint=RESTORE) from None
-    if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
+    if facts.get("schema") != SCHEMA:
         raise UexError(f"{path}: not of the format {SCHEMA}.", hint="Use the uexcli that wrote it.")
-    wrong = [key for key, fits in _FITS.items() if key in facts and not fits(facts[key])]
-    if wrong:
-        raise UexError(f"{path}: damaged, '{wrong[0]}' is not what uex writes.", hint=RESTORE)
+    try:
+        header_schema.FACTS(facts, "")
+    except schema.Mismatch as error:
+        raise UexError(f"{path}: damaged, {error}.", hint=RESTORE) from None
     return facts
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
-
-
-def _are_items(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(x, dict) and isinstance(x.get("path"), str) for x in value)
-
-
-def _is_norm(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("name"), str) and isinstance(value.get("options"), dict)
-
-
-# What `verify` and `eval` take from the facts; a stranger's file is not trusted to hold what uex writes.
-_FITS: dict[str, Callable[[Any], bool]] = {
-    "suffix": lambda value: isinstance(value, str) and re.fullmatch(r"\.[a-z0-9]{1,8}", value) is not None,
-    "size": lambda value: isinstance(value, int) and 1 <= value <= 2**16,
-    "eps": _is_number,
-    "eps_text": lambda value: isinstance(value, str),
-    "rms_levels": lambda value: _is_number(value) or value == 0,
-    "norm": _is_norm,
-    "skipped": _are_items,
-    "mode_changes": _are_items,
-}
 
 
 def digest_file(path: Path) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from uexcli import api
 from uexcli.errors import UexError, UsageError
-from uexcli.io import tensors
+from uexcli.io import header_schema, schema, tensors
 from uexcli.io.atomic import WriteError
 
 FORMAT = 1
@@ -156,10 +156,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     hint = "Use --force, without --resume, to start afresh."
     try:
         found, metadata = tensors.read(path)
-        document = json.loads(metadata["uex.state"])
-        version, job, values = document["format"], dict(document["job"]), dict(document["values"])
+        document = schema.read_json(metadata["uex.state"], header_schema.VERSIONED)
+        if document["format"] == FORMAT:
+            header_schema.STATE(document, "")
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UexError(f"{path}: no state of a fit, or damaged ({error}).", hint=hint) from None
-    if version != FORMAT:
-        raise UexError(f"{path}: state format {version}, written by uexcli {job.get('uexcli')}.", hint=hint)
-    return job, {**found, **values}
+    if document["format"] != FORMAT:
+        raise UexError(f"{path}: the state of a fit by another version, format {document['format']}.", hint=hint)
+    return document["job"], {**found, **document["values"]}
