@@ -19,7 +19,7 @@ import pytest
 from conftest import Ran, picture
 from PIL import Image, ImageCms
 
-from uexcli.io import images, noise_file
+from uexcli.io import icc, images, noise_file
 
 Uex = Callable[..., Ran]
 ORIENTATION, MAKE, GPS = 0x0112, 0x010F, 0x8825
@@ -110,7 +110,7 @@ def test_orientation_is_baked_in(orientation: int, suffix: str, inside: Path, ue
 def test_the_profile_is_kept(inside: Path, uex: Uex) -> None:
     Image.fromarray(picture(7)).save(inside / "profiled.jpg", icc_profile=SRGB)
     protected(inside, uex)
-    assert opened(inside.parent / "out" / "profiled.png").info["icc_profile"] == SRGB
+    assert opened(inside.parent / "out" / "profiled.png").info["icc_profile"] == icc.named("sRGB")
     assert "icc_profile" not in opened(inside.parent / "out" / "usual0.png").info
 
 
@@ -434,7 +434,8 @@ def test_a_folder_of_odd_real_files(real_data: Path, tmp_path: Path, uex: Uex) -
     left_out = {item["key"]: item["reason"] for item in applied.json["skipped"]}
     weak = {key for key, reason in left_out.items() if "almost no trace" in reason}
     assert {key: reason for key, reason in left_out.items() if key not in weak} == lost
-    assert weak <= {"pngsuite_s01i3p01.png", "pngsuite_s01n3p01.png"}, "only images of one pixel may lose their noise"
+    few = {"pngsuite_s01i3p01.png", "pngsuite_s01n3p01.png", "pillow_png_decompression_dos.png"}
+    assert weak <= few, "only images of one pixel, or all black or white, may lose their noise"
     facts = json.loads((tmp_path / "out" / "uex-release.json").read_text())
     assert {item["path"]: item["reason"] for item in facts["skipped"]} == left_out
     assert all(reason.startswith(f"{key}: ") for key, reason in left_out.items())

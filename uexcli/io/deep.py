@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-ORIENTATION = 0x0112
 COLOURS, GREYS = frozenset({2}), frozenset({1})  # TIFF's photometric interpretations: RGB, black is zero
 ASCII = frozenset({0x010E, 0x0132, 0x013B, 0x8298})  # TIFF's own tags of text
 UNASSOCIATED = 2  # TIFF's alpha that colours were not multiplied with
@@ -17,14 +16,13 @@ UNASSOCIATED = 2  # TIFF's alpha that colours were not multiplied with
 TURNS = {1: "", 2: "c", 3: "lc", 4: "l", 5: "t", 6: "tc", 7: "tlc", 8: "tl"}
 
 
-def read(image: Image.Image, data: bytes, orientation: Any) -> np.ndarray | None:
+def read(image: Image.Image, data: bytes, orientation: int) -> np.ndarray | None:
     """Give an upright image's values, uint16 `(H, W, C)`, C being 1 to 4 with alpha last.
 
     `image` is the same file, loaded by Pillow, with which the upper bytes must agree; None where they do not, where
-    the values are not whole 16-bit ones, or where nothing here can read them. `orientation` is what its EXIF said
-    before it was loaded, as Pillow turns a TIFF file then.
+    the values are not whole 16-bit ones, or where nothing here can read them. Neither the image nor the file turns by
+    itself.
     """
-    turned = image.format == "TIFF"
     if image.mode.startswith("I;16"):
         values: np.ndarray = np.asarray(image).astype(np.uint16)[:, :, None]
         if "transparency" in image.info:
@@ -32,15 +30,13 @@ def read(image: Image.Image, data: bytes, orientation: Any) -> np.ndarray | None
             values = np.concatenate([values, alpha], 2)
     else:
         colours = _colour(image, data)
-        if colours is not None and turned:
-            colours = upright(colours, orientation)
         if colours is None or not _agree(colours, image):
             return None
         values = colours
-    return np.ascontiguousarray(values if turned else upright(values, orientation))
+    return np.ascontiguousarray(upright(values, orientation))
 
 
-def upright(values: np.ndarray, orientation: Any) -> np.ndarray:
+def upright(values: np.ndarray, orientation: int) -> np.ndarray:
     """Turn `(H, W, C)` as an EXIF orientation says; as they are for what is none."""
     for turn in TURNS.get(orientation, ""):
         values = {"t": values.swapaxes(0, 1), "l": values[::-1], "c": values[:, ::-1]}[turn]

@@ -13,11 +13,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from uexcli.api import Sample
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, deep, jxl, metadata, png
+from uexcli.io import atomic, bare, colour, deep, icc, jxl, jxl_profile, metadata, png
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit, where it would only warn
 Image.MAX_IMAGE_PIXELS = None  # checked below, before anything is decoded, and as an error
@@ -29,11 +29,18 @@ EXTRAS = {  # suffixes that Pillow reads with another package alone
 }  # fmt: skip
 DEEP = frozenset({".png", ".tiff"})  # hold 16 bits a value
 COLOUR_ONLY = frozenset({".webp"})
-GAMMA = frozenset({b"gAMA", b"cICP"})  # chunks without which a PNG may look another
 FLATTENED = "alpha dropped"  # by a lossy format without alpha
-PROFILE_LEVELS = 2  # by which two profiles may differ, for rounding
 SHALLOW = "16 bits to 8"
 COLOURED = "L to RGB"  # by a format without grey
+TURNS = {  # what EXIF's orientations mean
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 # Pillow warns of odd metadata without saying in which file; the pixels are what counts here.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
@@ -112,36 +119,50 @@ def open_photo(sample: Sample, *, whole: bool = False, texts: bool = False) -> P
 def decode(data: bytes, *, whole: bool = False, texts: bool = False) -> Photo:
     """Decode a file's bytes; raises whatever the decoder does."""
     digest = hashlib.sha256(data).hexdigest()
-    with opened(data) as image:
+    parts = bare.of(data)
+    with opened(parts.data) as image:
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # an MPO's further frames are previews or the other eye
             raise UexError(f"has {frames} frames or pages; uex protects single images.")
-        sixteen = _bits(image, data) > 8
-        icc = image.info.get("icc_profile")
-        orientation = image.getexif().get(deep.ORIENTATION, 1) if sixteen else 1
+        sixteen = _bits(image, parts.data) > 8
+        orientation = metadata.orientation(image, parts)
         image.load()
         mode = image.mode
-        kept = metadata.texts(image) if texts else ()
+        kept, changes = metadata.texts(data, parts) if texts else ((), ())
         keyed = sixteen and "transparency" in image.info  # of which Pillow's 8 bits know nothing
-        values = deep.read(image, data, orientation) if (whole and sixteen) or keyed else None
-        upright = ImageOps.exif_transpose(image)
-        shown = png.shown(data)
+        values = deep.read(image, parts.data, orientation) if (whole and sixteen) or keyed else None
+        turn = TURNS.get(orientation)
+        upright = image if turn is None else image.transpose(turn)
         if values is not None:
-            photo = replace(_deep_photo(values, mode, icc, digest, shown), texts=kept)
+            look = colour.of(image, data, parts, 1 if values.shape[2] <= 2 else 3)
+            photo = replace(_deep_photo(values, mode, look.icc, digest, look.shown), texts=kept)
             if keyed:
-                photo = replace(photo, changes=("L to LA" if photo.pixels.shape[2] == 1 else "RGB to RGBA",))
+                changes = ("L to LA" if photo.pixels.shape[2] == 1 else "RGB to RGBA", *changes)
+            photo = replace(photo, changes=(*look.changes, *changes))
             return photo if whole else replace(photo, deep=None, deep_alpha=None, changes=(*photo.changes, SHALLOW))
-        plain, changes = _plain(upright)
-    if sixteen:
-        changes = (*changes, SHALLOW)
-    if plain.mode in {"RGB", "RGBA"} and mode in {"CMYK", "LAB", "YCbCr", "HSV"} and icc:
-        icc, changes = None, (*changes, f"{mode} profile dropped")
+        plain, look = _shown(upright, data, parts)
+    changes = (*look.changes, *changes, *((SHALLOW,) if sixteen else ()))
     array = np.asarray(plain)
     if array.ndim == 2:
-        return Photo(array[:, :, None], None, mode, icc, digest, changes, shown=shown, texts=kept)
-    if plain.mode in {"LA", "RGBA"}:
-        return Photo(array[:, :, :-1], array[:, :, -1], mode, icc, digest, changes, shown=shown, texts=kept)
-    return Photo(array, None, mode, icc, digest, changes, shown=shown, texts=kept)
+        return Photo(array[:, :, None], None, mode, look.icc, digest, changes, shown=look.shown, texts=kept)
+    alpha = array[:, :, -1] if plain.mode in {"LA", "RGBA"} else None
+    colours = array if alpha is None else array[:, :, :-1]
+    return Photo(colours, alpha, mode, look.icc, digest, changes, shown=look.shown, texts=kept)
+
+
+def _shown(image: Image.Image, data: bytes, parts: bare.Bare) -> tuple[Image.Image, colour.Look]:
+    """Bring an image to L, LA, RGB or RGBA, and say how that is to be shown, and what it changed."""
+    mode = image.mode
+    if mode in {"CMYK", "LAB", "HSV"}:
+        raw = colour.raw_profile(image, data, parts)
+        if raw is not None and mode == "CMYK" and icc.is_for(raw, mode):
+            pixels = icc.converted(np.asarray(image), mode, raw)
+            return Image.fromarray(pixels), colour.Look(changes=(f"{mode} to RGB", f"{mode} profile: shown in sRGB"))
+        plain, changes = _plain(image)
+        return plain, colour.Look(changes=(*changes, *((f"{mode} profile dropped",) if raw else ())))
+    plain, changes = _plain(image)
+    look = colour.of(image, data, parts, 1 if plain.mode in {"L", "LA"} else 3)
+    return plain, replace(look, changes=(*changes, *look.changes))
 
 
 def opened(data: bytes) -> Image.Image:
@@ -249,6 +270,8 @@ def encode(photo: Photo, pixels: np.ndarray, suffix: str, *, png_level: int = 1)
             image.save(buffer, "WEBP", lossless=True, exact=True, quality=0, method=0, **extra)
         case ".jxl":
             image.save(buffer, "JXL", lossless=True, effort=1, num_threads=1, use_container=True, **extra)
+            if photo.icc and photo.icc not in (icc.named("sRGB"), icc.named("Grey sRGB")):  # which it says itself
+                return jxl_profile.embed(buffer.getvalue(), photo.icc)
         case ".jpg":
             flat = image.convert("L" if pixels.shape[2] == 1 else "RGB")
             flat.save(buffer, "JPEG", quality=95, subsampling=0, **extra)
@@ -261,46 +284,52 @@ def peak(values: np.ndarray) -> int:
 
 
 def fitting(photo: Photo, suffix: str) -> Photo:
-    """Make a photo what a format can hold; its `changes` say what that changed."""
+    """Make a photo what a format can hold; its `changes` say what that changed.
+
+    Raises:
+        UexError: the format cannot keep its colours.
+    """
     changes = list(photo.changes)
     # Pillow reads no TIFF of grey and alpha in 16 bits
     odd = suffix == ".tiff" and photo.deep is not None and photo.deep_alpha is not None
     if (suffix in COLOUR_ONLY or odd) and photo.pixels.shape[2] == 1:
-        values = None if photo.deep is None else photo.deep.repeat(3, 2)
-        photo = replace(photo, pixels=photo.pixels.repeat(3, 2), deep=values, grey=True)
+        photo = in_colour(photo)
         changes.append(COLOURED)
-        if photo.icc:
-            photo = replace(photo, icc=None)
-            changes.append("grey profile dropped")
-    if suffix != ".png" and not photo.icc and any(kind in GAMMA for kind, _ in photo.shown):
-        changes.append("gamma dropped")
+    if suffix != ".png" and photo.icc is None:
+        grey = photo.pixels.shape[2] == 1
+        photo = replace(photo, icc=colour.made(photo.shown, grey=grey), shown=())
     return replace(photo, changes=tuple(changes))
 
 
-def same_profile(first: Photo, second: Photo) -> bool:
-    """Whether two photos of one mode look alike: one profile, or two that say the same of all colours.
+def in_colour(photo: Photo) -> Photo:
+    """Make grey three equal colours that look the same.
 
-    JPEG XL keeps the meaning of a profile, not its bytes, and gives sRGB one; a photo without one is taken for that.
+    Raises:
+        UexError: its profile is one that is told of grey alone.
     """
-    from PIL import ImageCms
+    values = None if photo.deep is None else photo.deep.repeat(3, 2)
+    profile = photo.icc
+    if profile is None:
+        profile = colour.made(photo.shown, grey=True)
+    if profile is not None:
+        profile = icc.in_colour(profile)
+        if profile is None:
+            raise UexError("its grey profile has no curve, and grey is no colour of this format.")
+    return replace(photo, pixels=photo.pixels.repeat(3, 2), deep=values, grey=True, icc=profile, shown=())
 
-    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None].repeat(4, 0))
-    if first.pixels.shape[2] == 3:
-        steps = np.stack(np.meshgrid(*[np.arange(0, 256, 15)] * 3), -1).reshape(1, -1, 3).astype(np.uint8)
-        ramp = Image.fromarray(steps)
-    try:
-        shown = []
-        for photo in (first, second):
-            if photo.icc is None:
-                shown.append(np.asarray(ramp.convert("RGB")))
-                continue
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(photo.icc))
-            intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
-            seen = ImageCms.profileToProfile(ramp, profile, ImageCms.createProfile("sRGB"), intent, outputMode="RGB")
-            shown.append(np.asarray(seen))
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # damaged, or of another mode
-        return False
-    return int(np.abs(shown[0].astype(int) - shown[1]).max()) <= PROFILE_LEVELS
+
+def same_look(first: Photo, second: Photo, suffix: str) -> bool:
+    """Whether two photos of one mode are to be shown in the same way, the second from a file of this suffix."""
+    grey = first.pixels.shape[2] == 1
+    looks = []
+    for photo in (first, second):
+        try:
+            looks.append(photo.icc or colour.made(photo.shown, grey=grey))
+        except UexError:  # such as PNG alone has
+            looks.append(dict(photo.shown)[colour.CICP])
+    if suffix == ".jxl":  # which has a profile of sRGB where there was none, and perhaps others in its own words
+        return icc.same_look(looks[0], looks[1], grey=grey)
+    return looks[0] == looks[1]
 
 
 def size_and_grey(sample: Sample) -> tuple[int, int, bool]:
@@ -312,9 +341,17 @@ def size_and_grey(sample: Sample) -> tuple[int, int, bool]:
             is_jxl = jxl.is_one(file.read(jxl.MARK))
             file.seek(0)  # of others no more is read than the header
             with opened(file.read()) if is_jxl else Image.open(file, formats=_formats()) as image:
-                return image.height, image.width, image.mode in {"1", "L", "LA"} or image.mode.startswith("I;16")
-    except Exception:  # said in full when it is decoded
-        raise UexError(f"{sample.key}: cannot be read as an image.") from None
+                return _told(image)
+    except Exception:  # perhaps by its metadata, which is of no matter
+        try:
+            with opened(bare.of(sample.encoded()).data) as image:
+                return _told(image)
+        except Exception:  # said in full when it is decoded
+            raise UexError(f"{sample.key}: cannot be read as an image.") from None
+
+
+def _told(image: Image.Image) -> tuple[int, int, bool]:
+    return image.height, image.width, image.mode in {"1", "L", "LA"} or image.mode.startswith("I;16")
 
 
 def with_channels(photo: Photo, channels: int) -> np.ndarray:

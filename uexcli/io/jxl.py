@@ -15,11 +15,12 @@ PREVIEW_EIGHTHS = ((0, 16), (0, 32), (5, 1), (9, 33))
 
 @dataclass(frozen=True)
 class Header:
-    """Width and height as stored, and whether there are several frames."""
+    """Width and height as stored, whether there are several frames, and how decoders turn it: as EXIF numbers that."""
 
     width: int
     height: int
     animated: bool
+    orientation: int = 1
 
 
 def is_one(head: bytes) -> bool:
@@ -36,27 +37,30 @@ def header(data: bytes) -> Header:
     codestream = data[:HEADER] if data.startswith(BARE) else _unboxed(data)
     if not codestream.startswith(BARE):
         raise ValueError("no JPEG XL header")
-    bits = _Bits(codestream[len(BARE) :])
-    width, height = _size(bits, SIZES, ((5, 1),))
-    animated = False
+    bits = Bits(codestream[len(BARE) :])
+    width, height = size(bits)
+    animated, orientation = False, 1
     if not bits.take(1) and bits.take(1):  # not all is usual, and there is more to say
-        bits.take(3)  # the orientation
+        orientation = 1 + bits.take(3)
         if bits.take(1):
-            _size(bits, SIZES, ((5, 1),))  # as it is to be shown
+            size(bits)  # as it is to be shown
         if bits.take(1):
             _size(bits, PREVIEW, PREVIEW_EIGHTHS)
         animated = bool(bits.take(1))
-    return Header(width, height, animated)
+    return Header(width, height, animated, orientation)
 
 
-class _Bits:
+class Bits:
     """Bits, the lowest of a byte first."""
 
     def __init__(self, data: bytes) -> None:
         self._value, self._left = int.from_bytes(data, "little"), 8 * len(data)
+        self.taken = 0
 
     def take(self, count: int) -> int:
+        """The next so many, as a number."""
         self._left -= count
+        self.taken += count
         if self._left < 0:
             raise ValueError("the JPEG XL header is cut short")
         taken = self._value & ((1 << count) - 1)
@@ -69,7 +73,12 @@ class _Bits:
         return self.take(count) + added
 
 
-def _size(bits: _Bits, kinds: tuple[tuple[int, int], ...], eighths: tuple[tuple[int, int], ...]) -> tuple[int, int]:
+def size(bits: Bits) -> tuple[int, int]:
+    """Read width and height."""
+    return _size(bits, SIZES, ((5, 1),))
+
+
+def _size(bits: Bits, kinds: tuple[tuple[int, int], ...], eighths: tuple[tuple[int, int], ...]) -> tuple[int, int]:
     unit, said = (8, eighths) if bits.take(1) else (1, kinds)
     height = unit * bits.number(said)
     ratio = bits.take(3)

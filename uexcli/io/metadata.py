@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
+import re
 from collections.abc import Mapping
-from typing import Any
 
 from PIL import ExifTags, Image
 
-from uexcli.io import ends, png
+from uexcli.io import bare, ends, exif, icc, jxl, png
 
-EXIF, GPS, THUMBNAIL = 0x8769, 0x8825, 1  # directories within EXIF
 SUB_PICTURES = 330  # of TIFF
 PICTURE = 0x0201  # in the directory of the thumbnail: where it lies
 # The texts that --keep-metadata keeps, by PNG's keyword: tags in EXIF, and whether those lie in its inner directory.
@@ -44,6 +45,12 @@ MARKED = {  # in XMP
     b"xmpGImg:image": "a thumbnail",
 }
 RESOURCE_THUMBNAILS = (1033, 1036)  # of Photoshop
+MARKS = ((png.SIGNATURE, "PNG"), (b"\xff\xd8", "JPEG"), (b"II", "TIFF"), (b"MM", "TIFF"), (b"RIFF", "WEBP"))
+# A word alone tells nothing: a number after it does.
+TELLING = (
+    (re.compile(r"GPS(?:[A-Z]\w*|\s+\w+)?\W{0,6}[NSEW]?\s*[-+]?\d{1,3}\s*[.,°]"), "a position"),
+    (re.compile(r"serial\s?(?:number|no|nr|#)?\W{0,4}\w*\d", re.IGNORECASE), "a serial number"),
+)
 TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 # Of a PNG: its picture, how it is shown, how large it is printed; eXIf is looked into.
 NEEDED = frozenset(
@@ -51,47 +58,61 @@ NEEDED = frozenset(
 )
 
 
-def texts(image: Image.Image) -> tuple[tuple[str, str], ...]:
-    """Give the texts of an opened image that tell what it shows and whose it is: keyword and text."""
-    found: dict[str, str] = {}
-    with contextlib.suppress(Exception):  # damaged metadata is no metadata
-        exif = image.getexif()
-        for keyword, tags in TEXTS.items():
-            for tag, inner in tags:
-                text = _text(tag, exif.get_ifd(EXIF).get(tag) if inner else exif.get(tag))
-                if text and keyword not in found:
-                    found[keyword] = text
-    for keyword in TEXTS:
-        said = image.info.get(keyword)
-        if isinstance(said, str) and said.strip():
-            found[keyword] = said.strip()
-    comment = image.info.get("comment")
-    if isinstance(comment, (bytes, str)) and "Comment" not in found:
-        text = _text(0, comment)
-        if text:
-            found["Comment"] = text
-    return tuple((keyword, text[:LONGEST]) for keyword, text in found.items())
+def orientation(image: Image.Image, parts: bare.Bare) -> int:
+    """How an opened image is to be turned, 1 to 8: as its EXIF says, else its XMP, else not."""
+    block, notes = parts.exif or image.info.get("exif", b""), parts.xmp
+    if not notes:
+        found = image.info.get("xmp", b"")
+        notes = found if isinstance(found, bytes) else b""
+    if jxl.is_one(parts.data) and jxl.header(parts.data).orientation != 1:
+        return 1  # it has been turned by its decoder
+    return exif.read(block).orientation or exif.told_by_xmp(notes) or 1
 
 
-def _text(tag: int, value: Any) -> str:
-    if isinstance(value, tuple):
-        value = bytes(value) if all(isinstance(item, int) and 0 <= item < 256 for item in value) else b""
-    if isinstance(value, bytes):
-        code = "utf-8"
-        if tag in WIDE:
-            code = "utf-16-le"
-        elif tag == USER_COMMENT:
-            code, value = CODES.get(value[:8], ""), value[8:]
-        try:
-            value = value.decode(code)
-        except (UnicodeDecodeError, LookupError):
-            return ""
-    if not isinstance(value, str):
-        return ""
-    with contextlib.suppress(UnicodeError):  # Pillow takes what EXIF calls ASCII for Latin-1, where it mostly is UTF-8
-        value = value.encode("latin-1").decode("utf-8") if tag else value
-    text = value.strip("\0 \n\r\t")
-    return text if all(char.isprintable() or char in "\n\r\t" for char in text) else ""
+def texts(data: bytes, parts: bare.Bare | None = None) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """Give the texts of a file that tell what it shows and whose it is, keyword and text; and what is not kept of them.
+
+    What tells a position or a serial number is not.
+    """
+    parts = parts or bare.of(data)
+    block, said = parts.exif, dict[str, str | bytes](parts.texts)
+    if not block or "Comment" not in said:
+        with contextlib.suppress(Exception), Image.open(io.BytesIO(data)) as image:  # of formats not known here
+            block = block or image.info.get("exif", b"")
+            comment = image.info.get("comment")
+            if isinstance(comment, (bytes, str)):
+                said.setdefault("Comment", comment)
+    read, found = exif.read(block), dict[str, str]()
+    for keyword, tags in TEXTS.items():
+        for tag, inner in tags:
+            value = (read.inner if inner else read.main).get(tag)
+            text = "" if value is None else _text(tag, value.data, value.order)
+            if text and keyword not in found:
+                found[keyword] = text
+        words = said.get(keyword)
+        if isinstance(words, str) and words.strip():
+            found[keyword] = words.strip()
+        elif isinstance(words, bytes) and keyword not in found and (text := _text(0, words, "<")):
+            found[keyword] = text
+    lost = tuple(f"{keyword.lower()} dropped, as it tells {words}" for keyword, text in found.items()
+                 if (words := told(text)))  # fmt: skip
+    return tuple((keyword, text[:LONGEST]) for keyword, text in found.items() if not told(text)), lost
+
+
+def _text(tag: int, value: bytes, order: str) -> str:
+    """Read a text: of any tag, UTF-8 or else Latin-1; one that is no text is empty."""
+    codes: tuple[str, ...] = ("utf-8", "latin-1")
+    if tag in WIDE:
+        codes = ("utf-16-le",)
+    elif tag == USER_COMMENT:
+        codes, value = (CODES.get(value[:8], ""),), value[8:]
+        if codes == ("utf-16",) and value[:2] not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            codes = ("utf-16-be" if order == ">" else "utf-16-le",)
+    for code in codes:
+        with contextlib.suppress(UnicodeDecodeError, LookupError):
+            text = value.decode(code).strip("\0 \n\r\t")
+            return text if all(char.isprintable() or char in "\n\r\t" for char in text) else ""
+    return ""
 
 
 def as_chunks(kept: tuple[tuple[str, str], ...]) -> list[png.Chunk]:
@@ -101,8 +122,8 @@ def as_chunks(kept: tuple[tuple[str, str], ...]) -> list[png.Chunk]:
 
 def as_exif(kept: tuple[tuple[str, str], ...]) -> Image.Exif:
     """Give texts as EXIF."""
-    exif = Image.Exif()
-    inner = exif.get_ifd(EXIF)
+    made = Image.Exif()
+    inner = made.get_ifd(exif.INNER)
     for keyword, text in kept:
         tag, lies_within = TEXTS[keyword][0]
         if tag == USER_COMMENT:
@@ -110,10 +131,10 @@ def as_exif(kept: tuple[tuple[str, str], ...]) -> Image.Exif:
         elif lies_within:
             inner[tag] = text
         elif tag in WIDE:
-            exif[tag] = text.encode("utf-16-le") + b"\0\0"
+            made[tag] = text.encode("utf-16-le") + b"\0\0"
         else:
-            exif[tag] = text.encode("utf-8", "replace")  # in what EXIF calls ASCII, as everybody does
-    return exif
+            made[tag] = text.encode("utf-8", "replace")  # in what EXIF calls ASCII, as everybody does
+    return made
 
 
 def as_tiff(kept: tuple[tuple[str, str], ...]) -> dict[int, bytes]:
@@ -125,41 +146,49 @@ def as_tiff(kept: tuple[tuple[str, str], ...]) -> dict[int, bytes]:
     return found
 
 
-def private(data: bytes, image: Image.Image) -> list[str]:
-    """List what must not be in a released file, opened as an image: who and where, other pictures, bytes behind."""
+def private(data: bytes, image: Image.Image | None) -> list[str]:
+    """List what must not be in a released file: who and where, other pictures, bytes behind.
+
+    `image` is the file opened, with all that it holds; None where that failed.
+    """
     found: list[str] = []
-    if getattr(image, "n_frames", 1) > 1:
+    parts, info = bare.of(data), image.info if image is not None else {}
+    if image is not None and getattr(image, "n_frames", 1) > 1:
         found.append("more than one picture")
-    with contextlib.suppress(Exception):
-        found += _in_exif(image.getexif())
-    notes = (image.info.get(name) for name in ("xmp", "XML:com.adobe.xmp", "Raw profile type xmp"))
-    for note in notes:
-        text = note.encode("utf-8", "replace") if isinstance(note, str) else note
-        if isinstance(text, bytes):
-            found += [words for mark, words in MARKED.items() if mark in text]
-    if "Raw profile type exif" in image.info:
+    found += _in_exif(exif.read(parts.exif or info.get("exif", b"")))
+    for note in (parts.xmp, info.get("xmp")):
+        if isinstance(note, bytes):
+            found += [words for mark, words in MARKED.items() if mark in note]
+    if any(keyword.startswith(bare.RAW) for keyword, _ in parts.texts):
         found.append("EXIF hidden in a text")
-    blocks = image.info.get("photoshop")
+    blocks = info.get("photoshop")
     if isinstance(blocks, Mapping) and any(number in blocks for number in RESOURCE_THUMBNAILS):
         found.append("a thumbnail")
-    if image.format == "PNG":
+    format_ = image.format if image is not None else next((name for mark, name in MARKS if data.startswith(mark)), None)
+    if data.startswith(png.SIGNATURE):
         found += _odd_chunks(data)
-    if image.format == "TIFF" and SUB_PICTURES in getattr(image, "tag_v2", {}):
+    _, lost = texts(data, parts)
+    found += [words.replace("dropped, as it tells", "that tells") for words in lost]
+    if format_ == "TIFF" and SUB_PICTURES in getattr(image, "tag_v2", {}):
         found.append("a picture within")
-    behind = ends.behind(data, image.format)
+    raw = parts.icc if parts.icc is not None else info.get("icc_profile")
+    if isinstance(raw, bytes) and raw:
+        tags = icc.private(raw)
+        if tags:
+            found.append(f"in its ICC profile: {', '.join(tags)}")
+    behind = ends.behind(data, format_)
     if behind:
         found.append(f"{behind:,} bytes after its end")
     return list(dict.fromkeys(found))
 
 
-def _in_exif(exif: Image.Exif) -> list[str]:
+def _in_exif(read: exif.Exif) -> list[str]:
     found = []
-    if exif.get_ifd(GPS):
+    if read.gps:
         found.append("a GPS position")
-    if PICTURE in exif.get_ifd(THUMBNAIL):
+    if PICTURE in read.second:
         found.append("a thumbnail")
-    inner = exif.get_ifd(EXIF)
-    found += [words for tag, words in PRIVATE.items() if tag in inner or tag in exif]
+    found += [words for tag, words in PRIVATE.items() if tag in read.inner or tag in read.main]
     return found
 
 
@@ -168,13 +197,11 @@ def _odd_chunks(data: bytes) -> list[str]:
     found = []
     for kind, value in png.all_chunks(data):
         keyword = value.partition(b"\0")[0].decode("latin-1")
-        if kind in TEXT_CHUNKS and keyword in TEXTS:
-            if _tells(value):
-                found.append(f"a text '{keyword}' of a position or a number")
-        elif kind not in NEEDED:
+        if kind not in NEEDED and not (kind in TEXT_CHUNKS and keyword in TEXTS):
             found.append(f"a {kind.decode('latin-1')} chunk" + (f" '{keyword}'" if kind in TEXT_CHUNKS else ""))
     return found
 
 
-def _tells(text: bytes) -> bool:
-    return any(mark in text for mark in (b"GPS", b"erial"))
+def told(text: str) -> str:
+    """Say what of a person's whereabouts or things a text tells; nothing, of most."""
+    return next((words for pattern, words in TELLING if pattern.search(text)), "")
