@@ -9,6 +9,7 @@ from __future__ import annotations
 import _signal as signal  # type: ignore[import-not-found]
 import os
 
+_exit = os._exit  # as it is before `stray` guards it
 _words: bytes | None = None  # None: this process is not ours to end
 
 
@@ -38,4 +39,4 @@ def _stop(_number: int, _frame: object) -> None:
     try:
         os.write(2, _words or b"")
     finally:
-        os._exit(130)
+        _exit(130)
