@@ -138,7 +138,8 @@ def _words(result: object, photos: str, *, dry_run: bool, lossy: bool) -> str:
     if dry_run:
         return f"dry run: {result.output} not written."
     if result.shard is not None and not result.written and not result.kept and not result.skipped:
-        return f"{result.output}: no image is in this shard; the part is empty. Next, once all are there: uex merge RELEASE"
+        empty = "no image is in this shard, and the part is empty"
+        return f"{result.output}: {empty}. Next, once all parts are there: uex merge RELEASE"
     kept = f" ({result.kept:,} more were there from the interrupted run)" if result.kept else ""
     lines = [f"{result.output}: {result.written:,} protected images{kept}, PSNR {result.psnr:.1f} dB."]
     if result.norm == "linf":

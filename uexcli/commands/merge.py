@@ -23,7 +23,6 @@ from uexcli.io.claims import claim
 from uexcli.io.pool import parallel
 
 
-
 @dataclass(frozen=True)
 class Request:
     """Which release, the parts of which lie beside it."""

@@ -1,4 +1,4 @@
-"""What `merge` takes from the parts of a release, and what it finds out by itself: a part names no place but its own."""
+"""What `merge` takes from the parts of a release, and what it finds out by itself: a part names no other place."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def receipt_of(output: Path, job: Mapping[str, Any]) -> Path | None:
     wanted = job.get("noise")
     for folder in dict.fromkeys((output.parent, Path.cwd())):
         try:
-            candidates = sorted(folder.iterdir(), key=lambda path: (not path.name.endswith(noise_file.SUFFIX), path.name))
+            candidates = sorted(
+                folder.iterdir(), key=lambda path: (not path.name.endswith(noise_file.SUFFIX), path.name)
+            )
         except OSError:
             continue
         for path in candidates:
