@@ -67,7 +67,8 @@ def test_no_command_writes_what_another_is_writing(
                 ("convert", release, "webdataset:out", "--force"), ("demo", "-o", "out", "--force"),
                 ("bench", recipes, "-o", "out"), ("bench", recipes, "-o", "out", "--shard", "1/2")],
         "out.part-1-of-2": [("apply", noise, photos, "-o", "out", "--shard", "1/2")],
-        "file": [("eval", photos, release, "--report", "file"), ("preview", noise, photos / "cat" / "0.png", "-o", "file"),
+        "file": [("eval", photos, release, "--report", "file"),
+                 ("preview", noise, photos / "cat" / "0.png", "-o", "file"),
                  ("export", noise, "file"), ("verify", release, "--source", photos, "--junit", "file")],
     }  # fmt: skip
     for output, commands in lines.items():

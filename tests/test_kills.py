@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -73,21 +72,24 @@ def fresh(name):
     os.chdir(folder)
     return folder
 
-whole = fresh("whole")
-assert forked(job["words"]) == 0, Path(job["log"]).read_text()
-wanted, kills, at = tree(whole), 0, job["first"]
-while True:
-    folder = fresh("work")
-    code = forked(job["words"], at)
-    if code != -signal.SIGKILL:
-        assert code == 0, (at, code)
-        break
-    kills += 1
-    code = forked([*job["words"], *job["again"]])
-    assert code in job["codes"], (at, code, tree(folder), Path(job["log"]).read_text())
-    assert tree(folder) == wanted, (at, sorted(set(tree(folder)) ^ set(wanted)))
-    at += job["every"]
-print(kills)
+counted = {}
+for name, (words, again, codes) in job["commands"].items():
+    whole = fresh("whole")
+    assert forked(words) == 0, Path(job["log"]).read_text()
+    wanted, kills, at = tree(whole), 0, job["first"]
+    while True:
+        folder = fresh("work")
+        code = forked(words, at)
+        if code != -signal.SIGKILL:
+            assert code == 0, (name, at, code)
+            break
+        kills += 1
+        code = forked([*words, *again])
+        assert code in codes, (name, at, code, tree(folder), Path(job["log"]).read_text())
+        assert tree(folder) == wanted, (name, at, sorted(set(tree(folder)) ^ set(wanted)))
+        at += job["every"]
+    counted[name] = kills
+print(json.dumps(counted))
 """
 # words, what is added to go on, the codes that are right then: 2 where it was done, and says that its output exists
 COMMANDS: dict[str, tuple[list[str], list[str], list[int]]] = {
@@ -127,24 +129,24 @@ def template(tmp_path: Path, uex: Uex) -> Path:
     return folder
 
 
-def kills(command: str, every: int, first: int = 1) -> int:
-    """How many kills it took until the command came to its end."""
-    words, again, codes = COMMANDS[command]
-    log = Path("log").resolve()
-    job = {"words": words, "again": again, "codes": codes, "every": every, "first": first, "log": str(log)}
+def kills(commands: list[str], every: int, first: int = 1) -> dict[str, int]:
+    """How many kills it took until each command came to its end."""
+    chosen = {name: COMMANDS[name] for name in commands}
+    job = {"commands": chosen, "every": every, "first": first, "log": str(Path("log").resolve())}
     line = [sys.executable, "-c", KILLER, json.dumps(job)]
     ran = subprocess.run(line, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
-    return int(ran.stdout.split()[-1])
+    counted: dict[str, int] = json.loads(ran.stdout.splitlines()[-1])
+    return counted
 
 
-@pytest.mark.parametrize("command", ["fit in files", "apply", "merge", "convert"])
-def test_a_killed_run_leaves_nothing_that_the_next_one_does_not_sweep(command: str, template: Path) -> None:
-    assert kills(command, every=7, first=2) >= 3
+def test_a_killed_run_leaves_nothing_that_the_next_one_does_not_sweep(template: Path) -> None:
+    counted = kills(["fit in files", "apply", "merge", "convert"], every=9, first=3)
+    assert min(counted.values()) >= 2, counted
 
 
 @pytest.mark.slow
 def test_a_run_killed_before_each_of_its_steps_leaves_nothing(template: Path) -> None:
-    counted = {command: kills(command, every=1) for command in COMMANDS}
-    shutil.rmtree(template)
+    counted = kills(list(COMMANDS), every=1)
+    print(counted)
     assert min(counted.values()) >= 4 and sum(counted.values()) >= 200, counted

@@ -81,11 +81,13 @@ class HuggingFace(Dataset):
         found = [Unread(name, f"as of the split {split_of(name) or 'train'}") for name in files if name not in chosen]
         for path in _walk(root):
             name = path.relative_to(root).as_posix()
+            if name in OWN_FILES:
+                continue
             if path.name.startswith("."):
                 found.append(Unread(name + ("/" if path.is_dir() else ""), HIDDEN))
             elif path.suffix.lower() in IMAGE_SUFFIXES:
                 found.append(Unread(name, "as an image beside parquet files"))
-            elif name not in files and name not in OWN_FILES:
+            elif name not in files:
                 found.append(Unread(name, NO_IMAGE))
         return found
 

@@ -76,9 +76,11 @@ class WebDataset(Dataset):
         found += [Unread(_named(root, shard), f"as of the split {kinds[shard] or 'train'}") for shard in others]
         for path in _walk(root):
             name = _named(root, path)
+            if path.name in {CLASSES, *OWN_FILES}:
+                continue
             if path.name.startswith("."):
                 found.append(Unread(name, HIDDEN))
-            elif not _is_shard(path) and path.name not in {CLASSES, *OWN_FILES}:
+            elif not _is_shard(path):
                 packed = ".tar." in path.name.lower() or path.suffix.lower() == ".tgz"
                 found.append(Unread(name, "as a compressed shard: unpack it to .tar" if packed else NO_IMAGE))
         return found

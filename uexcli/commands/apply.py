@@ -215,7 +215,16 @@ def _header(protector: Protector, request: Request, found: samples.Labelled) -> 
         "usage": _usage(request),
         "receipt": str(receipt.path_for(request.noise).resolve()),
         "images": len(found.keys),
+        "loses_labels": _loses_labels(protector, found),
     }
+
+
+def _loses_labels(protector: Protector, found: samples.Labelled) -> bool:
+    """Whether the photos have classes that the folders of a release, as its readers take them, do not tell."""
+    if not found.labels:
+        return protector.noise.recipe.get("labels") == "csv"
+    folders = [sample.key.partition("/")[0] if "/" in sample.key else "" for sample in found.samples]
+    return any(sample.label != folder for sample, folder in zip(found.samples, folders, strict=True))
 
 
 def _usage(request: Request) -> str | None:
@@ -304,7 +313,8 @@ def _check_output(request: Request, output: Path, found: samples.Labelled) -> No
     target, secret = output.resolve(), request.noise.resolve()
     if any(sample.array is None for sample in found.samples):
         source = samples.place_of(load(), request.photos).resolve()
-        if target == source or source in target.parents or target in source.parents:
+        real = {source} if source.is_file() else {source, *_linked(source, found)}
+        if any(target == one or one in target.parents or target in one.parents for one in real):
             raise UsageError(
                 f"-o {output} lies in or around {request.photos}.",
                 hint="Write the release beside the photos, never among them.",
@@ -315,6 +325,12 @@ def _check_output(request: Request, output: Path, found: samples.Labelled) -> No
         )
     if not request.dry_run:
         partial.recover(output)
+
+
+def _linked(source: Path, found: samples.Labelled) -> set[Path]:
+    """The folders elsewhere that links among the photos lead to."""
+    folders = {sample.path.parent for sample in found.samples if sample.path is not None}
+    return {real for real in (folder.resolve() for folder in folders) if not real.is_relative_to(source)}
 
 
 def _chosen(wanted: samples.Labelled, protector: Protector, listener: Listener) -> list[api.Sample]:

@@ -64,6 +64,11 @@ def assemble(
     files = {item.key: {"name": item.name, "source": item.source, "protected": item.protected} for item in kept}
     lost = {item.key: item.digest for item in left_out if item.digest is not None}
     receipt.record(Path(header["receipt"]), output, header["job"], files, lost)
+    if header.get("loses_labels"):
+        listener.warn(
+            "the classes of these images are not in the release, as its folders are not the classes: "
+            "publish a CSV of its files (path,label) with it"
+        )
     return Assembled(tuple(kept), left_out, facts)
 
 

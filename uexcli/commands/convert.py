@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uexcli import __version__, api
-from uexcli.commands.listener import Listener
+from uexcli.commands.listener import Listener, tell_notes
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, croissant, partial, release, samples
+from uexcli.io import atomic, croissant, partial, release, samples, unread
 from uexcli.io.claims import claim
 from uexcli.io.pool import parallel
 from uexcli.registry import Registry, load
@@ -113,7 +113,7 @@ def _plan(request: Request, registry: Registry, listener: Listener) -> _Job:
     if missing is not None:
         raise missing
     source = samples.place_of(registry, request.source)
-    found = _listed(request, registry)
+    found = _listed(request, registry, listener)
     with atomic.told(output):
         _check_output(output, source, force=request.force)
     facts = source.is_dir() and release.read_facts(source) is not None
@@ -122,12 +122,23 @@ def _plan(request: Request, registry: Registry, listener: Listener) -> _Job:
     return _Job(dataset, output, source, found, facts)
 
 
-def _listed(request: Request, registry: Registry) -> Sequence[api.Sample]:
+def _listed(request: Request, registry: Registry, listener: Listener) -> Sequence[api.Sample]:
     """The samples, each key once, with the classes they have or those of the CSV."""
+    dataset = samples.find_dataset(registry, request.source)
+    if dataset.name == "folder" and request.split != "train":
+        raise UsageError(
+            f"--split {request.split}: a folder has no splits.", hint=f"Give the folder itself: {request.source}/test"
+        )
     if request.labels is not None:
-        found = samples.list_samples(registry, request.source, split=request.split, labels=request.labels).samples
+        listed = samples.list_samples(registry, request.source, split=request.split, labels=request.labels)
+        found = listed.samples
+        tell_notes(listed.notes, listener)
     else:
-        found = tuple(samples.find_dataset(registry, request.source).read(request.source, split=request.split))
+        found = tuple(dataset.read(request.source, split=request.split))
+        tell_notes(unread.words(samples.left_out(dataset, request.source, request.split)), listener)
+        taken = unread.splits(found)
+        if taken:
+            listener.warn(f"taken for classes, though called as splits are: {unread.listed(taken)}")
     twice = [key for key, count in Counter(sample.key for sample in found).items() if count > 1]
     if twice:
         raise UexError(f"{request.source}: holds {twice[0]} twice.")

@@ -1,4 +1,4 @@
-"""What `merge` takes from the parts of a release, and what it finds out by itself: a part names no place but its own."""
+"""What `merge` takes from the parts of a release, and what it finds out by itself: a part names no other place."""
 
 from __future__ import annotations
 

@@ -130,9 +130,7 @@ def _of_video(primaries: int, transfer: int, space: str) -> Look:
     return Look(_unless_plain(_built(points, white, CURVES[transfer], space), space))
 
 
-def _built(
-    primaries: Sequence[Sequence[float]], white: Sequence[float], curve: bytes, space: str
-) -> bytes | None:
+def _built(primaries: Sequence[Sequence[float]], white: Sequence[float], curve: bytes, space: str) -> bytes | None:
     if space == icc.GREY:
         return icc.clean(icc.build_grey(curve, icc.OTHER[space]), space)
     return icc.clean(icc.build(primaries, white, curve, icc.OTHER[space]), space)

@@ -67,7 +67,7 @@ def _rows(table: Path) -> Iterator[Row]:
             if not set(COLUMNS) <= set(reader.fieldnames):
                 raise UexError(f"{table}: the first line must be 'path,label'.")
             for row in reader:
-                if any(value.strip() for value in row.get(None) or ()):  # type: ignore[call-overload]
+                if any(value.strip() for value in row.get(None) or ()):
                     raise UexError(
                         f"{table}: line {reader.line_num} has more fields than the first line.",
                         hint='Write a path or label with a comma in it in quotes: "a,b.png",cat',

@@ -1,4 +1,4 @@
-"""Temporary files: each is locked by the process that writes it, so that the next run tells, and sweeps, a killed one's.
+"""Temporary files: each is locked by the process that writes it, so that the next run knows, and sweeps, what was left.
 
 Their names say which machine and process made them: where the system or the disk has no locks, that has to do.
 """
@@ -20,10 +20,11 @@ from typing import BinaryIO, cast
 
 try:
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
-HAS_LOCKS = fcntl is not None
+    HAS_LOCKS = True
+except ImportError:  # Windows
+    HAS_LOCKS = False
+
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 STALE = 24 * 3600.0  # seconds after which an unlocked file counts as left, whatever machine made it
 _OURS = re.compile(r"\.uex-([0-9a-z_]+)(?:-([0-9]+)(?:-[0-9]+)?)?\.(?:tmp|lock)")
@@ -66,7 +67,7 @@ def unnamed(folder: Path) -> BinaryIO:
 
 def take(file: BinaryIO, *, shared: bool = False, wait: bool = False) -> bool | None:
     """Lock an open file; says whether it is ours, or None where there are no locks here."""
-    if fcntl is None:
+    if not HAS_LOCKS:
         return None
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
@@ -79,7 +80,7 @@ def take(file: BinaryIO, *, shared: bool = False, wait: bool = False) -> bool | 
 
 def release(file: BinaryIO) -> None:
     """Give up a lock at once: forked workers would hold it as long as they have the file, too."""
-    if fcntl is not None:
+    if HAS_LOCKS:
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_UN)
 

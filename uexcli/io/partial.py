@@ -61,7 +61,7 @@ def growing(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) 
 
 
 def _remove(folder: Path) -> None:
-    """Remove what grew, as far as that can be; the mark of whose it is goes last, so that a kill leaves what is known."""
+    """Remove what grew, as far as that can be; the mark of whose it is goes last, for a kill may come in between."""
     with contextlib.suppress(OSError):
         for item in folder.iterdir():
             if item.is_dir() and not item.is_symlink():
@@ -98,7 +98,7 @@ def recover(output: Path, *, resume: bool = True) -> None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether a release, a part of one or a copy grew to its end here; then it holds nothing that is private to a run."""
+    """Whether a release, a part of one or a copy grew to its end here, and holds nothing that is of its run only."""
     named = any((folder / name).is_file() for name in (release.SUMS, shards.FILE))
     if not named or any((folder / name).exists() for name in (JOB, release.JOURNAL)):
         return False

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uexcli.api import Dataset, Sample
+from uexcli.api import NO_IMAGE, Dataset, Sample, Unread
 from uexcli.errors import Terminated, UexError, UsageError
 from uexcli.io import images, unread
 from uexcli.io import labels as csv_labels
@@ -96,7 +96,7 @@ def list_samples(
     """
     dataset = find_dataset(registry, uri)
     samples = dataset.read(uri, split=split)
-    notes = unread.words(dataset.unread(uri, split=split))
+    notes = unread.words(left_out(dataset, uri, split))
     if labels is not None:
         given = csv_labels.given(labels, [sample.key for sample in samples], place_of(registry, uri))
         samples = [replace(sample, label=given.labels.get(sample.key)) for sample in samples]
@@ -111,6 +111,14 @@ def list_samples(
             unread.check_splits(uri, place_of(registry, uri), samples, split)
         _all_labelled(samples, "images in class folders have a label, but there is none for")
     return replace(label(samples), notes=tuple(notes))
+
+
+def left_out(dataset: Dataset, uri: str, split: str) -> list[Unread]:
+    """List what a dataset does not read; of one that only counts, so many files without names."""
+    found = dataset.unread(uri, split=split)
+    if not found and type(dataset).ignored is not Dataset.ignored:
+        return [Unread("?", NO_IMAGE)] * dataset.ignored(uri)
+    return found
 
 
 def _all_labelled(samples: Sequence[Sample], complaint: str, strangers: Sequence[str] = ()) -> None:

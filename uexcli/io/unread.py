@@ -35,7 +35,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def splits(samples: Sequence[Sample]) -> list[str]:
-    """The folders that are taken for classes and are called as the splits of a dataset are; none where they may be both.
+    """The folders that are taken for classes and are called as splits of a dataset are; none where they may be both.
 
     They count as splits where all are called so, or one is for training and one for testing.
     """

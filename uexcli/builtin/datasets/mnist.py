@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Dataset, Sample, UexError, UsageError, hookimpl
+from uexcli.api import Dataset, Sample, UexError, Unread, UsageError, hookimpl
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,6 +55,14 @@ class Mnist(Dataset):
         raise UexError(
             f"{root}: no MNIST IDX files for '{split}' here.", hint="Wanted: t10k-images-idx3-ubyte[.gz] and so on."
         )
+
+    def unread(self, uri: str, *, split: str = "train") -> list[Unread]:
+        """The images of the other split, where both are there."""
+        root = Path(uri.removeprefix(SCHEME))
+        found = {name: _find(root, prefix) for name, prefix in PREFIXES.items()}
+        other = "test" if split == "train" else "train"
+        pair = found[other]
+        return [] if pair is None or found[split] is None else [Unread(pair[0].name, f"as of the split {other}")]
 
 
 def _find(root: Path, prefix: str) -> tuple[Path, Path] | None:
