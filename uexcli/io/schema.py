@@ -115,7 +115,7 @@ def option(value: object, where: str) -> None:
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, (list, dict)):
             raise _other(where, item, "a number or a text")
-        anything(item, where)
+        (text() if isinstance(item, str) else anything)(item, where)
 
 
 def one_of(*known: object) -> Kind:
