@@ -68,10 +68,8 @@ def receipts(path: Path) -> None:
 def journals(path: Path) -> None:
     """A journal, of which every line that is none is passed over."""
     for line in journal.Journal(path).lines():
-        try:
+        with contextlib.suppress(TypeError):
             Written.of(line)
-        except (TypeError, KeyError):
-            continue
 
 
 def noise(path: Path) -> None:
@@ -116,7 +114,8 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
               "rms_levels": 4.5}  # fmt: skip
     written = {"key": "a.png", "name": "a.png", "source": digest, "protected": digest, "size": 0.03, "allowed": 0.03,
                "rms": 4.0, "changes": [], "kept": False, "place": {"row": 1, "near": 0.5}}  # fmt: skip
-    piece = {"schema": part.SCHEMA, "header": {"job": {}, "images": 1}, "items": [{"position": 0, "written": written}]}
+    whole = {"job": {}, "facts": {"suffix": ".png", "lossless": True}, "on_error": "fail", "receipt": "r", "images": 1}
+    piece = {"schema": part.SCHEMA, "header": whole, "items": [{"position": 0, "written": written}]}
     known = {"schema": "uex.receipt/1", "releases": {str(folder): {"job": {"noise": "x"}, "files": {}, "skipped": {}}}}
     made = noise_file.Noise(
         delta=torch.zeros(2, 3, 8, 8), rows=torch.tensor([0, 1]), keys=("a.png", "b/c.png"), digests=(digest, digest),
@@ -126,7 +125,7 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
                            "size": 8, "channels": 3}},
     )  # fmt: skip
     noise_file.write(folder / "seed", made)
-    whole = (folder / "seed").read_bytes()
+    secret = (folder / "seed").read_bytes()
     (folder / "seed").unlink()
     return {
         "sums": [f"{digest}  a/b.png\n\\{digest} *a\\nb\\\\c.png\n".encode()],
@@ -134,7 +133,7 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
         "part": [json.dumps(piece).encode()],
         "receipt": [json.dumps(known).encode()],
         "journal": [(json.dumps(written) + "\n").encode() * 3],
-        "noise": [whole],
+        "noise": [secret],
         "labels": [b'path,label\na.png,cat\n"b,c.png",dog\n'],
         "picture": [*_pictures()],
         "protocol": [b'targets = ["small"]\nagainst = ["jpeg:10"]\nseeds = 2\nepochs = 3\n'],

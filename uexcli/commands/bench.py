@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,11 +22,17 @@ from uexcli.registry import load
 from uexcli.runtime import machine
 
 SET = ("photos", "test", "labels", "limit")  # what is measured on
-FIT: dict[str, type] = {
-    "method": str, "mode": str, "norm": str, "eps": str, "surrogate": str, "size": int, "seed": int, "preset": str,
-    "patch": str, "no_labels": bool,
+TEXT = schema.text()
+FIT: dict[str, schema.Kind] = {
+    "method": TEXT, "mode": TEXT, "norm": TEXT, "eps": TEXT, "surrogate": TEXT,
+    "size": schema.whole(1, header_schema.SIDE), "seed": schema.whole(0, schema.HUGE - 1), "preset": TEXT,
+    "patch": TEXT, "no_labels": schema.flag,
 }  # fmt: skip
-ROW = ("name", "release", "options", *FIT)
+ROW = {"name": TEXT, "release": TEXT, "options": schema.table(schema.option), **FIT}
+WHOLE: dict[str, schema.Kind] = {
+    "photos": TEXT, "test": TEXT, "labels": TEXT, "limit": schema.whole(1, header_schema.MANY), "protocol": TEXT,
+    "row": schema.listing(schema.table(schema.anything), least=1),
+}  # fmt: skip
 TRAININGS = "trainings"
 
 
@@ -98,21 +103,19 @@ def read(path: Path) -> Recipes:
         UexError: it is no TOML.
     """
     try:
-        found = tomllib.loads(path.read_text("utf-8"))
+        found = schema.read_toml(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (OSError, schema.Mismatch) as error:
         raise UexError(f"{path}: cannot be read ({error}).") from None
     judged = {"protocol", *PROTOCOL} - {"summary", "options"}
     for key in found:
         if key not in {*SET, *judged, "row"}:
             raise unknown(f"key in {path}", key, {*SET, *judged, "row"})
-        kind = int if key == "limit" else str
-        if key in {*SET, "protocol"} and not (isinstance(found[key], kind) and not isinstance(found[key], bool)):
-            raise UsageError(f"{path}: {key} = {found[key]!r} is no {kind.__name__}.")
+        _checked(path, WHOLE.get(key, schema.anything), found[key], key)
     eval_protocol.parse({key: found[key] for key in judged & set(found) - {"protocol"}}, str(path))
     rows = found.get("row", [])
-    if not isinstance(found.get("photos"), str) or not isinstance(rows, list) or not rows:
+    if "photos" not in found or not rows:
         raise UsageError(f'{path}: it needs photos = "..." and one [[row]] or more.')
     _check(path, rows)
     return Recipes(
@@ -131,15 +134,20 @@ def _check(path: Path, rows: list[dict[str, Any]]) -> None:
         for key, value in row.items():
             if key not in ROW:
                 raise unknown(f"key of a row in {path}", key, ROW)
-            kind = FIT.get(key, dict if key == "options" else str)
-            if not isinstance(value, kind):
-                raise UsageError(f"{path}: {key} = {value!r} is no {kind.__name__}.")
+            _checked(path, ROW[key], value, key)
     names = [_name(row) for row in rows]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"{path}: two rows are called '{name}'.", hint='Give them a name = "..." each.')
         if not re.fullmatch(r"[\w.+-]{1,80}", name) or name.startswith(".") or name == TRAININGS:
             raise UsageError(f"{path}: '{name}' cannot name a folder.", hint="Use letters, digits, - and _.")
+
+
+def _checked(path: Path, kind: schema.Kind, value: object, key: str) -> None:
+    try:
+        kind(value, key)
+    except schema.Mismatch as error:
+        raise UsageError(f"{path}: {error}.") from None
 
 
 def _name(row: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -10,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from uexcli.errors import UexError, UsageError, unknown
+from uexcli.io import schema
+from uexcli.io.header_schema import SIDE
 
 PLAIN = "none"
 SUFFIX = ".toml"
-FIELDS: dict[str, type | tuple[type, ...]] = {
-    "summary": str,
-    "targets": list,
-    "against": list,
-    "seeds": int,
-    "epochs": int,
-    "size": int,
-    "view": str,
-    "options": dict,
+NAMES = schema.listing(schema.text(), least=1)
+FIELDS: dict[str, schema.Kind] = {
+    "summary": schema.text(),
+    "targets": NAMES,
+    "against": NAMES,
+    "seeds": schema.whole(0, 2**20),
+    "epochs": schema.whole(0, 2**40),
+    "size": schema.whole(0, SIDE),
+    "view": schema.text(),
+    "options": schema.table(schema.table(schema.option)),
 }
 
 
@@ -73,9 +75,9 @@ def read(name: str) -> Protocol:
         UexError: it cannot be read.
     """
     try:
-        found = tomllib.loads(text(name))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UexError(f"--protocol {name}: no TOML ({error}).") from None
+        found = schema.read_toml(text(name).encode())
+    except schema.Mismatch as error:
+        raise UexError(f"--protocol {name}: {error}.") from None
     return parse(found, name)
 
 
@@ -88,13 +90,9 @@ def parse(found: Mapping[str, Any], name: str) -> Protocol:
     for key, value in found.items():
         if key not in FIELDS:
             raise unknown(f"key in protocol {name}", key, FIELDS)
-        kind = FIELDS[key]
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise UsageError(f"--protocol {name}: {key} is not of the kind it should be.", hint=f"It is {kind}.")
-    for key in ("targets", "against"):
-        if key in found and not (found[key] and all(isinstance(item, str) for item in found[key])):
-            raise UsageError(f"--protocol {name}: {key} must be a list of names.")
-    if not all(isinstance(value, dict) for value in found.get("options", {}).values()):
-        raise UsageError(f"--protocol {name}: options are tables, such as [options.resnet18].")
+        try:
+            FIELDS[key](value, key)
+        except schema.Mismatch as error:
+            raise UsageError(f"--protocol {name}: {error}.") from None
     lists = {key: tuple(found[key]) for key in ("targets", "against") if key in found}
     return Protocol(**{**found, **lists, "name": name})

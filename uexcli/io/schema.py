@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -31,6 +32,24 @@ def read_json(data: str | bytes, kind: Kind) -> Any:
     found = _parsed(data)
     kind(found, "")
     return found
+
+
+def read_toml(data: bytes) -> dict[str, Any]:
+    """Read a TOML document.
+
+    Raises:
+        Mismatch: it is none.
+    """
+    try:
+        return tomllib.loads(data.decode())
+    except RecursionError:
+        raise Mismatch("it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise Mismatch("no TOML: it is not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise Mismatch(f"no TOML: {error}") from None
+    except ValueError:
+        raise Mismatch("it holds a number of thousands of digits") from None
 
 
 def _parsed(data: str | bytes) -> object:
@@ -115,7 +134,7 @@ def option(value: object, where: str) -> None:
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, (list, dict)):
             raise _other(where, item, "a number or a text")
-        anything(item, where)
+        (text() if isinstance(item, str) else anything)(item, where)
 
 
 def one_of(*known: object) -> Kind:

@@ -187,9 +187,13 @@ def order_of_pass(problem: Problem, batch: int, purpose: str, only: Tensor | Non
 
 def majority(problem: Problem) -> Tensor:
     """Give the class that most images of each row have, int64 `(R,)`, on the CPU."""
-    pairs = (problem.rows * problem.num_classes + problem.labels).cpu()
-    counts = pairs.bincount(minlength=problem.num_rows * problem.num_classes)
-    return counts.view(problem.num_rows, problem.num_classes).argmax(1)
+    pairs, counts = (problem.rows * problem.num_classes + problem.labels).cpu().unique(return_counts=True)
+    rows, classes = pairs // problem.num_classes, pairs % problem.num_classes
+    most = counts.new_zeros(problem.num_rows).scatter_reduce_(0, rows, counts, "amax")
+    first = counts == most[rows]  # the first class of those that as many images have
+    return classes.new_full((problem.num_rows,), problem.num_classes).scatter_reduce_(
+        0, rows[first], classes[first], "amin"
+    )
 
 
 def generator_passes(width: int) -> float:

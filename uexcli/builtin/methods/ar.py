@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Method, OnStep, Problem, Progress, Secret, UexError, hookimpl, option
+from uexcli.api import Method, OnStep, Problem, Progress, UexError, hookimpl, option
 from uexcli.builtin.methods._run import majority
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    Normal = Callable[..., Tensor]  # the sides of a shape to standard normal values
+
 SIDE = 32  # the published constants are for noise of this side
 MARGIN = 4  # lines and columns that still show where the noise started, and are dropped
 TRIED = 3  # fields of a new kernel that are looked at
-AT_A_TIME = 128  # kernels drawn at once
+LOOKS = (10, 18)  # sides of their corners that are looked at first
+LEAST_DRAWN, MOST_DRAWN = 512, 4096  # filters for single channels drawn at once
 PATIENCE = 100  # such draws in vain
+STRIDE, FEW = 15, 60  # windows of a field that are as good as neighbours; how many are looked at first
 AT_ONCE = 1024 * SIDE**2  # pixels written at once
 
 
@@ -49,66 +54,120 @@ class Autoregressive(Method):
 
     def fit(self, problem: Problem, on_step: OnStep) -> Tensor:
         """Draw the kernels, then a field per row."""
-
         count, channels, side, _ = problem.shape
-        secret = problem.secret("ar")
-        kernels = self._draw(problem.num_classes, channels, side, secret, on_step)
+        normal = problem.secret("ar").normal
+        kernels = self._draw(problem.num_classes, channels, side, normal, on_step)
         row_class = majority(problem)
         delta = problem.bank()
         size = max(1, AT_ONCE // side**2)
         for begin in range(0, count, size):
             mine = slice(begin, min(begin + size, count))
-            start = secret.normal(mine.stop - begin, channels, side + MARGIN, side + MARGIN)
+            start = _start(normal, mine.stop - begin, channels, side)
             delta[mine] = grown(start, kernels[row_class[mine]])[..., MARGIN:, MARGIN:].to(delta.device)
             problem.release()
             on_step(Progress(1 + mine.stop / count, 2, "growing the noise"))
         on_step(Progress(2, 2))
         return problem.fill(delta)
 
-    def _draw(self, classes: int, channels: int, side: int, secret: Secret, on_step: OnStep) -> Tensor:
+    def _draw(self, classes: int, channels: int, side: int, normal: Normal, on_step: OnStep) -> Tensor:
         """Draw kernels that tell classes apart: float `(K, C, 3, 3)`."""
         import torch
 
         wanted = self.response if self.response is not None else (10.0 if classes <= 10 else 3.0)
-        found: list[Tensor] = []
-        vain = 0
+        size = min(MOST_DRAWN, max(LEAST_DRAWN, 16 * classes * channels))
+        found, known = torch.empty(classes, channels, 3, 3), torch.empty(classes, channels * 9)
+        number = vain = 0
         while vain < PATIENCE:
-            kernels = secret.normal(AT_A_TIME, channels, 3, 3)
-            kernels[:, :, 2, 2] = 0
-            kernels /= kernels.sum((2, 3), keepdim=True)
-            fields = _fields(kernels, SIDE, secret)
-            calm = (_longest(fields) <= self.largest).nonzero().flatten()
-            if side > SIDE:  # what is calm at 32 px may still grow beyond
-                wide = _longest(_fields(kernels[calm], side, secret))
-                calm = calm[wide <= self.largest * side / SIDE]
-            before = len(found)
-            for candidate in calm.tolist():
-                if not found or float(answers(fields[candidate][:1], torch.stack(found)).min()) >= wanted:
-                    found.append(kernels[candidate])
-                    on_step(Progress(len(found) / classes, 2, "drawing kernels"))
-                if len(found) == classes:
-                    return torch.stack(found)
-            vain = vain + 1 if len(found) == before else 0
-            if vain and self.response is None:  # many classes crowd the kernels; better a weaker answer than none
+            kernels, fields = self._calm(size, channels, side, normal, 2 * (classes - number) + 8)
+            before = number
+            for kernel, windows in zip(kernels, _windows(fields), strict=True):
+                if _is_loud(windows, known[:number], wanted):
+                    found[number], known[number] = kernel, filters(kernel).flatten()
+                    number += 1
+                    on_step(Progress(number / classes, 2, "drawing kernels"))
+                if number == classes:
+                    return found
+            vain = vain + 1 if number == before else 0
+            if vain and len(kernels) and self.response is None:  # many classes crowd; better a weaker answer than none
                 wanted *= 0.9
         raise UexError(
-            f"method 'ar' found kernels for {len(found)} of {classes} classes only.",
+            f"method 'ar' found kernels for {number} of {classes} classes only.",
             hint="Use a larger -O largest, or a smaller -O response.",
         )
 
+    def _calm(self, size: int, channels: int, side: int, normal: Normal, most: int) -> tuple[Tensor, Tensor]:
+        """Draw filters for single channels; give at most so many kernels of them whose noise is not huge.
 
-def _fields(kernels: Tensor, side: int, secret: Secret) -> Tensor:
-    """Let some fields of each kernel `(M, C, 3, 3)` grow: `(M, TRIED, C, side, side)`."""
+        Kernels are `(M, C, 3, 3)`, a field that each lets grow is `(M, C, SIDE, SIDE)`. A kernel is calm where all of
+        `TRIED` fields are. That takes all of its channels to be, and each corner of a field: what is huge there is
+        dropped before the rest has grown.
+        """
+        single = normal(size, 1, 3, 3)
+        single[:, :, 2, 2] = 0
+        single /= single.sum((2, 3), keepdim=True)
+        starts = _start(normal, size * TRIED, 1, SIDE).view(size, TRIED, 1, SIDE + MARGIN, SIDE + MARGIN)
+        lengths = fields = starts.new_zeros(0)
+        for corner in (*LOOKS, SIDE + MARGIN):
+            fields = _grown_each(starts[..., :corner, :corner], single)
+            lengths = _squares(fields)
+            kept = (lengths <= self.largest**2).all(1)
+            single, starts, fields, lengths = single[kept], starts[kept], fields[kept], lengths[kept]
+        count = len(single) // channels
+        joined = [part[: count * channels].view(count, channels, *part.shape[1:]) for part in (single, fields, lengths)]
+        calm = (joined[2].sum(1) <= self.largest**2).all(1).nonzero().flatten()[:most]
+        kernels = joined[0][calm].squeeze(2)
+        if side > SIDE and len(calm):  # what is calm at 32 px may still grow beyond
+            start = _start(normal, len(calm) * TRIED, channels, side)
+            wide = _grown_each(start.view(len(calm), TRIED, *start.shape[1:]), kernels)
+            steady = (_squares(wide) <= (self.largest * side / SIDE) ** 2).all(1)
+            calm, kernels = calm[steady], kernels[steady]
+        return kernels, joined[1][calm][:, :, 0, 0]
 
-    count, channels = kernels.shape[:2]
-    start = secret.normal(count * TRIED, channels, side + MARGIN, side + MARGIN)
-    fields = grown(start, kernels.repeat_interleave(TRIED, 0))[..., MARGIN:, MARGIN:]
-    return fields.reshape(count, TRIED, channels, side, side)
+
+def _start(normal: Normal, count: int, channels: int, side: int) -> Tensor:
+    """Draw where fields start, `(N, C, side + MARGIN, side + MARGIN)`: two lines and columns; the rest is zeros."""
+    import torch
+
+    whole = side + MARGIN
+    start = torch.zeros(count, channels, whole, whole)
+    start[:, :, :2] = normal(count, channels, 2, whole)
+    start[:, :, 2:, :2] = normal(count, channels, whole - 2, 2)
+    return start
 
 
-def _longest(fields: Tensor) -> Tensor:
-    """Give the L2 length of the longest field of each kernel, infinite where one is not finite: `(M,)`."""
-    return fields.flatten(2).square().sum(2).sqrt().nan_to_num(float("inf"), float("inf")).amax(1)
+def _grown_each(start: Tensor, kernels: Tensor) -> Tensor:
+    """Let fields of each kernel `(M, C, 3, 3)` grow from `(M, T, C, H, W)`; their margin is dropped."""
+    count, tried = start.shape[:2]
+    fields = grown(start.flatten(0, 1), kernels.repeat_interleave(tried, 0))[..., MARGIN:, MARGIN:]
+    return fields.unflatten(0, (count, tried))
+
+
+def _squares(fields: Tensor) -> Tensor:
+    """Give the squared L2 length of fields `(M, T, C, H, W)`, infinite where one is not finite: `(M, T)`."""
+    return fields.flatten(2).square().sum(2).nan_to_num(float("inf"), float("inf"))
+
+
+def _windows(fields: Tensor) -> Tensor:
+    """Cut fields `(M, C, H, W)` into their 3x3 windows, those far from each other first: `(M, C * 9, windows)`."""
+    import torch
+    from torch.nn import functional
+
+    cut = functional.unfold(fields, 3)
+    return cut[:, :, torch.cat([torch.arange(first, cut.shape[2], STRIDE) for first in range(STRIDE)])]
+
+
+def _is_loud(windows: Tensor, known: Tensor, wanted: float) -> bool:
+    """Whether all known filters `(K, C * 9)` answer with at least so much to windows `(C * 9, W)`; see `answers`.
+
+    An answer is a sum of what is not negative, so most are known to suffice from a few windows.
+    """
+    left, heard, done = known, known.new_zeros(len(known)), 0
+    while len(left) and done < windows.shape[1]:
+        more = windows[:, done : max(FEW, 4 * done)]
+        heard = heard + (left @ more).relu().sum(1)
+        quiet = heard < wanted
+        left, heard, done = left[quiet], heard[quiet], done + more.shape[1]
+    return not len(left)
 
 
 def grown(start: Tensor, kernels: Tensor) -> Tensor:
@@ -139,9 +198,14 @@ def answers(fields: Tensor, kernels: Tensor) -> Tensor:
     """Give the summed positive response of classes' filters, `(K, C, 3, 3)`, on fields `(N, C, H, W)`: `(N, K)`."""
     from torch.nn import functional
 
-    filters = kernels.clone()
-    filters[:, :, 2, 2] = -1
-    return functional.conv2d(fields, filters).relu().flatten(2).sum(2)
+    return functional.conv2d(fields, filters(kernels)).relu().flatten(2).sum(2)
+
+
+def filters(kernels: Tensor) -> Tensor:
+    """Make the filters that answer 0 to noise of their own class: kernels with -1 at the last place."""
+    made = kernels.clone()
+    made[..., 2, 2] = -1
+    return made
 
 
 @hookimpl
