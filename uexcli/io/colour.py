@@ -72,7 +72,7 @@ def of(image: Image.Image, data: bytes, parts: bare.Bare, channels: int) -> Look
     video = [found for content in told if (found := boxes.nclx(content))]
     if video:
         return _of_video(*video[0][:2], space)
-    if not shown and space == icc.COLOUR and exif.read(parts.exif or image.info.get("exif", b"")).adobe:
+    if not shown and space == icc.COLOUR and exif.read(parts.exif or image.info.get("exif")).adobe:
         return Look(icc.named("Adobe RGB"), (), ("Adobe RGB, as its EXIF says",))
     return Look(None, shown)
 
@@ -130,9 +130,7 @@ def _of_video(primaries: int, transfer: int, space: str) -> Look:
     return Look(_unless_plain(_built(points, white, CURVES[transfer], space), space))
 
 
-def _built(
-    primaries: Sequence[Sequence[float]], white: Sequence[float], curve: bytes, space: str
-) -> bytes | None:
+def _built(primaries: Sequence[Sequence[float]], white: Sequence[float], curve: bytes, space: str) -> bytes | None:
     if space == icc.GREY:
         return icc.clean(icc.build_grey(curve, icc.OTHER[space]), space)
     return icc.clean(icc.build(primaries, white, curve, icc.OTHER[space]), space)

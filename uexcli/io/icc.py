@@ -97,7 +97,7 @@ def build(primaries: Sequence[Sequence[float]], white: Sequence[float], curve: b
     """
     columns, adapted = _colorants(primaries, white)
     tags = {b"wtpt": icc_tags.xyz(D50), b"chad": icc_tags.matrix(adapted)}
-    tags |= {tag: icc_tags.xyz(columns[:, place]) for place, tag in enumerate(MATRIX)}
+    tags |= {tag: icc_tags.xyz(columns[:, place].tolist()) for place, tag in enumerate(MATRIX)}
     return _written(COLOUR, {**tags, **dict.fromkeys(CURVES, curve)}, name)
 
 
@@ -277,9 +277,7 @@ def _lab(profile: Profile) -> np.ndarray | None:
 def _to_lab(xyz: np.ndarray) -> np.ndarray:
     share = xyz / np.array(D50)
     root = np.where(share > (6 / 29) ** 3, np.cbrt(share), share / (3 * (6 / 29) ** 2) + 4 / 29)
-    return np.stack(
-        [116 * root[:, 1] - 16, 500 * (root[:, 0] - root[:, 1]), 200 * (root[:, 1] - root[:, 2])], axis=1
-    )
+    return np.stack([116 * root[:, 1] - 16, 500 * (root[:, 0] - root[:, 1]), 200 * (root[:, 1] - root[:, 2])], axis=1)
 
 
 def _distance_shown(first: bytes, second: bytes, *, grey: bool) -> int:

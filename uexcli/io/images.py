@@ -129,7 +129,7 @@ def decode(data: bytes, *, whole: bool = False, texts: bool = False) -> Photo:
         orientation = metadata.orientation(image, parts)
         image.load()
         mode = image.mode
-        kept, changes = metadata.texts(data, parts) if texts else ((), ())
+        kept, changes = metadata.texts(data, parts, image.info) if texts else ((), ())
         keyed = sixteen and "transparency" in image.info  # of which Pillow's 8 bits know nothing
         values = deep.read(image, parts.data, orientation) if (whole and sixteen) or keyed else None
         turn = TURNS.get(orientation)

@@ -7,7 +7,6 @@ pixels behind it stay as they are (ISO/IEC 18181-1, annexes D and E).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 
 from uexcli.io import jxl
 
