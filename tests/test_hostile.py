@@ -252,7 +252,7 @@ TOLD = {
 @pytest.mark.parametrize("format_", ["png", "tiff", "webp", "jxl"])
 @pytest.mark.parametrize("kind", ["jpg", "png"])
 def test_texts_are_kept_on_request_and_nothing_else(format_: str, kind: str, tmp_path: Path, uex: Uex) -> None:
-    from uexcli.io import metadata
+    from uexcli.io import bare, metadata
 
     if format_ == "jxl":
         pytest.importorskip("pillow_jxl", reason="pillow-jxl-plugin is not installed")
@@ -270,7 +270,7 @@ def test_texts_are_kept_on_request_and_nothing_else(format_: str, kind: str, tmp
     for folder, wanted in (("bare", {}), ("out", TOLD)):
         data = Path(f"{folder}/0.{format_}").read_bytes()
         with Image.open(Path(f"{folder}/0.{format_}")) as image:
-            assert dict(metadata.texts(data)[0]) == wanted
+            assert dict(metadata.texts(data, bare.of(data), image.info)[0]) == wanted
             assert not image.getexif().get_ifd(0x8825) and 0xA431 not in image.getexif().get_ifd(0x8769)
         assert b"serial" not in data and b"a maker" not in data
         assert uex("verify", folder, "--source", photos).code == 0

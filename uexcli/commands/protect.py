@@ -203,7 +203,10 @@ class Protector:
         if before is not None and before.name == name and _stands(before, sample, target):
             return dataclasses.replace(before, kept=True)
         photo = images.open_photo(sample, whole=self.suffix in images.DEEP, texts=self.texts)
-        photo = images.fitting(photo, self.suffix)
+        try:
+            photo = images.fitting(photo, self.suffix)
+        except UexError as error:
+            raise UexError(f"{sample.key}: {error.message}") from None
         wanted, place = self._wanted(sample, photo)
         try:
             data = images.encode(photo, wanted, self.suffix, png_level=self.png_level)

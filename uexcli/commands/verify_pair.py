@@ -91,7 +91,10 @@ def check_pair(
         found.append(Finding("orientation" if turned else "changed-size", name, shown[0], shown[1]))
         return Checked(name, tuple(found), suspicious=True)
     if images.COLOURED in stated and source.pixels.shape[2] == 1:
-        source = images.in_colour(source)
+        try:
+            source = images.in_colour(source)
+        except UexError as error:
+            raise UexError(f"{sample.key}: {error.message}") from None
     if source.pixels.shape != published.pixels.shape:
         found.append(Finding("changed-mode", name, source.mode, published.mode))
         return Checked(name, tuple(found), suspicious=True)

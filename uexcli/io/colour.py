@@ -72,7 +72,7 @@ def of(image: Image.Image, data: bytes, parts: bare.Bare, channels: int) -> Look
     video = [found for content in told if (found := boxes.nclx(content))]
     if video:
         return _of_video(*video[0][:2], space)
-    if not shown and space == icc.COLOUR and exif.read(parts.exif or image.info.get("exif", b"")).adobe:
+    if not shown and space == icc.COLOUR and exif.read(parts.exif or image.info.get("exif")).adobe:
         return Look(icc.named("Adobe RGB"), (), ("Adobe RGB, as its EXIF says",))
     return Look(None, shown)
 

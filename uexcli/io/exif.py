@@ -62,9 +62,9 @@ class Exif:
         return space is not None and space.number() == ADOBE
 
 
-def read(block: bytes) -> Exif:
-    """Read a block of EXIF, with or without what marks it, or a whole TIFF file."""
-    data = block.removeprefix(MARK)
+def read(block: object) -> Exif:
+    """Read a block of EXIF, with or without what marks it, or a whole TIFF file; what are no bytes holds nothing."""
+    data = block.removeprefix(MARK) if isinstance(block, bytes) else b""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         return Exif()

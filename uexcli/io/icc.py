@@ -35,7 +35,9 @@ BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.03
 MATRIX, CURVES = (b"rXYZ", b"gXYZ", b"bXYZ"), (b"rTRC", b"gTRC", b"bTRC")
 TABLES = (b"A2B0", b"A2B1", b"A2B2", b"B2A0", b"B2A1", b"B2A2")
 # What colour needs; of `wtpt` and `chad` the absolute intent.
-NEEDED = (*MATRIX, *CURVES, b"kTRC", *TABLES, b"wtpt", b"chad", b"cicp")
+VIDEO = b"cicp"
+HIGH = (16, 18)  # PQ and HLG, as ITU-T H.273 numbers them
+NEEDED = (*MATRIX, *CURVES, b"kTRC", *TABLES, b"wtpt", b"chad", VIDEO)
 TEXTS = (b"desc", b"cprt")
 CLASSES = (b"mntr", b"scnr", b"prtr", b"spac")
 FREE = "No rights reserved"
@@ -97,7 +99,7 @@ def build(primaries: Sequence[Sequence[float]], white: Sequence[float], curve: b
     """
     columns, adapted = _colorants(primaries, white)
     tags = {b"wtpt": icc_tags.xyz(D50), b"chad": icc_tags.matrix(adapted)}
-    tags |= {tag: icc_tags.xyz(columns[:, place]) for place, tag in enumerate(MATRIX)}
+    tags |= {tag: icc_tags.xyz(columns[:, place].tolist()) for place, tag in enumerate(MATRIX)}
     return _written(COLOUR, {**tags, **dict.fromkeys(CURVES, curve)}, name)
 
 
@@ -214,6 +216,8 @@ def _clean(raw: bytes, space: str) -> bytes | None:
     if known is not None:
         return known
     tags = {tag: icc_tags.rewritten(data) for tag, data in profile.tags.items() if tag in NEEDED}
+    if not _high(profile):
+        tags.pop(VIDEO, None)  # its curves say the same
     whole = {*MATRIX, *CURVES} <= set(tags) if space == COLOUR else b"kTRC" in tags
     if not whole and b"A2B0" not in tags:
         raise Odd("it tells colours in no way that can be written anew")
@@ -233,7 +237,7 @@ def _greyed(profile: Profile) -> bytes | None:
 
 def _alike(profile: Profile, *, new: bool = True) -> bytes | None:
     """Give our own copy of what a profile of curves does, if it is well known; else itself, or None if not `new`."""
-    if not any(tag in profile.tags for tag in (*TABLES, b"cicp")):
+    if not any(tag in profile.tags for tag in TABLES) and not _high(profile):
         try:
             seen = _lab(profile)
         except (Odd, struct.error, ValueError, IndexError, OverflowError):
@@ -243,6 +247,12 @@ def _alike(profile: Profile, *, new: bool = True) -> bytes | None:
                 if len(lab) == len(seen) and _of_space(other) == profile.space and _farthest(lab, seen) <= ALIKE:
                     return named(other)
     return _written(profile.space, profile.tags, OTHER[profile.space]) if new else None
+
+
+def _high(profile: Profile) -> bool:
+    """Whether it says in the numbers of video that its light is of a high dynamic range."""
+    told = profile.tags.get(VIDEO, b"")
+    return len(told) >= 12 and told[9] in HIGH
 
 
 def _farthest(first: np.ndarray, second: np.ndarray) -> float:

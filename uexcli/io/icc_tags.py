@@ -50,6 +50,7 @@ def triple(data: bytes) -> tuple[float, float, float]:
 
 def curve_at(data: bytes, values: np.ndarray) -> np.ndarray:
     """What a curve makes of values from 0 to 1: float64, as many."""
+    made: np.ndarray
     if data[:4] == b"curv":
         count = struct.unpack(">I", data[8:12])[0]
         numbers = np.frombuffer(data, ">u2", count, 12).astype(np.float64)
@@ -64,7 +65,8 @@ def curve_at(data: bytes, values: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         upper = np.maximum(a * values + b, 0) ** gamma + e
         made = np.where(values >= d, upper, c * values + f)
-    return np.clip(np.nan_to_num(made, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
+    made = np.clip(np.nan_to_num(made, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
+    return made
 
 
 def _full(kind: int, given: Sequence[float]) -> tuple[float, ...]:

@@ -32,6 +32,7 @@ COLOUR_ONLY = frozenset({".webp"})
 FLATTENED = "alpha dropped"  # by a lossy format without alpha
 SHALLOW = "16 bits to 8"
 COLOURED = "L to RGB"  # by a format without grey
+GREY_AND_ALPHA = 4  # PNG's own number
 TURNS = {  # what EXIF's orientations mean
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -128,11 +129,13 @@ def decode(data: bytes, *, whole: bool = False, texts: bool = False) -> Photo:
         orientation = metadata.orientation(image, parts)
         image.load()
         mode = image.mode
-        kept, changes = metadata.texts(data, parts) if texts else ((), ())
+        kept, changes = metadata.texts(data, parts, image.info) if texts else ((), ())
         keyed = sixteen and "transparency" in image.info  # of which Pillow's 8 bits know nothing
         values = deep.read(image, parts.data, orientation) if (whole and sixteen) or keyed else None
         turn = TURNS.get(orientation)
         upright = image if turn is None else image.transpose(turn)
+        if mode == "RGBA" and image.format == "PNG" and parts.data[25] == GREY_AND_ALPHA:
+            upright, mode = upright.convert("LA"), "LA"  # of 16 bits, Pillow makes three equal colours
         if values is not None:
             look = colour.of(image, data, parts, 1 if values.shape[2] <= 2 else 3)
             photo = replace(_deep_photo(values, mode, look.icc, digest, look.shown), texts=kept)

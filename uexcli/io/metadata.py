@@ -7,10 +7,11 @@ import contextlib
 import io
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from PIL import ExifTags, Image
 
-from uexcli.io import bare, ends, exif, icc, jxl, png
+from uexcli.io import bare, boxes, ends, exif, icc, jxl, png
 
 SUB_PICTURES = 330  # of TIFF
 PICTURE = 0x0201  # in the directory of the thumbnail: where it lies
@@ -60,7 +61,7 @@ NEEDED = frozenset(
 
 def orientation(image: Image.Image, parts: bare.Bare) -> int:
     """How an opened image is to be turned, 1 to 8: as its EXIF says, else its XMP, else not."""
-    block, notes = parts.exif or image.info.get("exif", b""), parts.xmp
+    block, notes = parts.exif or image.info.get("exif"), parts.xmp
     if not notes:
         found = image.info.get("xmp", b"")
         notes = found if isinstance(found, bytes) else b""
@@ -69,19 +70,21 @@ def orientation(image: Image.Image, parts: bare.Bare) -> int:
     return exif.read(block).orientation or exif.told_by_xmp(notes) or 1
 
 
-def texts(data: bytes, parts: bare.Bare | None = None) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+def texts(
+    data: bytes, parts: bare.Bare, info: Mapping[Any, Any]
+) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
     """Give the texts of a file that tell what it shows and whose it is, keyword and text; and what is not kept of them.
 
-    What tells a position or a serial number is not.
+    What tells a position or a serial number is not. `info` is what Pillow says of the file without its metadata.
     """
-    parts = parts or bare.of(data)
-    block, said = parts.exif, dict[str, str | bytes](parts.texts)
-    if not block or "Comment" not in said:
-        with contextlib.suppress(Exception), Image.open(io.BytesIO(data)) as image:  # of formats not known here
-            block = block or image.info.get("exif", b"")
-            comment = image.info.get("comment")
-            if isinstance(comment, (bytes, str)):
-                said.setdefault("Comment", comment)
+    block: object = parts.exif or info.get("exif")
+    said = dict[str, str | bytes](parts.texts)
+    if boxes.is_heif(data):  # where only a decoder finds it
+        with contextlib.suppress(Exception), Image.open(io.BytesIO(data)) as image:
+            block = image.info.get("exif")
+    comment = info.get("comment")
+    if isinstance(comment, (bytes, str)):
+        said.setdefault("Comment", comment)
     read, found = exif.read(block), dict[str, str]()
     for keyword, tags in TEXTS.items():
         for tag, inner in tags:
@@ -155,7 +158,7 @@ def private(data: bytes, image: Image.Image | None) -> list[str]:
     parts, info = bare.of(data), image.info if image is not None else {}
     if image is not None and getattr(image, "n_frames", 1) > 1:
         found.append("more than one picture")
-    found += _in_exif(exif.read(parts.exif or info.get("exif", b"")))
+    found += _in_exif(exif.read(parts.exif or info.get("exif")))
     for note in (parts.xmp, info.get("xmp")):
         if isinstance(note, bytes):
             found += [words for mark, words in MARKED.items() if mark in note]
@@ -167,7 +170,7 @@ def private(data: bytes, image: Image.Image | None) -> list[str]:
     format_ = image.format if image is not None else next((name for mark, name in MARKS if data.startswith(mark)), None)
     if data.startswith(png.SIGNATURE):
         found += _odd_chunks(data)
-    _, lost = texts(data, parts)
+    _, lost = texts(data, parts, info)
     found += [words.replace("dropped, as it tells", "that tells") for words in lost]
     if format_ == "TIFF" and SUB_PICTURES in getattr(image, "tag_v2", {}):
         found.append("a picture within")
