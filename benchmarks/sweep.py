@@ -1,0 +1,157 @@
+"""`python -m benchmarks.sweep --out CELLS.json`: does the reader see in a file what was written into it?
+
+Writes pictures of our own making (`--write DIR` keeps them; always the same, see `benchmarks.pictures`), reads each by
+uex's own reader and by the second decoder, and compares both with what is known to be in it. Prints a table by kind;
+the cells go to `--out` as JSON: per kind and outcome the names of the files. `--only PART` takes kinds by a part of
+their name, `--show differ` names the files of an outcome.
+
+What the reader does is one of
+    agree     it gives what was written: exactly, or within rounding where colours are converted or lossy
+    shallow   it gives the upper 8 bits of more, and says so
+    silent    it gives the upper 8 bits of more, and does not say so
+    differ    it gives another picture
+    refused   it refuses the file by name, though it shows a picture on a grid
+    refused, rightly: the file shows none (floats, signed or 32-bit numbers), or does not tell which
+The second decoder's are `agree`, `differ` and `none`, where there is none or it cannot read the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.pictures.cases import Case, cases
+from uexcli import api
+from uexcli.errors import UexError
+from uexcli.io import images
+
+READER = ("agree", "shallow", "silent", "differ", "refused", "refused, rightly")
+SECOND = ("agree", "differ", "none")
+NEAR = 1.0  # 8-bit levels between 8 bits and 16
+
+
+def read(case: Case, path: Path) -> tuple[str, np.ndarray | None, str]:
+    """The outcome of uex's reader, and what it gives: uint8 or uint16 `(H, W, 1 to 4)`, or None and why."""
+    try:
+        photo = images.open_photo(api.Sample(case.name, None, path=path), whole=True)
+    except UexError as error:
+        return ("refused" if case.truth is not None else "refused, rightly"), None, error.message
+    alpha = photo.own_alpha
+    values = photo.values if alpha is None else np.concatenate([photo.values, alpha[:, :, None]], 2)
+    if case.truth is None or not same(values, case):
+        return "differ", values, far(values, case)
+    if values.dtype == case.truth.dtype:
+        return "agree", values, ""
+    said = any("to 8" in change for change in photo.changes)
+    return ("shallow" if said else "silent"), values, ""
+
+
+def same(values: np.ndarray, case: Case) -> bool:
+    """Whether values are those of a case."""
+    truth = case.truth
+    if truth is None or values.shape != truth.shape:
+        return False
+    change = difference(values, case)
+    slack = case.slack + (0.0 if values.dtype == truth.dtype else NEAR)
+    return float(change.max()) <= slack + 1e-6 and (case.mean is None or float(change.mean()) <= case.mean)
+
+
+def difference(values: np.ndarray, case: Case) -> np.ndarray:
+    """How far each value is from the truth, in 8-bit levels; of clear pixels as they show."""
+    assert case.truth is not None
+    read_, truth = (part / (255 if part.dtype == np.uint8 else 65535) for part in (values, case.truth))
+    if case.premultiplied:
+        read_, truth = (
+            np.concatenate([part[:, :, :-1] * part[:, :, -1:], part[:, :, -1:]], 2) for part in (read_, truth)
+        )
+    change: np.ndarray = 255 * np.abs(read_ - truth)
+    return change
+
+
+def far(values: np.ndarray, case: Case) -> str:
+    """In words how a reading differs."""
+    if case.truth is None:
+        return f"read as {values.dtype} {values.shape}"
+    if values.shape != case.truth.shape:
+        return f"{values.shape} for {case.truth.shape}"
+    return f"{difference(values, case).max():.1f} levels"
+
+
+def second(case: Case) -> tuple[str, str]:
+    """The outcome of the second decoder, and why."""
+    from uexcli.io import second as decoders
+
+    try:
+        values = decoders.decode(case.data)
+    except decoders.NoDecoder as error:
+        return "none", str(error)
+    if case.truth is None:
+        return "differ", far(values, case)
+    return ("agree", "") if same(values, case) else ("differ", far(values, case))
+
+
+def run(folder: Path, only: str) -> dict[str, dict[str, dict[str, list[str]]]]:
+    """Write and read all; by kind the names of the files by outcome, of the reader and of the second decoder."""
+    found: dict[str, dict[str, dict[str, list[str]]]] = {}
+    for case in cases():
+        if only not in case.kind:
+            continue
+        path = folder / case.name
+        if path.exists():
+            raise SystemExit(f"{case.name} is there twice")
+        path.write_bytes(case.data)
+        outcome, _, why = read(case, path)
+        other, reason = second(case)
+        by = found.setdefault(case.kind, {"reader": {}, "second": {}})
+        by["reader"].setdefault(outcome, []).append(f"{case.name}: {why}" if why else case.name)
+        by["second"].setdefault(other, []).append(f"{case.name}: {reason}" if reason else case.name)
+    return found
+
+
+def table(found: dict[str, dict[str, dict[str, list[str]]]]) -> str:
+    """The counts by kind, in Markdown."""
+    lines = ["| kind | files | " + " | ".join(READER) + " | second: " + " | second: ".join(SECOND) + " |",
+             "|---" * (2 + len(READER) + len(SECOND)) + "|"]  # fmt: skip
+    total: collections.Counter[str] = collections.Counter()
+    for kind, by in found.items():
+        counts = {name: len(by["reader"].get(name, [])) for name in READER}
+        counts |= {f"second {name}": len(by["second"].get(name, [])) for name in SECOND}
+        total.update(counts)
+        files = sum(counts[name] for name in READER)
+        lines.append(f"| {kind} | {files} | " + " | ".join(str(many or "") for many in counts.values()) + " |")
+    names = [*READER, *(f"second {name}" for name in SECOND)]
+    files = sum(total[name] for name in READER)
+    lines.append(f"| all | {files:,} | " + " | ".join(f"{total[name]:,}" for name in names) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run it as a command."""
+    import tempfile
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--out", type=Path, help="where the cells go, as JSON")
+    parser.add_argument("--write", type=Path, help="a new folder to keep the pictures in")
+    parser.add_argument("--only", default="", help="kinds of which this is a part")
+    parser.add_argument("--show", default="", help="name the files of this outcome")
+    words = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = words.write or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        found = run(folder, words.only)
+    print(table(found))
+    for kind, by in found.items():
+        for name in by["reader"].get(words.show, []):
+            print(f"{kind}: {name}")
+    if words.out:
+        slim = {kind: {who: {outcome: names if outcome in ("differ", "silent", "refused") else len(names)
+                             for outcome, names in by[who].items()} for who in by} for kind, by in found.items()}  # fmt: skip
+        words.out.write_text(json.dumps(slim, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
