@@ -94,14 +94,13 @@ def _parts(values: np.ndarray, samples: Samples, layout: Layout) -> list[np.ndar
     planes = [values[:, :, [index]] for index in range(values.shape[2])] if layout.planar else [values]
     cut = []
     for plane in planes:
-        height, width, count = plane.shape
+        height, width, _ = plane.shape
         if layout.tile is None:
             rows = layout.rows or height
             cut += [plane[top : top + rows] for top in range(0, height, rows)]
             continue
         side = layout.tile
-        wide = np.zeros((-(-height // side) * side, -(-width // side) * side, count), plane.dtype)
-        wide[:height, :width] = plane
+        wide = np.pad(plane, ((0, -height % side), (0, -width % side), (0, 0)), mode="edge")
         cut += [
             wide[top : top + side, left : left + side]
             for top in range(0, wide.shape[0], side)

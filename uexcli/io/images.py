@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from uexcli.api import Sample
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, deep, jxl, metadata, png
+from uexcli.io import atomic, deep, depth, exact, jxl, metadata, png, scaled
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit, where it would only warn
 Image.MAX_IMAGE_PIXELS = None  # checked below, before anything is decoded, and as an error
@@ -28,6 +28,7 @@ EXTRAS = {  # suffixes that Pillow reads with another package alone
     ".heic": ("pillow_heif", "heif"), ".heif": ("pillow_heif", "heif"), ".jxl": ("pillow_jxl", "jxl"),
 }  # fmt: skip
 DEEP = frozenset({".png", ".tiff"})  # hold 16 bits a value
+GREY = frozenset({"1", "L", "LA", "La"})  # modes
 COLOUR_ONLY = frozenset({".webp"})
 GAMMA = frozenset({b"gAMA", b"cICP"})  # chunks without which a PNG may look another
 FLATTENED = "alpha dropped"  # by a lossy format without alpha
@@ -97,7 +98,7 @@ def open_photo(sample: Sample, *, whole: bool = False, texts: bool = False) -> P
     try:
         return decode(data, whole=whole, texts=texts)
     except UexError as error:
-        raise UexError(f"{sample.key}: {error.message}") from None
+        raise UexError(f"{sample.key}: {error.message}", hint=error.hint) from None
     except Exception as error:  # decoders fail in many ways, and each means the same here
         reason = str(error).replace(f" {hex(id(data))}", "") or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
@@ -116,24 +117,25 @@ def decode(data: bytes, *, whole: bool = False, texts: bool = False) -> Photo:
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # an MPO's further frames are previews or the other eye
             raise UexError(f"has {frames} frames or pages; uex protects single images.")
-        sixteen = _bits(image, data) > 8
+        bits = _bits(image, data)
         icc = image.info.get("icc_profile")
-        orientation = image.getexif().get(deep.ORIENTATION, 1) if sixteen else 1
-        image.load()
+        orientation = image.getexif().get(deep.ORIENTATION, 1) if image.format != "TIFF" else 1  # read with its pixels
+        found = exact.read(image, data, lambda: _planes(image), whole=whole)
         mode = image.mode
+        if found.values is not None:
+            kept = metadata.texts(image) if texts else ()
+            values = scaled.upright(found.values, orientation)
+            photo = replace(_photo(values, mode, icc, digest, png.shown(data)), changes=found.changes, texts=kept)
+            return photo if whole or photo.deep is None else shallow(photo)
+        image.load()
         kept = metadata.texts(image) if texts else ()
-        keyed = sixteen and "transparency" in image.info  # of which Pillow's 8 bits know nothing
-        values = deep.read(image, data, orientation) if (whole and sixteen) or keyed else None
+        _scale_key(image, data)
         upright = ImageOps.exif_transpose(image)
         shown = png.shown(data)
-        if values is not None:
-            photo = replace(_deep_photo(values, mode, icc, digest, shown), texts=kept)
-            if keyed:
-                photo = replace(photo, changes=("L to LA" if photo.pixels.shape[2] == 1 else "RGB to RGBA",))
-            return photo if whole else replace(photo, deep=None, deep_alpha=None, changes=(*photo.changes, SHALLOW))
         plain, changes = _plain(upright)
-    if sixteen:
-        changes = (*changes, SHALLOW)
+    if bits > 8:
+        changes = (*changes, f"{bits} bits to 8")
+    changes = (*changes, *found.changes)
     if plain.mode in {"RGB", "RGBA"} and mode in {"CMYK", "LAB", "YCbCr", "HSV"} and icc:
         icc, changes = None, (*changes, f"{mode} profile dropped")
     array = np.asarray(plain)
@@ -161,13 +163,21 @@ def _check_size(width: int, height: int) -> None:
         raise UexError(f"{width}x{height} pixels are more than {_limit:,}; see --max-pixels.")
 
 
-def _deep_photo(values: np.ndarray, mode: str, icc: bytes | None, digest: str, shown: tuple[png.Chunk, ...]) -> Photo:
-    """Make a photo of uint16 values, (H, W, 1 to 4)."""
+def _photo(values: np.ndarray, mode: str, icc: bytes | None, digest: str, shown: tuple[png.Chunk, ...]) -> Photo:
+    """Make a photo of uint8 or uint16 values, (H, W, 1 to 4)."""
+    values = np.ascontiguousarray(values)
     has_alpha = values.shape[2] in (2, 4)
     colours, alpha = (values[:, :, :-1], values[:, :, -1]) if has_alpha else (values, None)
+    if values.dtype == np.uint8:
+        return Photo(colours, alpha, mode, icc, digest, shown=shown)
     upper = (colours >> 8).astype(np.uint8)
     upper_alpha = None if alpha is None else (alpha >> 8).astype(np.uint8)
     return Photo(upper, upper_alpha, mode, icc, digest, (), deep=colours, deep_alpha=alpha, shown=shown)
+
+
+def shallow(photo: Photo) -> Photo:
+    """Keep the upper 8 bits of a photo's values."""
+    return replace(photo, deep=None, deep_alpha=None, changes=(*photo.changes, SHALLOW))
 
 
 _limit = MAX_PIXELS
@@ -199,10 +209,22 @@ def _bits(image: Image.Image, data: bytes) -> int:
     """Bits a channel in the file; Pillow itself reduces 16-bit colour to 8 without a word."""
     if image.format == "PNG":
         return data[24]
-    if image.format == "TIFF":
-        bits = getattr(image, "tag_v2", {}).get(258, 8)
-        return max(bits) if isinstance(bits, tuple) else int(bits)
-    return 16 if image.mode.startswith("I;16") else 8
+    return 16 if image.mode.startswith("I;16") else depth.bits(data, image.format)
+
+
+def _scale_key(image: Image.Image, data: bytes) -> None:
+    """Bring the transparent grey of a PNG of 2 or 4 bits onto the grid that Pillow brings its pixels onto."""
+    key = image.info.get("transparency")
+    if image.format == "PNG" and image.mode == "L" and data[24] < 8 and isinstance(key, int):
+        most = 2 ** data[24] - 1
+        image.info["transparency"] = (key & most) * (255 // most)
+
+
+def _planes(image: Image.Image) -> np.ndarray:
+    """Pillow's reading of 8 bits, (H, W, 1 to 4)."""
+    image.load()
+    values = np.asarray(_plain(image)[0])
+    return values.reshape(*values.shape[:2], -1)
 
 
 def _plain(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
@@ -312,7 +334,8 @@ def size_and_grey(sample: Sample) -> tuple[int, int, bool]:
             is_jxl = jxl.is_one(file.read(jxl.MARK))
             file.seek(0)  # of others no more is read than the header
             with opened(file.read()) if is_jxl else Image.open(file, formats=_formats()) as image:
-                return image.height, image.width, image.mode in {"1", "L", "LA"} or image.mode.startswith("I;16")
+                grey = image.mode in GREY or image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")
+                return image.height, image.width, grey
     except Exception:  # said in full when it is decoded
         raise UexError(f"{sample.key}: cannot be read as an image.") from None
 

@@ -12,14 +12,17 @@ SIZES = ((9, 1), (13, 1), (18, 1), (30, 1))  # bits of a number, and what is add
 PREVIEW = ((6, 1), (8, 65), (10, 321), (12, 1345))
 PREVIEW_EIGHTHS = ((0, 16), (0, 32), (5, 1), (9, 33))
 
+DEPTHS = ((0, 8), (0, 10), (0, 12), (6, 1))
+
 
 @dataclass(frozen=True)
 class Header:
-    """Width and height as stored, and whether there are several frames."""
+    """Width and height as stored, whether there are several frames, and the bits of a value (32 for floats)."""
 
     width: int
     height: int
     animated: bool
+    bits: int = 8
 
 
 def is_one(head: bytes) -> bool:
@@ -38,15 +41,18 @@ def header(data: bytes) -> Header:
         raise ValueError("no JPEG XL header")
     bits = _Bits(codestream[len(BARE) :])
     width, height = _size(bits, SIZES, ((5, 1),))
-    animated = False
-    if not bits.take(1) and bits.take(1):  # not all is usual, and there is more to say
-        bits.take(3)  # the orientation
-        if bits.take(1):
-            _size(bits, SIZES, ((5, 1),))  # as it is to be shown
-        if bits.take(1):
-            _size(bits, PREVIEW, PREVIEW_EIGHTHS)
-        animated = bool(bits.take(1))
-    return Header(width, height, animated)
+    animated, depth = False, 8
+    if not bits.take(1):  # not all is usual
+        if bits.take(1):  # and there is more to say
+            bits.take(3)  # the orientation
+            if bits.take(1):
+                _size(bits, SIZES, ((5, 1),))  # as it is to be shown
+            if bits.take(1):
+                _size(bits, PREVIEW, PREVIEW_EIGHTHS)
+            animated = bool(bits.take(1))
+        if not animated:  # else it stands behind what is not read here
+            depth = 32 if bits.take(1) else bits.number(DEPTHS)
+    return Header(width, height, animated, depth)
 
 
 class _Bits:
