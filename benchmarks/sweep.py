@@ -12,7 +12,8 @@ What the reader does is one of
     differ    it gives another picture
     refused   it refuses the file by name, though it shows a picture on a grid
     refused, rightly: the file shows none (floats, signed or 32-bit numbers), or does not tell which
-The second decoder's are `agree`, `differ` and `none`, where there is none or it cannot read the file.
+The second decoder's are `agree`, `differ` and `none`, where there is none or it cannot read the file; and of the two
+together `alike`, `apart`, or `one` where one of them reads it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,7 @@ from uexcli.io import images
 
 READER = ("agree", "shallow", "silent", "differ", "refused", "refused, rightly")
 SECOND = ("agree", "differ", "none")
+BOTH = ("alike", "apart", "one")
 NEAR = 1.0  # 8-bit levels between 8 bits and 16
 
 
@@ -50,13 +53,13 @@ def read(case: Case, path: Path) -> tuple[str, np.ndarray | None, str]:
     return ("shallow" if said else "silent"), values, ""
 
 
-def same(values: np.ndarray, case: Case) -> bool:
+def same(values: np.ndarray, case: Case, more: float = 0.0) -> bool:
     """Whether values are those of a case."""
     truth = case.truth
     if truth is None or values.shape != truth.shape:
         return False
     change = difference(values, case)
-    slack = case.slack + (0.0 if values.dtype == truth.dtype else NEAR)
+    slack = max(case.slack, more) + (0.0 if values.dtype == truth.dtype else NEAR)
     return float(change.max()) <= slack + 1e-6 and (case.mean is None or float(change.mean()) <= case.mean)
 
 
@@ -86,12 +89,29 @@ def second(case: Case) -> tuple[str, str]:
     from uexcli.io import second as decoders
 
     try:
-        values = decoders.decode(case.data)
+        found = decoders.decode(case.data)
     except decoders.NoDecoder as error:
         return "none", str(error)
     if case.truth is None:
-        return "differ", far(values, case)
-    return ("agree", "") if same(values, case) else ("differ", far(values, case))
+        return "differ", f"read as {found.values.dtype} {found.values.shape}"
+    values = found.values
+    if case.truth.shape[2] != values.shape[2]:  # a palette that happens to be grey, or opaque
+        values = values[:, :, : case.truth.shape[2]]
+    if found.clear:
+        case = replace(case, premultiplied=True)
+    return ("agree", "") if same(values, case, found.slack) else ("differ", far(values, case))
+
+
+def alike(case: Case, values: np.ndarray | None) -> str:
+    """Whether both decoders give the same: `alike`, `apart` or `one` where one of them reads it."""
+    from uexcli.io import second as decoders
+
+    if values is None:
+        return "one"
+    try:
+        return "apart" if decoders.apart(values, case.data) else "alike"
+    except decoders.NoDecoder:
+        return "one"
 
 
 def run(folder: Path, only: str) -> dict[str, dict[str, dict[str, list[str]]]]:
@@ -104,9 +124,10 @@ def run(folder: Path, only: str) -> dict[str, dict[str, dict[str, list[str]]]]:
         if path.exists():
             raise SystemExit(f"{case.name} is there twice")
         path.write_bytes(case.data)
-        outcome, _, why = read(case, path)
+        outcome, values, why = read(case, path)
         other, reason = second(case)
-        by = found.setdefault(case.kind, {"reader": {}, "second": {}})
+        by = found.setdefault(case.kind, {"reader": {}, "second": {}, "both": {}})
+        by["both"].setdefault(alike(case, values), []).append(case.name)
         by["reader"].setdefault(outcome, []).append(f"{case.name}: {why}" if why else case.name)
         by["second"].setdefault(other, []).append(f"{case.name}: {reason}" if reason else case.name)
     return found
@@ -114,18 +135,18 @@ def run(folder: Path, only: str) -> dict[str, dict[str, dict[str, list[str]]]]:
 
 def table(found: dict[str, dict[str, dict[str, list[str]]]]) -> str:
     """The counts by kind, in Markdown."""
-    lines = ["| kind | files | " + " | ".join(READER) + " | second: " + " | second: ".join(SECOND) + " |",
-             "|---" * (2 + len(READER) + len(SECOND)) + "|"]  # fmt: skip
+    heads = [*READER, *(f"second: {name}" for name in SECOND), *(f"both: {name}" for name in BOTH)]
+    lines = ["| kind | files | " + " | ".join(heads) + " |", "|---" * (2 + len(heads)) + "|"]
     total: collections.Counter[str] = collections.Counter()
     for kind, by in found.items():
         counts = {name: len(by["reader"].get(name, [])) for name in READER}
-        counts |= {f"second {name}": len(by["second"].get(name, [])) for name in SECOND}
+        counts |= {f"second: {name}": len(by["second"].get(name, [])) for name in SECOND}
+        counts |= {f"both: {name}": len(by["both"].get(name, [])) for name in BOTH}
         total.update(counts)
         files = sum(counts[name] for name in READER)
         lines.append(f"| {kind} | {files} | " + " | ".join(str(many or "") for many in counts.values()) + " |")
-    names = [*READER, *(f"second {name}" for name in SECOND)]
     files = sum(total[name] for name in READER)
-    lines.append(f"| all | {files:,} | " + " | ".join(f"{total[name]:,}" for name in names) + " |")
+    lines.append(f"| all | {files:,} | " + " | ".join(f"{total[name]:,}" for name in heads) + " |")
     return "\n".join(lines)
 
 
@@ -145,10 +166,11 @@ def main() -> None:
         found = run(folder, words.only)
     print(table(found))
     for kind, by in found.items():
-        for name in by["reader"].get(words.show, []):
-            print(f"{kind}: {name}")
+        for who in by:
+            for name in by[who].get(words.show, []):
+                print(f"{kind}: {who}: {name}")
     if words.out:
-        slim = {kind: {who: {outcome: names if outcome in ("differ", "silent", "refused") else len(names)
+        slim = {kind: {who: {outcome: names if outcome in ("differ", "silent", "refused", "apart") else len(names)
                              for outcome, names in by[who].items()} for who in by} for kind, by in found.items()}  # fmt: skip
         words.out.write_text(json.dumps(slim, indent=1) + "\n")
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from uexcli.errors import UexError
-from uexcli.io import depth, netpbm, png, scaled, tiff
+from uexcli.io import depth, netpbm, png_passes, scaled, tiff
 
 HINT = "Save it anew, as PNG or TIFF of 8 or 16 bits."
 NEAR = 1.0  # 8-bit levels by which the upper bits of a value may differ, for rounding
@@ -112,12 +112,9 @@ def _as_libtiff_shows(data: bytes, shown: np.ndarray) -> bool:
 
 
 def _png(image: Image.Image, data: bytes) -> Exact:
-    import imagecodecs
-
     image.load()
     try:
-        values: np.ndarray = imagecodecs.png_decode(data)
-        values = values.reshape(*values.shape[:2], -1)
+        values = png_passes.decode(data)
     except Exception:  # Pillow read it: its 8 bits do
         return Exact(None)
     colours = values[:, :, : 3 if values.shape[2] > 2 else 1]

@@ -14,6 +14,7 @@ from uexcli.io import scaled
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, CIELAB = 0, 1, 2, 3, 5, 6, 8
 DIRECT = frozenset({WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE})  # of which no colour is converted
 SLACK = 4.0  # 8-bit levels
+LAB_SLACK = 32.0  # of strong colours, which a step of 8-bit L*a*b* moves far
 COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, CIELAB: 3}
 PREMULTIPLIED, ALPHA = 1, 2  # kinds of extra samples
 UNSIGNED = 1  # a sample format
@@ -75,7 +76,8 @@ def read(data: bytes) -> Reading:
             changes = (f"{dropped} more sample{'s' if dropped > 1 else ''} a pixel dropped",)
         turned = scaled.upright(shown, int(page.tags.valueof(274, 1)))
         converted = photometric not in DIRECT or premultiplied or int(page.compression) in JPEG
-    return Reading(samples, turned, SLACK if converted else 0.0, premultiplied, changes)
+        slack = LAB_SLACK if photometric == CIELAB else SLACK if converted else 0.0
+    return Reading(samples, turned, slack, premultiplied, changes)
 
 
 def _meant(page: Any) -> tuple[int, int, int]:
