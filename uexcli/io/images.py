@@ -27,6 +27,7 @@ LOSSY = frozenset({"jpeg"})
 EXTRAS = {  # suffixes that Pillow reads with another package alone
     ".heic": ("pillow_heif", "heif"), ".heif": ("pillow_heif", "heif"), ".jxl": ("pillow_jxl", "jxl"),
 }  # fmt: skip
+KINDS = {b"II": "TIFF", b"MM": "TIFF", b"\xff\xd8": "JPEG", b"BM": "BMP"}  # by their first bytes
 DEEP = frozenset({".png", ".tiff"})  # hold 16 bits a value
 GREY = frozenset({"1", "L", "LA", "La"})  # modes
 COLOUR_ONLY = frozenset({".webp"})
@@ -104,9 +105,9 @@ def open_photo(sample: Sample, *, whole: bool = False, texts: bool = False) -> P
         if isinstance(error, UnidentifiedImageError):
             extra = EXTRAS.get(PurePosixPath(sample.key).suffix.lower())
             missing = extra is not None and importlib.util.find_spec(extra[0]) is None
-            reason = (
-                f"run: pip install 'uexcli[{extra[1]}]'" if extra and missing else "no image format that Pillow knows"
-            )
+            known = KINDS.get(data[:2])
+            reason = f"a kind of {known} that is not read" if known else "no image format that Pillow knows"
+            reason = f"run: pip install 'uexcli[{extra[1]}]'" if extra and missing else reason
         raise UexError(f"{sample.key}: cannot be decoded ({reason}).") from None
 
 

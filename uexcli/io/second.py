@@ -20,6 +20,7 @@ from uexcli.io import bmp, depth, jxl, netpbm, png, png_passes, scaled, tiff
 LOSSY = 4.0  # 8-bit levels by which versions of one library round and smooth colours in other ways
 SMOOTHED = 32.0  # and where colours at half size are spread over the pixels in another way, which AVIF leaves open
 SRGB, GREY = 16, 17  # JPEG 2000's colour spaces that are read
+ADOBE = b"\xff\xee\x00\x0eAdobe"  # how its marker begins
 FTYP = slice(4, 8)
 AVIF, HEIF = (b"avif", b"avis"), (b"heic", b"heix", b"mif1", b"msf1", b"hevc", b"heim", b"heis")
 
@@ -133,6 +134,8 @@ def _jpeg(data: bytes) -> Second:
     if values.dtype != np.uint8:
         raise NoDecoder("JPEG: more than 8 bits")
     if values.shape[2] == 4:  # Adobe writes light where others write ink
+        if ADOBE not in data:
+            raise NoDecoder("JPEG: CMYK without Adobe's marker")
         values = scaled.rgb_of_cmyk(255 - values)
     return Second(values, LOSSY, turned=True)
 
