@@ -23,6 +23,7 @@ import collections
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -133,6 +134,18 @@ def run(folder: Path, only: str) -> dict[str, dict[str, dict[str, list[str]]]]:
     return found
 
 
+def slim(found: dict[str, dict[str, dict[str, list[str]]]]) -> dict[str, Any]:
+    """The cells for a file: names where something is amiss, else counts."""
+    named = {"differ", "silent", "refused", "apart"}
+    return {
+        kind: {
+            who: {outcome: names if outcome in named else len(names) for outcome, names in by[who].items()}
+            for who in by
+        }
+        for kind, by in found.items()
+    }
+
+
 def table(found: dict[str, dict[str, dict[str, list[str]]]]) -> str:
     """The counts by kind, in Markdown."""
     heads = [*READER, *(f"second: {name}" for name in SECOND), *(f"both: {name}" for name in BOTH)]
@@ -170,9 +183,7 @@ def main() -> None:
             for name in by[who].get(words.show, []):
                 print(f"{kind}: {who}: {name}")
     if words.out:
-        slim = {kind: {who: {outcome: names if outcome in ("differ", "silent", "refused", "apart") else len(names)
-                             for outcome, names in by[who].items()} for who in by} for kind, by in found.items()}  # fmt: skip
-        words.out.write_text(json.dumps(slim, indent=1) + "\n")
+        words.out.write_text(json.dumps(slim(found), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -42,8 +42,11 @@ def scene(channels: int, bits: int, seed: int = 1) -> np.ndarray:
     generator = np.random.default_rng(seed)
     coarse = generator.random((4, 5, channels))
     down, across = np.linspace(0, 3, HEIGHT), np.linspace(0, 4, WIDTH)
-    rows = np.stack([np.stack([np.interp(across, range(5), line) for line in plane]) for plane in coarse.transpose(2, 0, 1)])
-    smooth = np.stack([np.stack([np.interp(down, range(4), line) for line in plane.T]).T for plane in rows], -1)
+    planes = []
+    for plane in coarse.transpose(2, 0, 1):
+        rows = np.stack([np.interp(across, range(5), line) for line in plane])
+        planes.append(np.stack([np.interp(down, range(4), line) for line in rows.T]).T)
+    smooth = np.stack(planes, -1)
     grainy = np.clip(smooth + 0.02 * generator.standard_normal(smooth.shape), 0, 1)
     made: np.ndarray = np.rint(grainy * (2**bits - 1)).astype(np.int64)
     return made
@@ -114,9 +117,7 @@ def _extra_kinds() -> Iterator[_Kind]:
         yield _Kind(f"{name}{bits}-unspecified", Samples(planes, bits, photometric, (0,)), whole[:, :, :-1])
         more = np.concatenate([planes, scene(1, bits, 9)], 2)
         yield _Kind(f"{name}{bits}-alpha-and-more", Samples(more, bits, photometric, (2, 0)), whole, False)
-        yield _Kind(
-            f"{name}{bits}-two-unspecified", Samples(more, bits, photometric, (0, 0)), whole[:, :, :-1], False
-        )
+        yield _Kind(f"{name}{bits}-two-unspecified", Samples(more, bits, photometric, (0, 0)), whole[:, :, :-1], False)
 
 
 def _odd_kinds() -> Iterator[_Kind]:
@@ -135,7 +136,7 @@ def _odd_kinds() -> Iterator[_Kind]:
     for bits in (8, 16):
         lab, seen = _lab(bits)
         yield _Kind(f"cielab{bits}", Samples(lab, bits, 8), seen, False, slack=20)  # a step of b* moves blues far
-    half, full = np.float64(scene(1, 8)), np.float64(scene(3, 8))
+    half, full = scene(1, 8).astype(np.float64), scene(3, 8).astype(np.float64)
     for bits in (16, 32, 64):
         yield _Kind(f"float{bits}", Samples(half, bits, 1, format=3), None, bits == 32)
         yield _Kind(f"rgb-float{bits}", Samples(full, bits, 2, format=3), None, False)
@@ -181,12 +182,17 @@ def tiffs() -> Iterator[Case]:
                 made = _tiff(kind, layout)
                 yield replace(made, truth=upright(made.truth, turn) if made.truth is not None else None)
     for name, packing in itertools.product(
-        ("grey1", "white1", "grey2", "grey4", "grey8", "grey16", "rgb8", "palette4", "palette8"), ("none", "lzw", "deflate")
+        ("grey1", "white1", "grey2", "grey4", "grey8", "grey16", "rgb8", "palette4", "palette8"),
+        ("none", "lzw", "deflate"),
     ):
         yield _tiff(by_name[name], Layout(fill=2, compression=packing))
     for name, layout in itertools.product(
         ("grey8", "rgb8", "ycbcr-444", "ycbcr-22"),
-        (Layout(compression="jpeg"), Layout(order=">", compression="jpeg", rows=16), Layout(compression="jpeg", tile=16)),
+        (
+            Layout(compression="jpeg"),
+            Layout(order=">", compression="jpeg", rows=16),
+            Layout(compression="jpeg", tile=16),
+        ),
     ):
         made = _tiff(by_name[name], layout)
         yield replace(made, slack=80.0 if name == "ycbcr-22" else LOSSY, mean=8.0)
@@ -197,7 +203,7 @@ def tiffs() -> Iterator[Case]:
     untold = _Kind("rgb8-fourth-untold", replace(kind.samples, extra=()), kind.truth)
     for packing in ("none", "deflate"):
         yield _tiff(untold, Layout(compression=packing))
-    bilevel = Image.fromarray((scene(1, 8)[:, :, 0] > 127))
+    bilevel = Image.fromarray(scene(1, 8)[:, :, 0] > 127)
     for packing in ("group3", "group4", "tiff_ccitt"):
         yield Case(f"grey1-{packing}.tif", "tiff grey1", _saved(bilevel, "TIFF", compression=packing),
                    np.asarray(bilevel.convert("L"))[:, :, None])  # fmt: skip
@@ -264,9 +270,7 @@ def pngs() -> Iterator[Case]:
             yield Case(f"{name}-clear.png", f"{kind} tRNS", data, np.concatenate([seen, full[values]], 2))
 
 
-def _keyed(
-    values: np.ndarray, depth: int, colour: int, name: str, kind: str, interlaced: bool, seed: int
-) -> Case:
+def _keyed(values: np.ndarray, depth: int, colour: int, name: str, kind: str, interlaced: bool, seed: int) -> Case:
     key = values[seed, 2 * seed]
     clear = np.asarray(key, ">u2").tobytes()
     alpha = np.where((values == key).all(2, keepdims=True), 0, 255 if depth <= 8 else 65535)
@@ -287,8 +291,9 @@ def netpbms() -> Iterator[Case]:
             top, type_ = (255, np.uint8) if most <= 255 else (65535, np.uint16)
             truth = ((2 * values * top + most) // (2 * most)).astype(type_)
             suffix = "pgm" if count == 1 else "ppm"
-            yield Case(f"{suffix}-{most}-{said}.{suffix}", f"netpbm {suffix} {'above 255' if most > 255 else 'to 255'}",
-                       plain.netpbm(values, most, text=text, remark=remark), truth, 1.0 if most < 255 else 0.01)  # fmt: skip
+            kind = f"netpbm {suffix} {'above 255' if most > 255 else 'to 255'}"
+            data = plain.netpbm(values, most, text=text, remark=remark)
+            yield Case(f"{suffix}-{most}-{said}.{suffix}", kind, data, truth, 1.0 if most < 255 else 0.01)
 
 
 def bmps() -> Iterator[Case]:
@@ -303,13 +308,14 @@ def bmps() -> Iterator[Case]:
             seen = palette[index[:, :, 0]].astype(np.uint8)
             truth = seen[:, :, :1] if grey and bits != 4 else seen  # whose grey palette Pillow takes for colours
             name = f"bmp{bits}-{'grey' if grey else 'palette'}-{said}"
-            yield Case(f"{name}.bmp", f"bmp {bits} bits", plain.bmp(index, bits, palette=palette, top_down=down, head=head),
-                       truth)  # fmt: skip
+            data = plain.bmp(index, bits, palette=palette, top_down=down, head=head)
+            yield Case(f"{name}.bmp", f"bmp {bits} bits", data, truth)
             if bits in (4, 8) and not down:
                 data = plain.bmp(index, bits, palette=palette, run_length=True, head=head)
                 yield Case(f"{name}-runs.bmp", f"bmp {bits} bits in runs", data, truth)
         colour = scene(3, 8)
-        yield Case(f"bmp24-{said}.bmp", "bmp 24 bits", plain.bmp(colour, 24, top_down=down, head=head), colour.astype(np.uint8))
+        data = plain.bmp(colour, 24, top_down=down, head=head)
+        yield Case(f"bmp24-{said}.bmp", "bmp 24 bits", data, colour.astype(np.uint8))
         yield from _masked(down, head, said)
 
 
@@ -344,7 +350,8 @@ def jpegs() -> Iterator[Case]:
     """JPEG: grey and colour, sub-sampled, progressive, of 4 inks with and without Adobe's marker, of 12 bits."""
     for seed in range(1, 6):
         rgb, grey = scene(3, 8, seed).astype(np.uint8), scene(1, 8, seed).astype(np.uint8)
-        image, lossy = Image.fromarray(rgb), {"slack": LOSSY, "mean": 6.0}
+        image = Image.fromarray(rgb)
+        lossy: dict[str, Any] = {"slack": LOSSY, "mean": 6.0}
         for progressive, sampling in itertools.product((False, True), (0, 1, 2)):
             for quality in (80, 98):
                 data = _saved(image, "JPEG", quality=quality, subsampling=sampling, progressive=progressive)
@@ -353,7 +360,8 @@ def jpegs() -> Iterator[Case]:
             data = _saved(Image.fromarray(grey[:, :, 0]), "JPEG", quality=95, progressive=progressive)
             yield Case(f"grey-{seed}-{progressive}-{sampling}.jpg", "jpeg grey", data, grey, **lossy)
         for name, spaces in {"as-rgb": ("RGB", "RGB"), "444": ("RGB", "YCBCR")}.items():
-            data = bytes(imagecodecs.jpeg8_encode(rgb, 98, colorspace=spaces[0], outcolorspace=spaces[1], subsampling="444"))
+            how = {"colorspace": spaces[0], "outcolorspace": spaces[1], "subsampling": "444"}
+            data = bytes(imagecodecs.jpeg8_encode(rgb, 98, **how))
             yield Case(f"rgb-{name}-{seed}.jpg", f"jpeg {name}", data, rgb, **lossy)
         inks = scene(4, 8, seed).astype(np.uint8)
         light = 255.0 - inks
@@ -361,9 +369,8 @@ def jpegs() -> Iterator[Case]:
         for space in ("CMYK", "YCCK"):
             stored = bytes(imagecodecs.jpeg8_encode(255 - inks, 98, colorspace="CMYK", outcolorspace=space))
             yield Case(f"{space.lower()}-{seed}.jpg", f"jpeg {space.lower()} of Adobe", stored, seen, **lossy)
-        yield Case(f"cmyk-bare-{seed}.jpg", "jpeg cmyk without Adobe's marker",
-                   without_adobe(bytes(imagecodecs.jpeg8_encode(255 - inks, 98, colorspace="CMYK", outcolorspace="CMYK"))),
-                   None)  # fmt: skip
+        stored = bytes(imagecodecs.jpeg8_encode(255 - inks, 98, colorspace="CMYK", outcolorspace="CMYK"))
+        yield Case(f"cmyk-bare-{seed}.jpg", "jpeg cmyk without Adobe's marker", without_adobe(stored), None)
         for count in (1, 3):
             deep = scene(count, 12, seed).astype(np.uint16)
             data = bytes(imagecodecs.jpeg8_encode(deep if count == 3 else deep[:, :, 0], 98, bitspersample=12))
@@ -388,8 +395,8 @@ def others() -> Iterator[Case]:
             values = scene(count, bits, seed).astype(np.uint8 if bits == 8 else np.uint16)
             flat, truth = values[:, :, 0] if count == 1 else values, shown(values, bits)
             for reversible in (True, False):
-                data = bytes(imagecodecs.jpeg2k_encode(
-                    flat, None if reversible else 60, reversible=reversible, bitspersample=bits, codecformat="JP2"))  # fmt: skip
+                kept: dict[str, Any] = {"reversible": reversible, "bitspersample": bits, "codecformat": "JP2"}
+                data = bytes(imagecodecs.jpeg2k_encode(flat, None if reversible else 60, **kept))
                 name = f"jp2-{bits}-{count}-{seed}" + ("" if reversible else "-lossy")
                 yield Case(f"{name}.jp2", f"jp2 {bits} bits", data, truth, 0.0 if reversible else 4.0)
         for bits in (8, 16):
@@ -411,7 +418,8 @@ def others() -> Iterator[Case]:
             values = scene(count, 8, seed).astype(np.uint8)
             data = _saved(Image.fromarray(values), "WEBP", lossless=lossless, exact=True, quality=95)
             loss: dict[str, Any] = {} if lossless else {"slack": 80.0, "mean": 8.0}
-            yield Case(f"webp-{count}-{lossless}-{seed}.webp", f"webp {'lossless' if lossless else 'lossy'}", data, values, **loss)
+            kind = f"webp {'lossless' if lossless else 'lossy'}"
+            yield Case(f"webp-{count}-{lossless}-{seed}.webp", kind, data, values, **loss)
         for bits in (2, 4, 8):
             index = scene(1, bits, seed).astype(np.uint8)
             palette = np.random.default_rng(seed).integers(0, 256, (2**bits, 3)).astype(np.uint8)

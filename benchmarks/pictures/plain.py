@@ -122,7 +122,7 @@ def _runs(rows: np.ndarray, bits: int) -> bytes:
     for number, row in enumerate(rows):
         if number % 3 == 0 and 3 <= len(row) < 255:
             many = len(row)
-            data = row.astype(np.uint8).tobytes() if bits == 8 else packed_rows(row[None, :, None], 4).astype(np.uint8).tobytes()
+            data = packed_rows(row[None, :, None], bits).astype(np.uint8).tobytes()
             made += bytes([0, many]) + data + b"\0" * (len(data) % 2)
         else:
             place = 0

@@ -121,8 +121,8 @@ def _encoded(part: np.ndarray, samples: Samples, layout: Layout) -> bytes:
                 flat, 98, colorspace=given, outcolorspace=out, subsampling=samples.subsampling or (1, 1)
             )
         )
-    if samples.subsampling not in (None, (1, 1)):
-        data = _units(part, samples.subsampling or (1, 1))
+    if samples.subsampling is not None and samples.subsampling != (1, 1):
+        data = _units(part, samples.subsampling)
     else:
         if layout.predictor == 2:
             part = _differences(part, samples.bits)

@@ -76,7 +76,7 @@ def _rows(data: bytes, start: int, width: int, height: int, bits: int) -> np.nda
 
 
 def _runs(data: bytes, width: int, height: int, *, nibbles: bool) -> np.ndarray:
-    """Indices `(H, W)` from runs: a count and a value; or 0, then an end of line (0), of all (1), a jump (2), a count."""
+    """Indices `(H, W)` from runs: a count and a value; or 0, and end of line (0), of all (1), a jump (2), a count."""
     made = np.zeros((height, width), np.uint8)
     place = line = column = 0
     while place + 1 < len(data) and line < height:

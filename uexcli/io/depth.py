@@ -7,6 +7,7 @@ from uexcli.io import jxl
 LOOKED = 1 << 20  # bytes in which the boxes of AVIF and HEIF that tell it lie
 SIZ = b"\xff\x4f\xff\x51"  # how a JPEG 2000 codestream begins
 
+
 def bits(data: bytes, format_: str | None) -> int:
     """Bits of the deepest channel of a file in AVIF, HEIF, JPEG 2000 or JPEG XL; 8 for others, or what is not told.
 

@@ -50,7 +50,9 @@ def read(image: Image.Image, data: bytes, plain: Callable[[], np.ndarray], *, wh
         case "JXL" if depth.bits(data, "JXL") > 8 and (whole or image.mode == "LA"):
             found = _jxl(image, data)
         case "JPEG" | "MPO" if image.mode == "CMYK" and "adobe" not in image.info:
-            raise UexError("is a CMYK JPEG without Adobe's marker: whether 0 is full ink or none is not told.", hint=HINT)
+            raise UexError(
+                "is a CMYK JPEG without Adobe's marker: nothing tells what 0 means, all ink or none.", hint=HINT
+            )
         case _:
             found = Exact(None)
     if found.values is None:
@@ -80,7 +82,8 @@ def _tiff(data: bytes, plain: Callable[[], np.ndarray]) -> Exact:
     )
     if alike and reading.values.dtype == np.uint8:
         return Exact(None, reading.changes)
-    if not alike and not (reading.slack == 0 or reading.premultiplied) or not (alike or _as_libtiff_reads(data, reading)):
+    plainly = reading.slack == 0 or reading.premultiplied  # its colours are not converted
+    if not alike and not (plainly and _as_libtiff_reads(data, reading)):
         raise UexError("its decoders do not agree on what it shows.", hint=HINT)
     return Exact(reading.values, reading.changes)
 
@@ -96,7 +99,9 @@ def _as_libtiff_reads(data: bytes, reading: tiff.Reading) -> bool:
     height, width, count = reading.samples.shape
     if samples.shape == (count, height, width) and count > 1:
         samples = samples.transpose(1, 2, 0)
-    return samples.size == reading.samples.size and np.array_equal(samples.reshape(height, width, count), reading.samples)
+    return samples.shape in {(height, width), reading.samples.shape} and np.array_equal(
+        samples.reshape(reading.samples.shape), reading.samples
+    )
 
 
 def _as_libtiff_shows(data: bytes, shown: np.ndarray) -> bool:
@@ -142,7 +147,7 @@ def _jxl(image: Image.Image, data: bytes) -> Exact:
     bits = depth.bits(data, "JXL")
     values: np.ndarray | None = imagecodecs.jpegxl_decode(data) if bits <= 16 else None
     if values is None or values.dtype != np.uint16:
-        raise UexError("pixels are floating point numbers, or of more than 16 bits, which have no 8-bit grid.", hint=HINT)
+        raise UexError("pixels are floating point numbers or of 32 bits, which have no 8-bit grid.", hint=HINT)
     values = scaled.scaled(values.reshape(*values.shape[:2], -1), bits)
     if image.mode == "LA":  # the plugin gives half of its bytes
         return Exact(values)

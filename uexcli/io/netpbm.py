@@ -33,6 +33,7 @@ def read(data: bytes) -> np.ndarray:
     """
     kind, width, height, largest, start = _head(data)
     count = width * height * CHANNELS[kind]
+    values: np.ndarray
     if kind in TEXT:
         body = REMARK.sub(b" ", data[start:])
         if kind in BITS:

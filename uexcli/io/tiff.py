@@ -109,7 +109,8 @@ def _colours(samples: np.ndarray, page: Any, bits: int, photometric: int) -> np.
         return scaled.rgb_of_ycbcr(samples)
     whole = scaled.scaled(samples, bits)
     if photometric == WHITE_IS_ZERO:
-        return np.invert(whole)
+        light: np.ndarray = np.invert(whole)
+        return light
     if photometric == CMYK:
         return scaled.rgb_of_cmyk(whole)
     if photometric == CIELAB:
