@@ -327,8 +327,11 @@ def test_two_readings_are_compared_by_their_upper_bits() -> None:
     assert scaled.apart(one, other) == 90 and scaled.apart(one, other, premultiplied=True) == 0
 
 
-SPOILT = ["rgb16-le-strip5-lzw.tif", "type2-16-1-interlaced.png", "ppm-1023-text.ppm", "pgm-65535-bytes.pgm",
-          "bmp8-palette-40-runs.bmp", "jp2-12-3-1.jp2", "jxl-16-3-1-True.jxl", "avif-10-3-444-1.avif", "webp-3-True-1.webp", "gif-4-1.gif", "rgb-98-0-1.jpg"]  # fmt: skip
+SPOILT = [
+    "rgb16-le-strip5-lzw.tif", "type2-16-1-interlaced.png", "ppm-1023-text.ppm", "pgm-65535-bytes.pgm",
+    "bmp8-palette-40-runs.bmp", "jp2-12-3-1.jp2", "jxl-16-3-1-True.jxl", "avif-10-3-444-1.avif",
+    "webp-3-True-1.webp", "gif-4-1.gif", "rgb-98-0-1.jpg",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SPOILT)

@@ -360,7 +360,7 @@ def jpegs() -> Iterator[Case]:
             data = _saved(Image.fromarray(grey[:, :, 0]), "JPEG", quality=95, progressive=progressive)
             yield Case(f"grey-{seed}-{progressive}-{sampling}.jpg", "jpeg grey", data, grey, **lossy)
         for name, spaces in {"as-rgb": ("RGB", "RGB"), "444": ("RGB", "YCBCR")}.items():
-            how = {"colorspace": spaces[0], "outcolorspace": spaces[1], "subsampling": "444"}
+            how: dict[str, Any] = {"colorspace": spaces[0], "outcolorspace": spaces[1], "subsampling": "444"}
             data = bytes(imagecodecs.jpeg8_encode(rgb, 98, **how))
             yield Case(f"rgb-{name}-{seed}.jpg", f"jpeg {name}", data, rgb, **lossy)
         inks = scene(4, 8, seed).astype(np.uint8)
@@ -410,8 +410,8 @@ def others() -> Iterator[Case]:
                 continue
             values = scene(count, bits, seed).astype(np.uint8 if bits == 8 else np.uint16)
             flat, truth = values[:, :, 0] if count == 1 else values, shown(values, bits)
-            how: dict[str, Any] = {"pixelformat": form} if count > 1 else {}
-            data = bytes(imagecodecs.avif_encode(flat, 95, bitspersample=bits, speed=10, numthreads=1, **how))
+            halved: dict[str, Any] = {"pixelformat": form} if count > 1 else {}
+            data = bytes(imagecodecs.avif_encode(flat, 95, bitspersample=bits, speed=10, numthreads=1, **halved))
             yield Case(f"avif-{bits}-{count}-{form}-{seed}.avif", f"avif {bits} bits", data, truth, 80.0, 8.0)
     for seed in range(1, 9):
         for count, lossless in itertools.product((3, 4), (True, False)):

@@ -50,9 +50,7 @@ def read(image: Image.Image, data: bytes, plain: Callable[[], np.ndarray], *, wh
         case "JXL" if depth.bits(data, "JXL") > 8 and (whole or image.mode == "LA"):
             found = _jxl(image, data)
         case "JPEG" | "MPO" if image.mode == "CMYK" and "adobe" not in image.info:
-            raise UexError(
-                "is a CMYK JPEG without Adobe's marker: nothing tells what 0 means, all ink or none.", hint=HINT
-            )
+            raise UexError("is a CMYK JPEG without Adobe's marker: nothing tells if 0 is all ink or none.", hint=HINT)
         case _:
             found = Exact(None)
     if found.values is None:
