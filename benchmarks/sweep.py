@@ -2,8 +2,8 @@
 
 Writes pictures of our own making (`--write DIR` keeps them; always the same, see `benchmarks.pictures`), reads each by
 uex's own reader and by the second decoder, and compares both with what is known to be in it. Prints a table by kind;
-the cells go to `--out` as JSON: per kind and outcome the names of the files. `--only PART` takes kinds by a part of
-their name, `--show differ` names the files of an outcome.
+the cells go to `--out` as JSON: per kind and outcome how many files, or their names where something is amiss. `--only
+PART` takes kinds by a part of their name, `--show differ` names the files of an outcome.
 
 What the reader does is one of
     agree     it gives what was written: exactly, or within rounding where colours are converted or lossy
@@ -135,13 +135,15 @@ def run(folder: Path, only: str) -> dict[str, dict[str, dict[str, list[str]]]]:
 
 
 def slim(found: dict[str, dict[str, dict[str, list[str]]]]) -> dict[str, Any]:
-    """The cells for a file: names where something is amiss, else counts."""
-    named = {"differ", "silent", "refused", "apart"}
+    """The cells for a file: names where something is amiss, counts by reason of what is refused, else counts."""
+
+    def cell(outcome: str, names: list[str]) -> Any:
+        if outcome == "refused":
+            return collections.Counter(name.split(": ", 2)[-1] for name in names)
+        return names if outcome in {"differ", "silent", "apart"} else len(names)
+
     return {
-        kind: {
-            who: {outcome: names if outcome in named else len(names) for outcome, names in by[who].items()}
-            for who in by
-        }
+        kind: {who: {outcome: cell(outcome, names) for outcome, names in by[who].items()} for who in by}
         for kind, by in found.items()
     }
 
