@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import io
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -259,6 +260,31 @@ def test_strict_is_asked_for(release: Path, uex: Uex) -> None:
     assert ran.json["alone"] is None and "decoders" not in ran.json["checks"]
     ran = uex("verify", release, "--strict", "--fast")
     assert ran.code == 2 and "--strict" in ran.err
+
+
+def test_real_and_odd_files_are_read_alike(real_data: Path) -> None:
+    apart, alike = [], 0
+    with zipfile.ZipFile(real_data / "photos_edge.zip") as archive:
+        for member in archive.infolist():
+            data = archive.read(member)
+            try:
+                photo = images.decode(data, whole=True)
+                read = photo.values if photo.own_alpha is None else np.dstack([photo.values, photo.own_alpha])
+                if second.apart(read, data):
+                    apart.append(member.filename)
+                alike += 1
+            except Exception:  # what is refused is the matter of other tests
+                continue
+    assert apart == [] and alike > 150
+
+
+def test_a_picture_that_does_not_cover_its_screen_is_left_to_one_decoder() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(picture(3)).quantize(8).save(buffer, "GIF")
+    whole = buffer.getvalue()
+    assert second.decode(whole).values.shape[:2] == (16, 16)
+    with pytest.raises(second.NoDecoder, match="screen"):
+        second.decode(whole[:6] + b"\x14\0\x14\0" + whole[10:])
 
 
 @pytest.mark.parametrize("turn", range(2, 9))

@@ -18,7 +18,8 @@ from uexcli.io import depth, netpbm, png_passes, scaled, tiff
 HINT = "Save it anew, as PNG or TIFF of 8 or 16 bits."
 NEAR = 1.0  # 8-bit levels by which the upper bits of a value may differ, for rounding
 WRAPPED = 255.0  # OpenJPEG's values of more than 8 bits, rounded up to 256 by Pillow, come out as 0
-GREYS = {"1": "L", "I": "L", "La": "LA", "RGBa": "RGBA"}  # modes by what they mean, where they are called otherwise
+CONVERTED = frozenset({"1", "P", "PA"})  # modes
+JXL_MODES = frozenset({"I;16", "RGB", "RGBA"})  # that the plugin gives the upper bits of
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
@@ -47,7 +48,7 @@ def read(image: Image.Image, data: bytes, plain: Callable[[], np.ndarray], *, wh
             found = _png(image, data)
         case "JPEG2000" if depth.bits(data, "JPEG2000") > 8:
             found = _jpeg2000(image, data)
-        case "JXL" if depth.bits(data, "JXL") > 8 and (whole or image.mode == "LA"):
+        case "JXL" if depth.bits(data, "JXL") > 8 and (whole or image.mode not in JXL_MODES):
             found = _jxl(image, data)
         case "JPEG" | "MPO" if image.mode == "CMYK" and "adobe" not in image.info:
             raise UexError("is a CMYK JPEG without Adobe's marker: nothing tells if 0 is all ink or none.", hint=HINT)
@@ -55,11 +56,12 @@ def read(image: Image.Image, data: bytes, plain: Callable[[], np.ndarray], *, wh
             found = Exact(None)
     if found.values is None:
         return found
-    mode = "L" if image.mode.startswith("I;16") else GREYS.get(image.mode, image.mode)
     wanted = MODES[found.values.shape[2]]
-    if image.mode != "1" and mode == wanted:
-        return found
-    return Exact(found.values, (f"{image.mode} to {wanted}", *found.changes))
+    if "transparency" in image.info:  # a colour that is alpha now
+        return Exact(found.values, (f"{wanted[:-1]} to {wanted}", *found.changes))
+    if image.mode in CONVERTED:
+        return Exact(found.values, (f"{image.mode} to {wanted}", *found.changes))
+    return found
 
 
 def _tiff(data: bytes, plain: Callable[[], np.ndarray]) -> Exact:

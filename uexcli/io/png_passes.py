@@ -16,6 +16,8 @@ from uexcli.io import png
 PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # a pixel, by PNG's colour type
 NEEDED = frozenset({b"PLTE", b"tRNS"})
+GREY_OR_RGB = frozenset({0, 2})
+PIXELS = NEEDED | {b"IHDR", b"IDAT", b"IEND"}
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -27,7 +29,7 @@ def decode(data: bytes) -> np.ndarray:
     import imagecodecs
 
     if not data[28]:
-        values: np.ndarray = imagecodecs.png_decode(data)
+        values: np.ndarray = imagecodecs.png_decode(png.assembled(_alone(data)))
         return values.reshape(*values.shape[:2], -1)
     width, height = (int.from_bytes(data[place : place + 4], "big") for place in (16, 20))
     whole: np.ndarray | None = None
@@ -42,9 +44,22 @@ def decode(data: bytes) -> np.ndarray:
     return whole
 
 
+def _alone(data: bytes) -> list[png.Chunk]:
+    """The chunks that pixels take; of others, and of a transparent colour out of its range, libpng complains, too."""
+    found = [item for item in png.all_chunks(data) if item[0] in PIXELS]
+    if data[25] in GREY_OR_RGB:
+        most = 2 ** data[24] - 1
+        return [(kind, _within(value, most) if kind == b"tRNS" else value) for kind, value in found]
+    return found
+
+
+def _within(value: bytes, most: int) -> bytes:
+    return (np.frombuffer(value, ">u2", len(value) // 2) & most).astype(">u2").tobytes()
+
+
 def _parts(data: bytes, width: int, height: int) -> Iterator[tuple[tuple[int, int, int, int], bytes]]:
     """The passes, each as a file of its own."""
-    found = list(png.all_chunks(data))
+    found = _alone(data)
     stream = zlib.decompress(b"".join(value for kind, value in found if kind == b"IDAT"))
     before = [item for item in found if item[0] in NEEDED]
     depth, colour = data[24], data[25]

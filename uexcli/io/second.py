@@ -149,7 +149,20 @@ def _webp(data: bytes) -> Second:
 def _gif(data: bytes) -> Second:
     import imagecodecs
 
+    if not _covers(data):
+        raise NoDecoder("GIF: a picture that does not cover its screen")
     return Second(_three(imagecodecs.gif_decode(data, index=0)), clear=True)
+
+
+def _covers(data: bytes) -> bool:
+    """Whether the first picture of a GIF file covers its screen: what lies beside it decoders colour as they like."""
+    place = 13 + (3 << (1 + (data[10] & 7)) if data[10] & 0x80 else 0)
+    while data[place] == 0x21:  # an extension, in blocks that say how long they are
+        place += 2
+        while data[place]:
+            place += 1 + data[place]
+        place += 1
+    return data[place + 1 : place + 5] == b"\0\0\0\0" and data[place + 5 : place + 9] == data[6:10]
 
 
 def _bmp(data: bytes) -> Second:

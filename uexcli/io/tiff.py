@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ UNSIGNED = 1  # a sample format
 JPEG = frozenset({6, 7})  # compressions, of which decoders turn YCbCr to RGB
 COEFFICIENTS, REFERENCE = 529, 532  # tags of YCbCr
 MOST_BITS = 16
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # which else tells of odd tags on stderr
 HINT = "Save it anew as RGB or grey, of 8 or 16 bits."
 
 
@@ -52,7 +54,7 @@ def read(data: bytes) -> Reading:
         page: Any = file.pages[0]
         bits, photometric, count = _meant(page)
         colours = COLOURS[photometric]
-        samples: np.ndarray = page.asarray()
+        samples: np.ndarray = page.asarray(maxworkers=1)
         if samples.ndim == 2:
             samples = samples[:, :, None]
         elif page.planarconfig == 2 and count > 1:
