@@ -26,7 +26,7 @@ from PIL import Image
 from uexcli import api
 from uexcli.commands.protect import Protector
 from uexcli.errors import UexError
-from uexcli.io import deep, images, jxl, noise_file, png, release
+from uexcli.io import images, jxl, noise_file, png, png_passes, release
 from uexcli.registry import load
 
 Uex = Callable[..., Ran]
@@ -231,14 +231,18 @@ def test_pixels_without_a_grid_are_refused(mode: str, tmp_path: Path) -> None:
 
 
 def test_a_16_bit_file_that_only_pillow_reads_has_8_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(data: bytes) -> np.ndarray:
+        raise ValueError("not read")
+
     values = np.random.default_rng(0).integers(0, 65536, (9, 7, 3), dtype=np.uint16)
     data = png.encode(values)
     assert images.decode(data, whole=True).deep is not None
-    monkeypatch.setattr(deep, "_colour", lambda *_: None)
+    monkeypatch.setattr(png_passes, "decode", fails)
     found = images.decode(data, whole=True)
     assert found.deep is None and found.changes == ("16 bits to 8",) and np.array_equal(found.pixels, values >> 8)
-    monkeypatch.setattr(deep, "_colour", lambda *_: values[::-1])  # a decoder that errs is not believed
-    assert images.decode(data, whole=True).deep is None
+    monkeypatch.setattr(png_passes, "decode", lambda _: values[::-1])  # where decoders differ, none is believed
+    with pytest.raises(UexError, match="do not agree"):
+        images.decode(data, whole=True)
 
 
 # ----------------------------------------------------------------------------------------------- metadata

@@ -49,6 +49,10 @@ def verify(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Accept the missing images that uex-release.json lists as skipped.")
     ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Decode every file, and every source, by a second decoder, too, and compare."),
+    ] = False,
     fast: Annotated[bool, typer.Option("--fast", help="Names only: decode and hash nothing.")] = False,
     jobs: opt.Jobs = None,
     max_pixels: opt.MaxPixels = None,
@@ -66,8 +70,9 @@ def verify(
     from uexcli.commands import verify as job
 
     request = job.Request(
-        release, source, eps, norm, size, noise, weights, allow_missing, fast, jobs, max_pixels, junit, force
-    )
+        release, source, eps, norm, size, noise, weights, allow_missing, fast, jobs, max_pixels, junit, force,
+        strict=strict,
+    )  # fmt: skip
     with Screen(quiet=quiet, as_json=json or jsonl) as screen:
         result = job.run(request, screen)
     document = {**plain(result), "passed": result.exit == Exit.OK}
@@ -111,5 +116,9 @@ def render(result: Result) -> list[Grid | str]:
     if result.survival:
         steps = ", ".join(f"{step} {share:.0%}" for step, share in result.survival.items())
         lines.append(f"left of the noise after {steps} (mean of {result.survived} images)")
+    if result.alone:
+        named = ", ".join(one.path for one in result.alone[:SHOWN])
+        more = f" and {len(result.alone) - SHOWN:,} more" if len(result.alone) > SHOWN else ""
+        lines.append(f"read by one decoder only: {named}{more}")
     lines.append("FAILED" if result.findings else "OK: nothing found in what was checked")
     return [*shown, *lines]

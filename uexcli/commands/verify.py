@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from uexcli import api
-from uexcli.commands import leaks
+from uexcli.commands import leaks, verify_strict
 from uexcli.commands.listener import Listener, tell_notes
 from uexcli.commands.protect import Protector, protector_of
 from uexcli.commands.verify_pair import Bound, Checked, Finding, check_pair, hidden
@@ -34,7 +34,7 @@ CASES = {  # of a report: what the findings are about
     "missing": "coverage", "unexpected": "coverage",
     "checksum": "integrity", "link": "integrity", "unlisted": "integrity", "unreadable": "integrity",
     "over-bound": "bound", "noise-missing": "noise", "leak": "leaks", "metadata": "metadata",
-    "changed-size": SHAPE,
+    verify_strict.CODE: "decoders", "changed-size": SHAPE,
 }  # fmt: skip
 SURVIVE = 64  # images at which it is measured what is left of the noise
 
@@ -56,6 +56,7 @@ class Request:
     max_pixels: int | None = None
     junit: Path | None = None  # a report to write
     force: bool = False
+    strict: bool = False  # decode all by a second decoder, too
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Result:
     survived: int
     looked: bool  # into every released file, for what must not be in it
     checks: dict[str, str] = field(default_factory=dict)  # what was looked at, and how it came out
+    alone: tuple[verify_strict.Alone, ...] | None = None  # files that one decoder alone reads; None without --strict
 
     @property
     def exit(self) -> Exit:
@@ -95,6 +97,8 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         UsageError: a path is missing, or no bound is known; or the report exists.
         UexError: it cannot be checked at all (no images, a damaged manifest, an unreadable source).
     """
+    if request.strict and request.fast:
+        raise UsageError("--strict decodes every file, --fast none.", hint="Leave one of them out.")
     report = request.junit
     if report is None:
         return _check(request, listener or Listener())
@@ -112,8 +116,10 @@ def cases(result: Result) -> dict[str, list[str] | None]:
     """What there is to check, and what was found wrong with it; None for what was not looked at."""
     compared, looked = result.decoded > 0, result.sources is not None
     done = {"coverage": looked, "bound": compared and bool(result.bounded), "leaks": compared, SHAPE: compared,
-            "noise": result.present is not None, "metadata": result.looked, "integrity": True}  # fmt: skip
-    found: dict[str, list[str]] = {name: [] for name in dict.fromkeys(CASES.values())}
+            "noise": result.present is not None, "metadata": result.looked, "integrity": True,
+            "decoders": result.alone is not None}  # fmt: skip
+    asked = [name for name in dict.fromkeys(CASES.values()) if name != "decoders" or result.alone is not None]
+    found: dict[str, list[str]] = {name: [] for name in asked}
     for item in result.findings:
         wrong = f"{item.code}: {item.path}: expected {item.expected}, found {item.found}"
         found[CASES.get(item.code, SHAPE)].append(wrong)
@@ -151,7 +157,8 @@ def _check(request: Request, listener: Listener) -> Result:
             raise UsageError("--noise: the photos are needed to tell the noise.", hint="Give --source PHOTOS.")
         if not request.fast:
             findings += _decodes(root, pictures, request, listener)
-        return _result(request, findings, None, pictures, [], np.zeros(256, np.int64), bound, checks)
+        result = _result(request, findings, None, pictures, [], np.zeros(256, np.int64), bound, checks)
+        return _strict(result, request, pictures, (), listener)
 
     found = samples.list_samples(registry, request.source, strict=False)
     tell_notes(found.notes, listener)
@@ -172,7 +179,20 @@ def _check(request: Request, listener: Listener) -> Result:
         checks["leaks"] = "every released image was compared with its source; odd ones with every source"
     else:
         checks["bound"] = "not checked: --fast decodes nothing"
-    return _result(request, findings, len(found.samples), pictures, checked, counts, bound, checks)
+    result = _result(request, findings, len(found.samples), pictures, checked, counts, bound, checks)
+    return _strict(result, request, pictures, found.samples, listener)
+
+
+def _strict(
+    result: Result, request: Request, pictures: Sequence[str], sources: Sequence[api.Sample], listener: Listener
+) -> Result:
+    """Add what a second decoder says, where it was asked."""
+    if not request.strict:
+        return result
+    outcome = verify_strict.check(request.release, pictures, sources, request.jobs, listener)
+    findings = sorted((*result.findings, *outcome.findings), key=lambda f: (f.path, f.code))
+    checks = {**result.checks, "decoders": outcome.text}
+    return dataclasses.replace(result, findings=tuple(findings), checks=checks, alone=outcome.alone)
 
 
 def _compared(

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from uexcli.api import Sample
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, bare, colour, deep, icc, jxl, jxl_profile, metadata, png
+from uexcli.io import atomic, bare, colour, deep, depth, exact, icc, jxl, jxl_profile, metadata, png, scaled
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit, where it would only warn
 Image.MAX_IMAGE_PIXELS = None  # checked below, before anything is decoded, and as an error
@@ -27,7 +27,9 @@ LOSSY = frozenset({"jpeg"})
 EXTRAS = {  # suffixes that Pillow reads with another package alone
     ".heic": ("pillow_heif", "heif"), ".heif": ("pillow_heif", "heif"), ".jxl": ("pillow_jxl", "jxl"),
 }  # fmt: skip
+KINDS = {b"II": "TIFF", b"MM": "TIFF", b"\xff\xd8": "JPEG", b"BM": "BMP"}  # by their first bytes
 DEEP = frozenset({".png", ".tiff"})  # hold 16 bits a value
+GREY = frozenset({"1", "L", "LA", "La"})  # modes
 COLOUR_ONLY = frozenset({".webp"})
 FLATTENED = "alpha dropped"  # by a lossy format without alpha
 SHALLOW = "16 bits to 8"
@@ -105,15 +107,15 @@ def open_photo(sample: Sample, *, whole: bool = False, texts: bool = False) -> P
     try:
         return decode(data, whole=whole, texts=texts)
     except UexError as error:
-        raise UexError(f"{sample.key}: {error.message}") from None
+        raise UexError(f"{sample.key}: {error.message}", hint=error.hint) from None
     except Exception as error:  # decoders fail in many ways, and each means the same here
         reason = str(error).replace(f" {hex(id(data))}", "") or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             extra = EXTRAS.get(PurePosixPath(sample.key).suffix.lower())
             missing = extra is not None and importlib.util.find_spec(extra[0]) is None
-            reason = (
-                f"run: pip install 'uexcli[{extra[1]}]'" if extra and missing else "no image format that Pillow knows"
-            )
+            known = KINDS.get(data[:2])
+            reason = f"a kind of {known} that is not read" if known else "no image format that Pillow knows"
+            reason = f"run: pip install 'uexcli[{extra[1]}]'" if extra and missing else reason
         raise UexError(f"{sample.key}: cannot be decoded ({reason}).") from None
 
 
@@ -125,26 +127,25 @@ def decode(data: bytes, *, whole: bool = False, texts: bool = False) -> Photo:
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # an MPO's further frames are previews or the other eye
             raise UexError(f"has {frames} frames or pages; uex protects single images.")
-        sixteen = _bits(image, parts.data) > 8
+        bits = _bits(image, parts.data)
         orientation = metadata.orientation(image, parts)
-        image.load()
-        mode = image.mode
+        found = exact.read(image, parts.data, lambda: _planes(image), whole=whole)
         kept, changes = metadata.texts(data, parts, image.info) if texts else ((), ())
-        keyed = sixteen and "transparency" in image.info  # of which Pillow's 8 bits know nothing
-        values = deep.read(image, parts.data, orientation) if (whole and sixteen) or keyed else None
+        mode = image.mode
+        if mode == "RGBA" and image.format == "PNG" and parts.data[25] == GREY_AND_ALPHA:
+            mode = "LA"  # of 16 bits, Pillow makes three equal colours
+        if found.values is not None:
+            values = scaled.upright(found.values, orientation)
+            look = colour.of(image, data, parts, 1 if values.shape[2] <= 2 else 3)
+            said = (*look.changes, *found.changes, *changes)
+            photo = replace(_photo(values, mode, look.icc, digest, look.shown), changes=said, texts=kept)
+            return photo if whole or photo.deep is None else shallow(photo)
+        image.load()
+        _scale_key(image, parts.data)
         turn = TURNS.get(orientation)
         upright = image if turn is None else image.transpose(turn)
-        if mode == "RGBA" and image.format == "PNG" and parts.data[25] == GREY_AND_ALPHA:
-            upright, mode = upright.convert("LA"), "LA"  # of 16 bits, Pillow makes three equal colours
-        if values is not None:
-            look = colour.of(image, data, parts, 1 if values.shape[2] <= 2 else 3)
-            photo = replace(_deep_photo(values, mode, look.icc, digest, look.shown), texts=kept)
-            if keyed:
-                changes = ("L to LA" if photo.pixels.shape[2] == 1 else "RGB to RGBA", *changes)
-            photo = replace(photo, changes=(*look.changes, *changes))
-            return photo if whole else replace(photo, deep=None, deep_alpha=None, changes=(*photo.changes, SHALLOW))
-        plain, look = _shown(upright, data, parts)
-    changes = (*look.changes, *changes, *((SHALLOW,) if sixteen else ()))
+        plain, look = _shown(upright.convert(mode) if mode == "LA" else upright, data, parts)
+    changes = (*look.changes, *changes, *((f"{bits} bits to 8",) if bits > 8 else ()), *found.changes)
     array = np.asarray(plain)
     if array.ndim == 2:
         return Photo(array[:, :, None], None, mode, look.icc, digest, changes, shown=look.shown, texts=kept)
@@ -185,13 +186,21 @@ def _check_size(width: int, height: int) -> None:
         raise UexError(f"{width}x{height} pixels are more than {_limit:,}; see --max-pixels.")
 
 
-def _deep_photo(values: np.ndarray, mode: str, icc: bytes | None, digest: str, shown: tuple[png.Chunk, ...]) -> Photo:
-    """Make a photo of uint16 values, (H, W, 1 to 4)."""
+def _photo(values: np.ndarray, mode: str, icc: bytes | None, digest: str, shown: tuple[png.Chunk, ...]) -> Photo:
+    """Make a photo of uint8 or uint16 values, (H, W, 1 to 4)."""
+    values = np.ascontiguousarray(values)
     has_alpha = values.shape[2] in (2, 4)
     colours, alpha = (values[:, :, :-1], values[:, :, -1]) if has_alpha else (values, None)
+    if values.dtype == np.uint8:
+        return Photo(colours, alpha, mode, icc, digest, shown=shown)
     upper = (colours >> 8).astype(np.uint8)
     upper_alpha = None if alpha is None else (alpha >> 8).astype(np.uint8)
     return Photo(upper, upper_alpha, mode, icc, digest, (), deep=colours, deep_alpha=alpha, shown=shown)
+
+
+def shallow(photo: Photo) -> Photo:
+    """Keep the upper 8 bits of a photo's values."""
+    return replace(photo, deep=None, deep_alpha=None, changes=(*photo.changes, SHALLOW))
 
 
 _limit = MAX_PIXELS
@@ -223,10 +232,22 @@ def _bits(image: Image.Image, data: bytes) -> int:
     """Bits a channel in the file; Pillow itself reduces 16-bit colour to 8 without a word."""
     if image.format == "PNG":
         return data[24]
-    if image.format == "TIFF":
-        bits = getattr(image, "tag_v2", {}).get(258, 8)
-        return max(bits) if isinstance(bits, tuple) else int(bits)
-    return 16 if image.mode.startswith("I;16") else 8
+    return 16 if image.mode.startswith("I;16") else depth.bits(data, image.format)
+
+
+def _scale_key(image: Image.Image, data: bytes) -> None:
+    """Bring the transparent grey of a PNG of 2 or 4 bits onto the grid that Pillow brings its pixels onto."""
+    key = image.info.get("transparency")
+    if image.format == "PNG" and image.mode == "L" and data[24] < 8 and isinstance(key, int):
+        most = 2 ** data[24] - 1
+        image.info["transparency"] = (key & most) * (255 // most)
+
+
+def _planes(image: Image.Image) -> np.ndarray:
+    """Pillow's reading of 8 bits, (H, W, 1 to 4)."""
+    image.load()
+    values = np.asarray(_plain(image)[0])
+    return values.reshape(*values.shape[:2], -1)
 
 
 def _plain(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
@@ -354,7 +375,8 @@ def size_and_grey(sample: Sample) -> tuple[int, int, bool]:
 
 
 def _told(image: Image.Image) -> tuple[int, int, bool]:
-    return image.height, image.width, image.mode in {"1", "L", "LA"} or image.mode.startswith("I;16")
+    grey = image.mode in GREY or image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")
+    return image.height, image.width, grey
 
 
 def with_channels(photo: Photo, channels: int) -> np.ndarray:

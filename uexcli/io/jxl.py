@@ -11,16 +11,21 @@ RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))  # of width
 SIZES = ((9, 1), (13, 1), (18, 1), (30, 1))  # bits of a number, and what is added to it, by the two bits before it
 PREVIEW = ((6, 1), (8, 65), (10, 321), (12, 1345))
 PREVIEW_EIGHTHS = ((0, 16), (0, 32), (5, 1), (9, 33))
+DEPTHS = ((0, 8), (0, 10), (0, 12), (6, 1))
 
 
 @dataclass(frozen=True)
 class Header:
-    """Width and height as stored, whether there are several frames, and how decoders turn it: as EXIF numbers that."""
+    """Width and height as stored, whether there are several frames, how decoders turn it, and the bits of a value.
+
+    Turns are numbered as in EXIF; floating point counts as 32 bits.
+    """
 
     width: int
     height: int
     animated: bool
     orientation: int = 1
+    bits: int = 8
 
 
 def is_one(head: bytes) -> bool:
@@ -39,15 +44,18 @@ def header(data: bytes) -> Header:
         raise ValueError("no JPEG XL header")
     bits = Bits(codestream[len(BARE) :])
     width, height = size(bits)
-    animated, orientation = False, 1
-    if not bits.take(1) and bits.take(1):  # not all is usual, and there is more to say
-        orientation = 1 + bits.take(3)
-        if bits.take(1):
-            size(bits)  # as it is to be shown
-        if bits.take(1):
-            _size(bits, PREVIEW, PREVIEW_EIGHTHS)
-        animated = bool(bits.take(1))
-    return Header(width, height, animated, orientation)
+    animated, orientation, depth = False, 1, 8
+    if not bits.take(1):  # not all is usual
+        if bits.take(1):  # and there is more to say
+            orientation = 1 + bits.take(3)
+            if bits.take(1):
+                size(bits)  # as it is to be shown
+            if bits.take(1):
+                _size(bits, PREVIEW, PREVIEW_EIGHTHS)
+            animated = bool(bits.take(1))
+        if not animated:  # else it stands behind what is not read here
+            depth = 32 if bits.take(1) else bits.number(DEPTHS)
+    return Header(width, height, animated, orientation, depth)
 
 
 class Bits:

@@ -38,7 +38,12 @@ def encode(pixels: np.ndarray, *, level: int = FAST, icc: bytes | None = None, c
     data = _deflate(_filtered(pixels), level)
     # a chunk's length has 31 bits
     parts = [(b"IDAT", data[start : start + 2**30]) for start in range(0, len(data), 2**30)]
-    return SIGNATURE + b"".join(_chunk(*item) for item in ((b"IHDR", head), *before, *parts, (b"IEND", b"")))
+    return assembled(((b"IHDR", head), *before, *parts, (b"IEND", b"")))
+
+
+def assembled(chunks: Iterable[Chunk]) -> bytes:
+    """Make a file of its chunks."""
+    return SIGNATURE + b"".join(_chunk(*item) for item in chunks)
 
 
 def _filtered(pixels: np.ndarray) -> np.ndarray:
