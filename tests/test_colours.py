@@ -71,7 +71,11 @@ def lab_table(inputs: int, *, grid: int = 3, wide: bool = True) -> bytes:
     for point in itertools.product(range(grid), repeat=inputs):
         share = [number / (grid - 1) for number in point]
         light = max(0.0, 1 - sum(share) / inputs) if inputs == 4 else sum(share) / inputs
-        entries += [light * 0.99 * high, (0.5 + 0.2 * (share[0] - share[1])) * high, (0.5 + 0.2 * share[2] - 0.1) * high]
+        entries += [
+            light * 0.99 * high,
+            (0.5 + 0.2 * (share[0] - share[1])) * high,
+            (0.5 + 0.2 * share[2] - 0.1) * high,
+        ]
     unit = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
     letter = "H" if wide else "B"
     ramp = [0, high] if wide else list(range(256))
@@ -232,9 +236,7 @@ def test_bytes_that_are_no_profile_are_refused_by_name(length: int, mark: bytes,
 
 
 @pytest.mark.parametrize("command", ["fit", "apply", "verify", "eval"])
-def test_each_command_refuses_a_broken_profile_in_one_line(
-    command: str, noise: Path, tmp_path: Path, uex: Uex
-) -> None:
+def test_each_command_refuses_a_broken_profile_in_one_line(command: str, noise: Path, tmp_path: Path, uex: Uex) -> None:
     folder = tmp_path / "in"
     for label, index in itertools.product("xy", range(3)):
         saved(folder / f"{label}/{label}{index}.png", picture(40 * (label == "x") + index, 24))
@@ -246,7 +248,9 @@ def test_each_command_refuses_a_broken_profile_in_one_line(
     }  # fmt: skip
     ran = uex(*words[command])
     assert ran.code == 3
-    assert ran.err.startswith("Error: x/x0.png: its ICC profile of 900 bytes cannot be used") and ran.err.count("\n") == 1
+    assert (
+        ran.err.startswith("Error: x/x0.png: its ICC profile of 900 bytes cannot be used") and ran.err.count("\n") == 1
+    )
     if command == "apply":
         ran = uex(*words[command], "--on-error", "skip", "--json")
         assert ran.code == 0 and [item["key"] for item in ran.json["skipped"]] == ["x/x0.png"]
@@ -358,9 +362,7 @@ def jpeg(**options: object) -> bytes:
     return buffer.getvalue()
 
 
-POINTS = b"".join(
-    number.to_bytes(4, "big") for number in (31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
-)
+POINTS = b"".join(number.to_bytes(4, "big") for number in (31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000))
 TOLD: dict[str, tuple[Callable[[], bytes], str, str | None]] = {
     "nclx-srgb": (lambda: avif(1, 13), "avif", None),
     "nclx-unsaid": (lambda: avif(2, 2), "avif", None),
