@@ -289,10 +289,43 @@ def test_verify_names_private_tags(noise: Path, tmp_path: Path, uex: Uex) -> Non
         told = {item["code"]: item["found"] for item in ran.json["findings"]}
         assert ran.code == 1 and set(told) == {"checksum", "metadata"}
         assert all(name in told["metadata"] for name in ("in its ICC profile", "mmod", "meta", "desc", "dmnd"))
-    for path_, raw in (("a.png", LCMS_SRGB), ("a.png", icc.named("Adobe RGB"))):  # everybody's
-        saved(tmp_path / "out-png" / path_, picture(7, 24), icc_profile=raw)
+    for raw in (LCMS_SRGB, icc.named("Adobe RGB")):  # everybody's
+        saved(tmp_path / "out-png/a.png", picture(7, 24), icc_profile=raw)
         ran = uex("verify", "out-png", "--json")
         assert {item["code"] for item in ran.json["findings"]} == {"checksum"}
+
+
+@pytest.mark.parametrize(
+    ("tag", "words", "known"),
+    [
+        (b"desc", "sRGB IEC61966-2.1", True),
+        (b"cprt", "Copyright Apple Inc., 2022", True),
+        (b"cprt", "Copyright (c) 1998 Hewlett-Packard Company", True),
+        (b"dmnd", "IEC http://www.iec.ch", True),
+        (b"cprt", "Copyright Apple Inc., 2022, for Ann Example", False),
+        (b"desc", "Ann's monitor", False),
+        (b"dmdd", "Display 0815", False),
+    ],
+)
+@pytest.mark.parametrize("version", [2, 4])
+def test_texts_that_everybody_has_are_no_finding(tag: bytes, words: str, known: bool, version: int) -> None:
+    text = icc_tags.text(words, new=version == 4, kind=tag)
+    raw = icc._written(icc.COLOUR, parts_of(icc.named("sRGB")), "sRGB")
+    tags = {**icc._parsed(raw).tags, tag: text}
+    start, listed, body = 128 + 4 + 12 * len(tags), b"", b""
+    for name, data in tags.items():
+        listed += struct.pack(">4sII", name, start + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    whole = raw[:128] + struct.pack(">I", len(tags)) + listed + body
+    assert icc.private(whole) == ([] if known else [tag.decode()])
+
+
+def test_a_grey_profile_of_lightness_is_no_known_one(tmp_path: Path) -> None:
+    raw = assembled({b"kTRC": curve(), b"wtpt": icc_tags.xyz(icc.D50)}, b"GRAY", b"Lab ")
+    made = icc.clean(raw, icc.GREY)
+    assert made is not None and made not in [icc.named(name) for name in icc._known()]
+    assert np.abs(shown_by(raw, "L") - shown_by(made, "L")).max() <= 1
+    assert icc.in_colour(made) is None
 
 
 def test_cmyk_is_shown_by_its_profile(noise: Path, tmp_path: Path, uex: Uex) -> None:

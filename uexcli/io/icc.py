@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import io
 import itertools
+import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,8 +51,11 @@ SHOWN_LEVELS = 2  # by which two profiles may differ that are taken for one
 PUBLIC = (
     "sRGB IEC61966-2.1", "sRGB built-in", "sRGB", "Display P3", "Adobe RGB (1998)", "uRGB", "c2", "c2ci",
     "No copyright, use freely", "no copyright, use freely", "Copyright (c) 1998 Hewlett-Packard Company",
-    "Copyright 1999 Adobe Systems Incorporated", "Copyright 2000 Adobe Systems Incorporated", "CC0", "Public Domain",
+    "IEC http://www.iec.ch", "IEC 61966-2.1 Default RGB colour space - sRGB", "CC0", "Public Domain",
+    "Reference Viewing Condition in IEC61966-2.1",
 )  # fmt: skip
+MAKERS = re.compile(r"Copyright[ ,.()cC\d]*(?:Apple|Google|Adobe|Microsoft|Hewlett-Packard)[A-Za-z ,.]*\d{0,4}")
+SAYING = (b"dmnd", b"dmdd", b"vued")  # texts, too
 MADE = ("RGB_", "Gra_")  # how JPEG XL's decoder begins the descriptions of those it makes up
 HARMLESS = frozenset({b"bkpt", b"lumi", b"meas", b"tech", b"gamt", b"chrm", b"view"})  # numbers only, of fixed sizes
 
@@ -117,7 +121,7 @@ def in_colour(grey: bytes) -> bytes | None:
     """Give the profile for three equal colours that look as grey does by its own; None where that is no curve."""
     profile = _parsed(grey)
     curve = profile.tags.get(b"kTRC")
-    if curve is None:
+    if curve is None or profile.header[20:24] != b"XYZ ":
         return None
     return _alike(_parsed(build(PRIMARIES["sRGB"], WHITE, curve, OTHER[COLOUR])))
 
@@ -130,9 +134,8 @@ def private(raw: bytes) -> list[str]:
         return ["which cannot be read"]
     found = []
     for tag, data in profile.tags.items():
-        if tag in TEXTS:
-            words = icc_tags.told(data)
-            if words not in _public() and not words.startswith(MADE):
+        if tag in TEXTS or tag in SAYING:
+            if not _is_public(data):
                 found.append(_name(tag))
         elif tag in NEEDED:
             try:
@@ -230,14 +233,14 @@ def _clean(raw: bytes, space: str) -> bytes | None:
 def _greyed(profile: Profile) -> bytes | None:
     """Give the grey profile of the one curve that all colours of a profile have; None where there are several."""
     curves = [profile.tags.get(tag) for tag in CURVES]
-    if curves[0] is None or len(set(curves)) > 1 or b"A2B0" in profile.tags:
+    if curves[0] is None or len(set(curves)) > 1 or b"A2B0" in profile.tags or profile.header[20:24] != b"XYZ ":
         return None
     return _alike(_parsed(build_grey(icc_tags.rewritten(curves[0]), OTHER[GREY])))
 
 
 def _alike(profile: Profile, *, new: bool = True) -> bytes | None:
     """Give our own copy of what a profile of curves does, if it is well known; else itself, or None if not `new`."""
-    if not any(tag in profile.tags for tag in TABLES) and not _high(profile):
+    if profile.header[20:24] == b"XYZ " and not any(tag in profile.tags for tag in TABLES) and not _high(profile):
         try:
             seen = _lab(profile)
         except (Odd, struct.error, ValueError, IndexError, OverflowError):
@@ -308,6 +311,13 @@ def _distance_shown(first: bytes, second: bytes, *, grey: bool) -> int:
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return 255
     return int(np.abs(shown[0] - shown[1]).max())
+
+
+def _is_public(data: bytes) -> bool:
+    """Whether a tag holds a text that everybody's profiles have, and no more."""
+    words = icc_tags.told(data)
+    known = words in _public() or words.startswith(MADE) or MAKERS.fullmatch(words) is not None
+    return known and len(data) <= 3 * len(words) + 128
 
 
 def _hidden(raw: bytes) -> bool:
