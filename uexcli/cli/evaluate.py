@@ -10,7 +10,7 @@ import typer
 from uexcli.cli import options as opt
 from uexcli.cli.grid import Grid
 from uexcli.cli.screen import Screen, command
-from uexcli.errors import Exit
+from uexcli.errors import Exit, UexError
 
 if TYPE_CHECKING:
     from uexcli.commands.evaluate import Cell, Result, Side
@@ -193,6 +193,13 @@ def evaluate(
         return
     shown: list[Grid | str] = [] if json else [table(result), *words(result)]
     screen.result("uex.eval/1", document(result), *shown)
+    if result.undecided:
+        silent = next(cell for cell in result.cells if cell.learnability_peak is None)
+        raise UexError(
+            f"the gate cannot be decided: under '{silent.against}', target '{silent.target}', "
+            "the clean baseline is not above chance.",
+            hint="Train longer (--epochs), or on more images.",
+        )
     if not result.passed:
         raise typer.Exit(Exit.FAILED)
 
@@ -258,14 +265,29 @@ def words(result: Result) -> list[str]:
     ]
     if result.scenario:
         lines.append(f"Scenario: {result.scenario}.")
+    lines += _silent(result)
     lines += _groups(result)
     lines += _faces(result)
     lines += _detected(result)
     if result.max_learnability is not None:
-        verdict = "passed" if result.passed else "FAILED"
+        verdict = "not decided" if result.undecided else "passed" if result.passed else "FAILED"
         lines.append(
             f"Gate {verdict}: worst peak learnability {result.worst:.2f}, allowed {result.max_learnability:.2f}."
         )
+    return lines
+
+
+def _silent(result: Result) -> list[str]:
+    """Which figures are worth nothing, and how the others are meant."""
+    lines = []
+    for cell in result.cells:
+        where = f"{cell.against}, {cell.target}"
+        if cell.verdict == "unclear":
+            lines.append(
+                f"{where}: nothing can be told, as the clean images are learnt no better than chance for sure."
+            )
+        elif cell.verdict == "alike":
+            lines.append(f"{where}: as far as so many test images tell, all is still learnt.")
     return lines
 
 

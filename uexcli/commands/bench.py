@@ -330,6 +330,7 @@ def _plain(row: Row) -> dict[str, Any]:
                 },
                 "learnability_last": cell.learnability_last,
                 "learnability_peak": cell.learnability_peak,
+                "verdict": cell.verdict,
             }
             for cell in first.cells
         ],

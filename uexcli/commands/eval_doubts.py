@@ -12,10 +12,11 @@ from uexcli.commands.eval_data import Data
 from uexcli.core.statistics import interval
 
 if TYPE_CHECKING:
-    from uexcli.commands.evaluate import Cell
+    from uexcli.commands.evaluate import Cell, Side
 
 FITTED = 0.9  # of the own training images that a net must get right to have been trained long enough
 FEW = 100  # test images
+TOLD, ALIKE, UNCLEAR = "told", "alike", "unclear"  # what the figures of a cell are worth
 REACHED = 0.5  # of the bound that some image must come to, where photos were resized
 
 
@@ -69,9 +70,10 @@ def _of_cells(cells: Sequence[Cell], base: float, tests: int) -> list[str]:
         if cell.learnability_peak is None:
             found.append(f"{where} the clean baseline is not above chance, so nothing can be said; train longer")
             continue
-        if cell.clean.mean("last") < base + interval(clean, tests):
+        worth = verdict(cell.clean, cell.protected, cell.learnability_peak, base, tests)
+        if worth == UNCLEAR:
             found.append(f"{where} the clean baseline is within the uncertainty of chance; train longer")
-        elif abs(cell.clean.mean("last") - cell.protected.mean("last")) < _together(clean, protected, tests):
+        elif worth == ALIKE:
             found.append(
                 f"{where} clean and protected differ by less than they are uncertain: they cannot be told apart; "
                 "take more test images, or more --seeds"
@@ -91,6 +93,15 @@ def _of_cells(cells: Sequence[Cell], base: float, tests: int) -> list[str]:
                 found.append(f"{where} the net has no gradient at some images: it may have broken down")
                 break
     return found
+
+
+def verdict(clean: Side, protected: Side, peak: float | None, base: float, tests: int) -> str:
+    """Say what a cell is worth: `unclear` if its clean side may be chance, `alike` if its sides are not told apart."""
+    first, second = ([run.last for run in side.runs] for side in (clean, protected))
+    if peak is None or clean.mean("last") < base + interval(first, tests):
+        return UNCLEAR
+    apart = abs(clean.mean("last") - protected.mean("last"))
+    return ALIKE if apart < _together(first, second, tests) else TOLD
 
 
 def _together(clean: list[float], protected: list[float], tests: int) -> float:

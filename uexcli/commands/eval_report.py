@@ -34,7 +34,12 @@ def write(path: Path, result: Result, pairs: Sequence[tuple[np.ndarray, np.ndarr
         "uexcli": __version__,
         **{key: stated[key] for key in ("method", "granularity", "eps_text", "images", "lossless") if key in stated},
     }
-    document = {**asdict(result), "passed": result.passed, "worst_learnability_peak": result.worst}
+    document = {
+        **asdict(result),
+        "passed": result.passed,
+        "undecided": result.undecided,
+        "worst_learnability_peak": result.worst,
+    }
     page = report.page(
         document, heading=visible(f"What can be learnt from {root.name or request.release}"),
         facts={name: visible(str(value)) for name, value in facts.items()}, sheet=_picture(pairs),

@@ -16,7 +16,7 @@ from torch import Tensor
 from uexcli import api
 from uexcli.commands import eval_cells, eval_protocol, eval_runs, eval_scenario
 from uexcli.commands.eval_data import Sources, read, read_pairs
-from uexcli.commands.eval_doubts import doubts, of_data
+from uexcli.commands.eval_doubts import TOLD, doubts, of_data, verdict
 from uexcli.commands.eval_protocol import Protocol
 from uexcli.commands.eval_runs import Done, Plan
 from uexcli.commands.eval_scenario import CLEAN, CLEAN_PART, PROTECTED, Scenario, Wanted
@@ -97,6 +97,7 @@ class Cell:
     learnability_last: float | None
     learnability_peak: float | None
     learnability_early_stop: float | None = None
+    verdict: str = TOLD  # whether the figures tell anything: `told`, `alike` or `unclear`
     clean_part: Side | None = None  # trained on the images that are not protected, where some are
     intervals: Mapping[str, float] = field(default_factory=dict)  # half of the 95 % interval of `last`, by side
     groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of test classes: accuracy by side
@@ -136,9 +137,15 @@ class Result:
         return max(cell.learnability_peak for cell in self.cells if cell.learnability_peak is not None)
 
     @property
+    def undecided(self) -> bool:
+        """Whether a gate was set and nothing speaks against it, but some cell says nothing at all."""
+        silent = any(cell.learnability_peak is None for cell in self.cells)
+        return self.max_learnability is not None and silent and self.worst <= self.max_learnability
+
+    @property
     def passed(self) -> bool:
         """Whether the gate holds; true where none was set."""
-        return self.max_learnability is None or self.worst <= self.max_learnability
+        return self.max_learnability is None or (self.worst <= self.max_learnability and not self.undecided)
 
 
 @dataclass(frozen=True)
@@ -294,15 +301,24 @@ def check(request: Request, protocol: Protocol) -> None:
     samples.check_options(request.on_error)
 
 
+def _learnt(protected: Side, clean: Side, what: str, labels: Tensor) -> float | None:
+    """Count the test images that are right, over all seeds; chance is to name the largest class."""
+    if not (clean.has(what) and protected.has(what)):
+        return None
+    right = [sum(round(getattr(run, what) * len(labels)) for run in side.runs) for side in (protected, clean)]
+    return learnability(right[0], right[1], len(clean.runs) * int(labels.bincount().max()))
+
+
 def _cell(job: eval_runs.Job, scenario: Scenario, done: Done, base: float) -> Cell:
-    tests = len(scenario.test_labels)
+    labels = scenario.test_labels.cpu()
+    tests = len(labels)
     sides = {name: Side(tuple(done[job, name, seed] for seed in range(job.seeds))) for name in scenario.sides}
     clean, protected = sides[CLEAN], sides[PROTECTED]
     learnt: dict[str, float | None] = {}
+    above = _learnt(clean, clean, "last", labels)
     for what in ("last", "peak", "early_stop"):
         # not by the peak: the best of many epochs is above chance for a net that learnt nothing
-        known = clean.has(what) and protected.has(what) and clean.mean("last") > base and clean.mean(what) > base
-        learnt[what] = learnability(protected.mean(what), clean.mean(what), base) if known else None
+        learnt[what] = None if above is None else _learnt(protected, clean, what, labels)
     return Cell(
         target=job.name,
         against=job.against.spec,
@@ -311,6 +327,7 @@ def _cell(job: eval_runs.Job, scenario: Scenario, done: Done, base: float) -> Ce
         learnability_last=learnt["last"],
         learnability_peak=learnt["peak"],
         learnability_early_stop=learnt["early_stop"],
+        verdict=verdict(clean, protected, learnt["peak"], base, tests),
         clean_part=sides.get(CLEAN_PART),
         intervals={name: interval([run.last for run in side.runs], tests) for name, side in sides.items()},
         groups=_groups(scenario, sides),

@@ -10,9 +10,12 @@ def chance(labels: Tensor) -> float:
     return float(labels.bincount().max()) / len(labels)
 
 
-def learnability(protected: float, clean: float, base: float) -> float:
-    """Rescale an accuracy so that chance is 0 and the clean run is 1: (protected - chance) / (clean - chance).
+def learnability(protected: float, clean: float, base: float) -> float | None:
+    """Rescale what is right so that chance is 0 and the clean run is 1: (protected - chance) / (clean - chance).
 
-    Negative where the protected run is below chance. `clean` must be above `base`.
+    Whole numbers of images are best: an accuracy that is chance itself may come out a hair above it, by rounding.
+    Negative where the protected run is below chance; None where the clean one is not above it: nothing can be said.
     """
+    if clean <= base:
+        return None
     return (protected - base) / (clean - base)

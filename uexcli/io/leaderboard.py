@@ -89,7 +89,8 @@ def markdown(title: str, rows: Sequence[Row]) -> str:
         cells = _cells(row)
         scores = [_score(cells[column]["protected"]) if column in cells else "" for column in known]
         lines.append(_line([row["name"], *_facts(row), *scores, f"{100 * row['worst_peak']:.1f}"]))
-    return "\n".join([*lines, ""])
+    doubts = [f"- {_said(row['name'])}: {_said(text)}" for row in rows for text in row["warnings"]]
+    return "\n".join([*lines, *(["", "## Doubts", "", *doubts] if doubts else []), ""])
 
 
 def _line(values: Sequence[str]) -> str:

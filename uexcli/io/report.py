@@ -50,13 +50,9 @@ def shell(title: str, body: str) -> str:
 
 def _head(result: Mapping[str, Any], heading: str) -> str:
     known = [cell for cell in result["cells"] if cell["learnability_peak"] is not None]
-    worst = known[0]
-    share = worst["learnability_peak"]
-    much = f"up to <strong>{max(0.0, share):.0%}</strong>" if share < 1 else "<strong>all</strong>"
-    words = (
-        f"Of what nets learn from the clean images, {much} is still learnt "
-        f"from the protected ones: by <b>{escape(worst['target'])}</b> under <b>{escape(_against(worst))}</b>."
-    )
+    worst = next((cell for cell in known if _verdict(cell) != "unclear"), known[0])
+    by = f"<b>{escape(worst['target'])}</b> under <b>{escape(_against(worst))}</b>"
+    words = f"{_headline(worst)}: by {by}."
     facts = {
         "training images": f"{result['train_images']:,}",
         "test images": f"{result['test_images']:,} ({result['test_source']})",
@@ -68,9 +64,24 @@ def _head(result: Mapping[str, Any], heading: str) -> str:
         "scenario": result["scenario"] or "all images protected",
     }
     if result["max_learnability"] is not None:
-        verdict = "passed" if result["passed"] else "failed"
+        verdict = "not decided" if result.get("undecided") else "passed" if result["passed"] else "failed"
         facts["gate"] = f"{verdict}: at most {result['max_learnability']:.2f} was allowed"
     return f'<header>\n<h1>{escape(heading)}</h1>\n<p class="lead">{words}</p>\n{_list(facts)}\n</header>'
+
+
+def _verdict(cell: Cell) -> str:
+    return str(cell.get("verdict", "told"))  # older files have none
+
+
+def _headline(worst: Cell) -> str:
+    """What the worst cell says, and no more than it can."""
+    share, verdict = worst["learnability_peak"], _verdict(worst)
+    if verdict == "unclear":
+        return "<strong>Nothing can be told</strong>, as the clean images are learnt no better than chance for sure"
+    if verdict == "alike":
+        return "As far as so many test images tell, <strong>all</strong> is still learnt from the protected ones"
+    much = f"up to <strong>{max(0.0, share):.0%}</strong>" if share < 1 else "<strong>all</strong>"
+    return f"Of what nets learn from the clean images, {much} is still learnt from the protected ones"
 
 
 def _list(facts: Mapping[str, str]) -> str:

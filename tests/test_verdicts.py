@@ -1,0 +1,116 @@
+"""Figures that cannot mislead: chance in whole images, gates that cannot be decided, headlines that say no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Ran, bright
+from test_report import cell_of, page
+
+from uexcli import api
+from uexcli.commands import eval_doubts, evaluate
+from uexcli.core.learnability import chance
+
+Uex = Callable[..., Ran]
+
+
+def side(*accuracies: float) -> evaluate.Side:
+    return evaluate.Side(tuple(api.Outcome((value,), 1.0, 1.0) for value in accuracies))
+
+
+def labels_of(largest: int, others: int) -> torch.Tensor:
+    return torch.tensor([0] * largest + [1] * others)
+
+
+@pytest.mark.parametrize("tests", range(2, 400, 7))
+def test_a_clean_side_at_chance_has_no_learnability_however_its_accuracy_is_rounded(tests: int) -> None:
+    labels = labels_of(-(-tests // 2), tests // 2)
+    right = torch.zeros(tests)
+    right[: int(labels.bincount().max())] = 1
+    rounded = float(right.mean())  # float32, as nets are scored
+    for protected in (0.0, chance(labels), 1.0):
+        assert evaluate._learnt(side(protected, protected), side(rounded, rounded), "peak", labels) is None
+
+
+def test_learnability_counts_images() -> None:
+    labels = labels_of(100, 200)  # the largest class has 200
+    assert evaluate._learnt(side(0.75, 0.85), side(0.9, 0.9), "last", labels) == (225 + 255 - 400) / (270 + 270 - 400)
+    assert evaluate._learnt(side(0.5), side(201 / 300), "last", labels) == -50
+
+
+def cell(peak: float | None, **changes: Any) -> evaluate.Cell:
+    return evaluate.Cell("small", "none", side(0.9), side(0.5), peak, peak, **changes)
+
+
+@pytest.mark.parametrize(
+    ("peaks", "passed", "undecided"),
+    [([0.1, 0.2], True, False), ([0.1, None], False, True), ([0.6, None], False, False), ([0.6], False, False)],
+)
+def test_a_gate_passes_only_where_every_cell_says_something(
+    peaks: list[float | None], passed: bool, undecided: bool
+) -> None:
+    known: dict[str, Any] = dict.fromkeys(evaluate.Result.__dataclass_fields__)
+    result = evaluate.Result(**{**known, "cells": tuple(map(cell, peaks)), "max_learnability": 0.5})
+    assert (result.passed, result.undecided) == (passed, undecided)
+    assert evaluate.Result(**{**known, "cells": (cell(None), cell(0.9))}).passed
+
+
+def test_an_undecided_gate_exits_3(uex: Uex) -> None:
+    photos = bright(Path("photos"), ("cat", "dog"), 30)
+    assert uex("fit", photos, "--method", "random", "-o", "n").code == 0
+    assert uex("apply", "n", photos, "-o", "r").code == 0
+    learns, does_not = ("--target", "small:width=4,batch=8"), ("--target", "small:lr=1e-9,width=4")
+    asked = ("eval", photos, "r", "--epochs", 8, *learns, *does_not)
+    ran = uex(*asked, "--json")
+    assert ran.code == 0, ran.err
+    assert [item["learnability_peak"] is None for item in ran.json["cells"]] == [False, True]
+    ran = uex(*asked, "--max-learnability", 1)
+    assert ran.code == 3, ran.out
+    assert "Gate not decided" in ran.out and "the gate cannot be decided" in ran.err
+    assert uex(*asked, "--max-learnability", 0).code == 1
+
+
+@pytest.mark.parametrize(
+    ("clean", "protected", "peak", "worth"),
+    [
+        ((0.9, 0.9), (0.5, 0.5), 0.0, eval_doubts.TOLD),
+        ((0.9, 0.9), (0.9, 0.9), 1.0, eval_doubts.ALIKE),
+        ((0.53, 0.53), (0.5, 0.5), 0.0, eval_doubts.UNCLEAR),
+        ((0.4, 0.4), (0.5, 0.5), None, eval_doubts.UNCLEAR),
+    ],
+)
+def test_what_a_cell_is_worth(
+    clean: tuple[float, ...], protected: tuple[float, ...], peak: float | None, worth: str
+) -> None:
+    assert eval_doubts.verdict(side(*clean), side(*protected), peak, 0.5, 200) == worth
+
+
+def test_the_headline_says_no_more_than_the_doubts() -> None:
+    def lead(*cells: dict[str, Any]) -> str:
+        return page(cells=list(cells)).partition('class="lead">')[2].partition("</p>")[0]
+
+    assert "<strong>all</strong> is still learnt" in lead(cell_of("none", 1.3, verdict="told"))
+    unclear = lead(cell_of("none", 1.3, verdict="unclear"))
+    assert unclear.startswith("<strong>Nothing can be told</strong>") and "<strong>all" not in unclear
+    assert lead(cell_of("none", 1.3, verdict="alike")).startswith("As far as so many test images tell")
+    others = lead(cell_of("blur", 9.0, verdict="unclear"), cell_of("none", 0.25, verdict="told"))
+    assert "up to <strong>25%</strong>" in others and "plain training" in others
+
+
+def test_the_terminal_and_json_say_what_the_report_says(uex: Uex) -> None:
+    photos = bright(Path("photos"), ("cat", "dog"), 12)
+    assert uex("fit", photos, "--method", "random", "-o", "n").code == 0
+    assert uex("apply", "n", photos, "-o", "r").code == 0
+    asked = ("eval", photos, "r", "--epochs", 8, "--target", "small:width=4,batch=8")
+    ran = uex(*asked, "--json")
+    assert ran.code == 0, ran.err
+    (found,) = ran.json["cells"]
+    shown = uex(*asked, "--report", "r.html").out
+    text = {"alike": "none, small:width=4,batch=8: as far as", "unclear": ": nothing can be told, as"}[found["verdict"]]
+    assert text in shown
+    lead = Path("r.html").read_text().partition('class="lead">')[2].partition("</p>")[0]
+    assert lead.startswith({"alike": "As far as", "unclear": "<strong>Nothing"}[found["verdict"]])
