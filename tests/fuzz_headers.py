@@ -19,7 +19,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -33,9 +33,9 @@ from typer.testing import CliRunner
 
 from uexcli.cli.app import app
 from uexcli.io import onnx as onnx_files
-from uexcli.io import state_file
+from uexcli.io import partial, state_file
 
-SLOW = 60.0  # seconds
+SLOW = 120.0  # seconds; of a process that is one of many
 CODES = {0, 1, 2, 3}
 DIGITS, DEEP, GONE = "<digits>", "<deep>", "<gone>"  # what json.dumps cannot write, and no value at all
 RAW = {DIGITS: "9" * 5000, DEEP: "[" * 3000 + "]" * 3000}
@@ -115,6 +115,7 @@ NOISE = ("info {}", "info --json {}", "apply {} photos -o out --jobs 1", "verify
          "preview {} photos/cat/0.png -o look.png -f")  # fmt: skip
 SHARED = (*NOISE, "apply {} new -o out --jobs 1", "export {} out.onnx -f")
 FIT = "fit photos --method random -o {}"
+STATES = {"em": "-O rounds=1 -O steps=1", "pil": "-O epochs=1"}
 RESUME = "fit photos --method {} -o {} --resume"
 
 
@@ -136,7 +137,7 @@ def cases() -> dict[str, Case]:
     made["noise-own"] = replace(
         made["noise-own"], commands=(*made["noise-own"].commands, FIT.format("own.noise.safetensors"))
     )
-    for method, options in (("em", "-O rounds=1 -O steps=1"), ("pil", "-O epochs=1")):
+    for method, options in STATES.items():
         name = f"s-{method}.noise.safetensors"
         made[f"state-{method}"] = Case(
             f"{name}.state", (f"{RESUME.format(method, name)} {options}",), state,
@@ -163,8 +164,19 @@ def cases() -> dict[str, Case]:
     return made
 
 
-def prepare(root: Path) -> None:
-    """Make every document, in the working folder."""
+MADE = {
+    "own": "fit photos --method random",
+    "class": "fit photos --method random --mode classwise",
+    "all": "fit photos --method random --mode universal",
+    "patch": "fit photos --method random --patch 4:random",
+    "cluster": "fit photos --method random --mode clusterwise -O clusters=2 -O encoder=pixels",
+    "network": "fit photos --method deepconfuse -O epochs=1 -O rounds=1 -O batches=1 -O checkpoints=1 "
+               "-O generator_width=8",
+}  # fmt: skip
+
+
+def prepare(root: Path, names: Collection[str]) -> None:
+    """Make the documents of these cases, in the working folder."""
     for number, label in enumerate(("cat", "dog")):
         (root / "photos" / label).mkdir(parents=True)
         (root / "new" / label).mkdir(parents=True)
@@ -172,39 +184,39 @@ def prepare(root: Path) -> None:
             coarse = np.random.default_rng(10 * number + index).integers(0, 80, (4, 4, 3), np.uint8) + 150 * number
             shown = Image.fromarray(coarse.astype(np.uint8)).resize((8, 8), Image.Resampling.BICUBIC)
             shown.save(root / ("new" if index == 5 else "photos") / label / f"{index}.png")
-    good("fit photos --method random -o own.noise.safetensors")
-    good("fit photos --method random --mode classwise -o class.noise.safetensors")
-    good("fit photos --method random --mode universal -o all.noise.safetensors")
-    good("fit photos --method random --patch 4:random -o patch.noise.safetensors")
-    good("fit photos --method random --mode clusterwise -O clusters=2 -O encoder=pixels -o cluster.noise.safetensors")
-    good(
-        "fit photos --method deepconfuse -O epochs=1 -O rounds=1 -O batches=1 -O checkpoints=1 -O generator_width=8 -o network.noise.safetensors"
-    )
-    good("export all.noise.safetensors all.onnx")
-    good("export network.noise.safetensors network.onnx")
-    keep = state_file.StateFile.remove
-    try:
-        state_file.StateFile.remove = lambda self: self._finish()  # type: ignore[method-assign]
-        good("fit photos --method em -O rounds=1 -O steps=1 -o s-em.noise.safetensors")
-        good("fit photos --method pil -O epochs=1 -o s-pil.noise.safetensors")
-    finally:
-        state_file.StateFile.remove = keep  # type: ignore[method-assign]
-    for name in ("em", "pil"):
-        (root / f"s-{name}.noise.safetensors").unlink()
+    models = {"model": "all", "network-model": "network"}
+    wanted = {"own", *(models.get(name, name.removeprefix("noise-")) for name in names)}
+    for name, line in MADE.items():
+        if name in wanted:
+            good(f"{line} -o {name}.noise.safetensors")
+    for name, noise in models.items():
+        if name in names:
+            good(f"export {noise}.noise.safetensors {noise}.onnx")
+    for name, options in STATES.items():
+        if f"state-{name}" in names:
+            with changed(state_file.StateFile, "remove", state_file.StateFile._finish):
+                good(f"fit photos --method {name} {options} -o s-{name}.noise.safetensors")
+            (root / f"s-{name}.noise.safetensors").unlink()
     good("apply own.noise.safetensors photos -o release --jobs 1")
     for shard in ("1/2", "2/2"):
         good(f"apply own.noise.safetensors photos -o parts --shard {shard} --jobs 1")
-    from uexcli.io import partial
-
-    finish = partial.finish
-    try:
-        partial.finish = _stop
+    with changed(partial, "finish", _stop):
         uex("apply own.noise.safetensors photos -o half --jobs 1")
+    if "cell" in names:
+        good("eval photos release --target small --epochs 4 --cells cells")
+        one = min((root / "cells").glob("*.json"), key=lambda path: "outcome" not in path.read_text())
+        one.rename(root / "cells/CELL")
+
+
+@contextlib.contextmanager
+def changed(holder: Any, name: str, value: Any) -> Iterator[None]:
+    """Change something for a while."""
+    before = getattr(holder, name)
+    setattr(holder, name, value)
+    try:
+        yield
     finally:
-        partial.finish = finish
-    good("eval photos release --target small --epochs 4 --cells cells")
-    one = min((root / "cells").glob("*.json"), key=lambda path: "outcome" not in path.read_text())
-    one.rename(root / "cells/CELL")
+        setattr(holder, name, before)
 
 
 def _stop(*_: Any, **__: Any) -> None:
@@ -314,8 +326,9 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
         os.environ["XDG_CACHE_HOME"] = place + "-cache"
-        prepare(Path(place))
-        for name in [given.only] if given.only else cases():
+        wanted = [given.only] if given.only else [*cases()]
+        prepare(Path(place), wanted)
+        for name in wanted:
             found = run(name, given.share, given.seed, lambda told: print(told, flush=True))
             codes = ", ".join(f"{count:,} with exit {code}" for code, count in sorted(found.items()))
             print(f"{name}: {sum(found.values()):,} runs: {codes}", flush=True)

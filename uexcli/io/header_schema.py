@@ -61,7 +61,7 @@ NOISE = record(
 STATE = record(
     {
         "job": record({}, {"uexcli": NAME, "recipe": RECIPE, "eps": BOUND, "seed": SEED, "photos": DIGEST}),
-        "values": table(anything),
+        "values": table(option),
     }
 )
 

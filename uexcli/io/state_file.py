@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from uexcli.io.atomic import WriteError
 
 FORMAT = 1
 SUFFIX = ".state"
+ENTRY, CHECK = "uex.state", "uex.check"  # of the metadata: a JSON document, and its SHA-256
 SMALL = 2**18  # values that are copied rather than waited for
 EVERY = 240.0  # seconds between states within a round
 
@@ -110,7 +112,8 @@ class StateFile(api.Journal):
         self._last = time.monotonic()
         whole = {name: value for name, value in state.items() if isinstance(value, Tensor)}
         rest = {name: value for name, value in state.items() if name not in whole}
-        metadata = {"uex.state": json.dumps({"format": FORMAT, "job": self._job, "values": rest})}
+        text = json.dumps({"format": FORMAT, "job": self._job, "values": rest})
+        metadata = {ENTRY: text, CHECK: _digest(text)}
         elsewhere = {name: tensor.cpu() for name, tensor in whole.items() if tensor.device.type != "cpu"}
         here = {name: tensor for name, tensor in whole.items() if name not in elsewhere}
         if not elsewhere or any(tensor.numel() > SMALL for tensor in here.values()):
@@ -143,6 +146,10 @@ class StateFile(api.Journal):
         self.path.unlink(missing_ok=True)
 
 
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def job_of(path: Path) -> dict[str, Any]:
     """Say what a state is of; nothing where there is none.
 
@@ -156,9 +163,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     hint = "Use --force, without --resume, to start afresh."
     try:
         found, metadata = tensors.read(path)
-        document = schema.read_json(metadata["uex.state"], header_schema.VERSIONED)
+        document = schema.read_json(metadata[ENTRY], header_schema.VERSIONED)
         if document["format"] == FORMAT:
             header_schema.STATE(document, "")
+            if metadata.get(CHECK) != _digest(metadata[ENTRY]):  # what a method finds in it must be what it wrote
+                raise ValueError("its values are not those that were written")
     except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UexError(f"{path}: no state of a fit, or damaged ({error}).", hint=hint) from None
     if document["format"] != FORMAT:

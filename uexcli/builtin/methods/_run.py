@@ -55,7 +55,7 @@ def take_up(run: Run, problem: Problem) -> None:
         return
     try:
         run.load(saved)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         why = str(error).strip().partition("\n")[0].rstrip(": ")
         raise UexError(f"the state does not fit ({why}).", hint="Use --force, without --resume.") from None
 
