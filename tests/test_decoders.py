@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import importlib.util
 import io
 import zipfile
 from collections.abc import Callable
@@ -35,7 +36,8 @@ REFUSED = {
 
 @functools.cache
 def every() -> dict[str, Case]:
-    return {case.name: case for case in cases()}
+    jxl = importlib.util.find_spec("pillow_jxl") is not None
+    return {case.name: case for case in cases() if jxl or not case.kind.startswith("jxl")}
 
 
 def by_name(name: str) -> Case:
@@ -44,10 +46,10 @@ def by_name(name: str) -> Case:
 
 @pytest.fixture(scope="module")
 def made() -> list[Case]:
-    """Every fourth picture, and the first of each kind."""
+    """Every fifth picture, and the first of each kind."""
     found, seen = [], set[str]()
     for number, case in enumerate(every().values()):
-        if number % 4 == 0 or case.kind not in seen:
+        if number % 5 == 0 or case.kind not in seen:
             found.append(case)
         seen.add(case.kind)
     return found
@@ -355,7 +357,7 @@ def test_two_readings_are_compared_by_their_upper_bits() -> None:
 
 SPOILT = [
     "rgb16-le-strip5-lzw.tif", "type2-16-1-interlaced.png", "ppm-1023-text.ppm", "pgm-65535-bytes.pgm",
-    "bmp8-palette-40-runs.bmp", "jp2-12-3-1.jp2", "jxl-16-3-1-True.jxl", "avif-10-3-444-1.avif",
+    "bmp8-palette-40-runs.bmp", "jp2-12-3-1.jp2", "avif-10-3-444-1.avif",
     "webp-3-True-1.webp", "gif-4-1.gif", "rgb-98-0-1.jpg",
 ]  # fmt: skip
 
