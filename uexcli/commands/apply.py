@@ -101,7 +101,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     listener = listener or Listener()
     registry = load()
     images.limit_pixels(request.max_pixels)
-    machine.settle(torch.device("cpu"))
+    machine.settle(torch.device("cpu"), photos=True)
     suffix = _suffix(request)
     shard = shards.parse(request.shard)
     output = request.output if request.shard is None else shard.folder(request.output)

@@ -13,6 +13,7 @@ from uexcli import api
 from uexcli.commands.listener import Listener
 from uexcli.commands.verify_pair import Checked, Finding
 from uexcli.core.quality import leak_limit, usual_rms
+from uexcli.core.stripes import changed_by
 from uexcli.errors import UexError
 from uexcli.io import images, samples
 from uexcli.io.pool import parallel
@@ -91,4 +92,4 @@ def _distance(source: images.Photo, other: images.Photo) -> float | None:
     """The RMS difference in levels, where the two can be compared pixel by pixel."""
     if source.pixels.shape != other.pixels.shape:
         return None
-    return float(np.sqrt(np.mean((source.pixels.astype(np.float32) - other.pixels.astype(np.float32)) ** 2)))
+    return changed_by(source.pixels, other.pixels)[0]

@@ -19,7 +19,8 @@ from torch import Tensor
 from uexcli import api
 from uexcli.commands import noise_source
 from uexcli.commands.encoding import PIXELS, Encoding
-from uexcli.core.pixels import SLACK, match_channels, measure, peak_of, publish, stretch
+from uexcli.core import stripes
+from uexcli.core.pixels import SLACK, match_channels
 from uexcli.core.quality import evident
 from uexcli.errors import UexError
 from uexcli.io import atomic, images, noise_file, onnx_photo, release
@@ -154,7 +155,7 @@ class Protector:
         @functools.cache
         def features() -> Tensor:
             with self._lock:  # one at a time, whatever net it is
-                return self.encoding.of_photo(planes(photo.pixels), self.noise.size, self.noise.channels)
+                return self.encoding.of_photo(stripes.planes(photo.pixels), self.noise.size, self.noise.channels)
 
         memory = self.noise.memory
         try:
@@ -175,15 +176,10 @@ class Protector:
         On a photo smaller than the fit's size the noise is averaged over pixels, and on a grey one over channels, so
         it is brought up to the bound again.
         """
-        height, width = photo.size
-        source, allowed = planes(photo.values), self.allowed(photo)
-        channels = 1 if photo.grey else source.shape[1]
-        delta = stretch(match_channels(self.source(photo, key, row), channels), height, width)
-        delta = match_channels(delta, source.shape[1])
-        if min(photo.size) < self.noise.size or channels < self.noise.channels:
-            delta = self.norm.fill(delta, allowed, source.float() / peak_of(source))
-        changed = publish(source, delta, self.norm, allowed)[0].permute(1, 2, 0).contiguous().numpy()
-        return changed.astype(photo.values.dtype, copy=False)
+        channels = 1 if photo.grey else photo.values.shape[2]
+        noise = match_channels(self.source(photo, key, row), channels)
+        weaker = min(photo.size) < self.noise.size or channels < self.noise.channels
+        return stripes.protect(photo.values, noise, self.norm, self.allowed(photo), fill=weaker)
 
     def _wanted(self, sample: api.Sample, photo: images.Photo) -> tuple[np.ndarray, Place | None]:
         """What is to be written, (H, W, C); by the model, where there is one for 8 bits."""
@@ -217,12 +213,12 @@ class Protector:
             data = images.encode(photo, wanted, self.suffix, png_level=self.png_level)
         except (ValueError, OSError) as error:
             raise UexError(f"{sample.key}: a {self.suffix} file cannot hold it ({error}).") from None
+        is_wanted = stripes.memory_of(wanted)
+        del wanted
         decoded = images.decode(data, whole=photo.deep is not None)
-        same = np.array_equal(decoded.values, wanted) and same_alpha(photo, decoded)
-        if not self.lossy and not same:
+        if not self.lossy and not (is_wanted(decoded.values) and same_alpha(photo, decoded)):
             raise UexError(f"{sample.key}: decodes to other pixels than were written.", hint="Please report this.")
-        source, published = planes(photo.values), planes(decoded.values)
-        size, allowed = float(measure(source, published, self.norm)[0]), self.allowed(photo)
+        size, allowed = float(stripes.size_of(photo.values, decoded.values, self.norm)[0]), self.allowed(photo)
         if not self.lossy and size > allowed * (1 + SLACK):
             raise UexError(
                 f"{sample.key}: the written file exceeds the bound ({size:.4g} > {allowed:.4g}).",
@@ -233,7 +229,7 @@ class Protector:
             part = target.with_name(f".{_short(name)}-{os.getpid()}.tmp")
             part.write_bytes(data)
             part.replace(target)
-        rms, levels = changed_by(photo.values, decoded.values)
+        rms, levels = stripes.changed_by(photo.values, decoded.values)
         changes = photo.changes
         if photo.alpha is not None and decoded.alpha is None:
             changes = (*changes, images.FLATTENED)
@@ -254,25 +250,10 @@ def _short(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
-def changed_by(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
-    """The root mean square and the largest change of values, (H, W, C), both in 8-bit levels."""
-    unit = 255 / images.peak(before)
-    change = np.subtract(after, before, dtype=np.int32 if unit < 1 else np.int16)
-    flat = change.reshape(-1).astype(np.float32)
-    return unit * float(np.sqrt(np.dot(flat, flat) / len(flat))), unit * int(np.abs(change).max())
-
-
 def same_alpha(first: images.Photo, second: images.Photo) -> bool:
     """Whether the alpha of two photos is the same to the bit."""
     one, other = first.own_alpha, second.own_alpha
     return one is other if one is None or other is None else np.array_equal(one, other)
-
-
-def planes(pixels: np.ndarray) -> Tensor:
-    """An image's values, uint8 or uint16 (H, W, C), as a batch of one: uint8 or int32 `(1, C, H, W)`."""
-    kind = np.uint8 if pixels.dtype == np.uint8 else np.int32
-    # in torch's channels-last order, so that nothing is moved
-    return torch.from_numpy(pixels.astype(kind, order="C"))[None].permute(0, 3, 1, 2)
 
 
 def protector_of(registry: Registry, noise: noise_file.Noise, weights: Path | None) -> Protector:

@@ -122,7 +122,7 @@ def _check(request: Request, listener: Listener) -> Result:
     registry = load()
     samples.check_options("fail", request.jobs)
     images.limit_pixels(request.max_pixels)
-    machine.settle(torch.device("cpu"))
+    machine.settle(torch.device("cpu"), photos=True)
     root = request.release
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder.", hint="Give the folder of a release.")

@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from uexcli.api import Sample
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, deep, jxl, metadata, png
+from uexcli.io.pillow import pixels_of
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit, where it would only warn
 Image.MAX_IMAGE_PIXELS = None  # checked below, before anything is decoded, and as an error
@@ -136,7 +137,7 @@ def decode(data: bytes, *, whole: bool = False, texts: bool = False) -> Photo:
         changes = (*changes, SHALLOW)
     if plain.mode in {"RGB", "RGBA"} and mode in {"CMYK", "LAB", "YCbCr", "HSV"} and icc:
         icc, changes = None, (*changes, f"{mode} profile dropped")
-    array = np.asarray(plain)
+    array = pixels_of(plain)
     if array.ndim == 2:
         return Photo(array[:, :, None], None, mode, icc, digest, changes, shown=shown, texts=kept)
     if plain.mode in {"LA", "RGBA"}:
@@ -253,11 +254,6 @@ def encode(photo: Photo, pixels: np.ndarray, suffix: str, *, png_level: int = 1)
             flat = image.convert("L" if pixels.shape[2] == 1 else "RGB")
             flat.save(buffer, "JPEG", quality=95, subsampling=0, **extra)
     return buffer.getvalue()
-
-
-def peak(values: np.ndarray) -> int:
-    """The highest level of a grid: 255, or 65,535 of uint16."""
-    return 255 if values.dtype == np.uint8 else 65535
 
 
 def fitting(photo: Photo, suffix: str) -> Photo:
