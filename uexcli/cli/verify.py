@@ -53,6 +53,7 @@ def verify(
     ] = False,
     fast: Annotated[bool, typer.Option("--fast", help="Names only: decode and hash nothing.")] = False,
     jobs: opt.Jobs = None,
+    memory: opt.Memory = None,
     max_pixels: opt.MaxPixels = None,
     junit: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a JUnit report, for CI.", show_default=False)
@@ -68,7 +69,7 @@ def verify(
     from uexcli.commands import verify as job
 
     request = job.Request(
-        release, source, eps, norm, size, noise, weights, allow_missing, fast, jobs, max_pixels, junit, force
+        release, source, eps, norm, size, noise, weights, allow_missing, fast, jobs, max_pixels, junit, force, memory
     )
     with Screen(quiet=quiet, as_json=json or jsonl) as screen:
         result = job.run(request, screen)

@@ -19,13 +19,18 @@ from torch import Tensor
 from uexcli import api
 from uexcli.commands import noise_source
 from uexcli.commands.encoding import PIXELS, Encoding
-from uexcli.core import stripes
+from uexcli.core import limits, stripes
 from uexcli.core.pixels import SLACK, match_channels
 from uexcli.core.quality import evident
 from uexcli.errors import UexError
 from uexcli.io import atomic, images, noise_file, onnx_photo, release
+from uexcli.io.shape import Shape
 from uexcli.registry import Registry, load
 
+# Bytes a value that `Protector.write` takes at the most, measured: by the file's format; of 16 bits a value; under
+# norms that are summed over a whole image, or look at it.
+WRITE_BYTES = {".png": 6, ".tiff": 8, ".webp": 12, ".jxl": 40, ".jpg": 6}
+DEEP_BYTES, SUM_BYTES, WHOLE_BYTES = 12, 45, 150
 
 def parts(registry: Registry, noise: noise_file.Noise) -> tuple[api.Norm, api.Granularity]:
     """Make the norm and the granularity a noise file was fitted with."""
@@ -197,6 +202,26 @@ class Protector:
     def allowed(self, photo: images.Photo) -> float:
         """The bound at the photo's own size."""
         return self.norm.rescale(self.noise.eps, (self.noise.size, self.noise.size), photo.size)
+
+    def refusal(self, key: str, shape: Shape) -> UexError | None:
+        """Say why no file of the wanted format can hold an image of this shape; None: one can."""
+        deep = shape.deep and self.suffix in images.DEEP
+        why = limits.too_long(shape.height, shape.width, self.suffix, deep=deep)
+        if why is None:
+            return None
+        others = "--format tiff" if self.suffix == ".png" else "--format png, tiff or jxl"
+        return UexError(f"{key}: {why}.", hint=f"Write it with {others}.")
+
+    def memory(self, shape: Shape, *, whole: bool = False) -> float:
+        """Give the bytes that `write` takes at the most for an image of this shape; `whole`: by an ONNX model."""
+        deep = shape.deep and self.suffix in images.DEEP
+        each = DEEP_BYTES if deep else WRITE_BYTES[self.suffix]
+        if self.norm.needs_images or whole:
+            each += WHOLE_BYTES
+        elif not self.norm.local:
+            each = max(each, SUM_BYTES + (2 if deep else 0))
+        values = shape.values * 3 // 2 if self.suffix in images.COLOUR_ONLY and shape.channels < 3 else shape.values
+        return each * values + shape.stored
 
     def write(self, sample: api.Sample, root: Path, name: str, before: Written | None = None) -> Written:
         """Protect one image; decode what is to be written, measure it, and write it if it keeps the bound.

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from uexcli import api
+from uexcli.commands import protect
 from uexcli.commands.protect import Protector, same_alpha
 from uexcli.commands.verify_survival import survival
 from uexcli.core import stripes
@@ -18,6 +19,9 @@ from uexcli.errors import UexError
 from uexcli.io import images, metadata
 
 SSIM_SIDE = 1024
+# Bytes a value that comparing a pair takes at the most, measured: one value at a time, under norms that are summed over
+# a whole image, and under those that look at it; and where the noise is looked for.
+PAIR_BYTES, SUM_BYTES, WHOLE_BYTES, NOISE_BYTES = 8, 14, 150, 2
 PRESENT = 0.5  # of agreement with the fitted noise: JPEG at quality 75 leaves less
 
 
@@ -132,6 +136,15 @@ def check_pair(
         name, tuple(found), size, allowed, levels, rms, similar, visible,
         suspicious=over, counts=counts, present=present, survival=left,
     )  # fmt: skip
+
+
+def memory_of_pair(norm: api.Norm, *, noise: bool) -> int:
+    """Give the bytes a value that `check_pair` takes at the most; `noise`: with a protector."""
+    if norm.needs_images:
+        return WHOLE_BYTES
+    if noise and not norm.local:
+        return NOISE_BYTES + protect.SUM_BYTES
+    return (PAIR_BYTES if norm.local else SUM_BYTES) + (NOISE_BYTES if noise else 0)
 
 
 def hidden(root: Path, name: str) -> list[Finding]:

@@ -99,6 +99,8 @@ def open_photo(sample: Sample, *, whole: bool = False, texts: bool = False) -> P
         return decode(data, whole=whole, texts=texts)
     except UexError as error:
         raise UexError(f"{sample.key}: {error.message}") from None
+    except MemoryError:
+        raise
     except Exception as error:  # decoders fail in many ways, and each means the same here
         reason = str(error).replace(f" {hex(id(data))}", "") or type(error).__name__
         if isinstance(error, UnidentifiedImageError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 VERSIONS = {  # folder of the groups below the root: files of the limit and the use, and the reclaimable part's name
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -29,21 +29,17 @@ def _groups(proc: Path, groups: Path) -> list[tuple[Path, tuple[str, str, str]]]
     In a container the root of the groups is often its own, and the path that the process is told is not there.
     """
     try:
-        lines = (proc / "self" / "cgroup").read_text().splitlines()
+        lines = [line.split(":", 2) for line in (proc / "self" / "cgroup").read_text().splitlines()]
     except OSError:
         lines = []
     found = {}
-    for name, files in VERSIONS.items():
-        for line in [*lines, "0::/", "0:memory:/"]:
-            _, controllers, path = (*line.split(":", 2), "", "")[:3]
-            if controllers != ("" if files[0] == "memory.max" else "memory") and "memory" not in controllers.split(","):
-                continue
-            inner = groups / name / path.lstrip("/")
-            for folder in (inner, *inner.parents):
-                if folder == groups.parent:
-                    break
-                found[folder / files[0]] = (folder, files)
-    return list(found.values())
+    for version, files in VERSIONS.items():
+        wanted = "memory" if version == "memory" else ""
+        paths = [line[2] for line in lines if len(line) == 3 and wanted in line[1].split(",")]
+        for path in map(PurePosixPath, [*paths, "/"]):
+            for part in (path, *path.parents):
+                found[groups / version / str(part).lstrip("/")] = files
+    return list(found.items())
 
 
 def _within(folder: Path, limit: str, used: str, given_back: str) -> int | None:
