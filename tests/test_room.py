@@ -37,13 +37,14 @@ def proc(tmp_path: Path) -> Path:
         ("0::/a/b", {"a/b/memory.max": 900 * MIB, "a/b/memory.current": 0, "a/memory.max": 500 * MIB,
                      "a/memory.current": 100 * MIB}, 400),
         # version 1, beside others
-        ("5:cpu,cpuacct:/x\n4:memory:/d/1", {"memory/d/1/memory.limit_in_bytes": 64 * MIB,
-                                             "memory/d/1/memory.usage_in_bytes": 60 * MIB,
-                                             "memory/d/1/memory.stat": f"inactive_file 1\ntotal_inactive_file {MIB}"}, 5),
+        ("5:cpu,cpuacct:/x\n4:memory:/d/1",
+         {"memory/d/1/memory.limit_in_bytes": 64 * MIB, "memory/d/1/memory.usage_in_bytes": 60 * MIB,
+          "memory/d/1/memory.stat": f"inactive_file 1\ntotal_inactive_file {MIB}"}, 5),
         # in a container the path is not there, and its root is the group
-        ("4:memory:/docker/abc", {"memory/memory.limit_in_bytes": 256 * MIB, "memory/memory.usage_in_bytes": 56 * MIB}, 200),
+        ("4:memory:/docker/abc",
+         {"memory/memory.limit_in_bytes": 256 * MIB, "memory/memory.usage_in_bytes": 56 * MIB}, 200),
         ("0::/", {"unified/memory.max": 300 * MIB, "unified/memory.current": 100 * MIB}, 200),
-        ("4:memory:/", {"memory/memory.limit_in_bytes": 9223372036854771712, "memory/memory.usage_in_bytes": 5}, 1000),
+        ("4:memory:/", {"memory/memory.limit_in_bytes": 2**63 - 4096, "memory/memory.usage_in_bytes": 5}, 1000),
         ("0::/", {"memory.max": 100 * MIB, "memory.current": 200 * MIB}, 0),
     ],
 )  # fmt: skip

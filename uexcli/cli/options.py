@@ -74,7 +74,10 @@ Weights = Annotated[
 ]
 OnError = Annotated[str, typer.Option(metavar="fail|skip", help="What to do with an image that cannot be used.")]
 Size = Annotated[str, typer.Option(help="Side in pixels that images are squashed to, or auto.")]
-Jobs = Annotated[int | None, typer.Option(help="Images at a time.  \\[default: all cores, if memory allows]", show_default=False)]
+Jobs = Annotated[
+    int | None,
+    typer.Option(help="Images at a time.  \\[default: all cores, if memory allows]", show_default=False),
+]
 Memory = Annotated[
     str | None,
     typer.Option(

@@ -133,9 +133,8 @@ def run(request: Request, listener: Listener | None = None) -> Result:
             f"{request.noise}: fitted on {len(noise.keys):,} other images; none of {request.photos} is among them.",
             hint="Give the photos it was fitted on, or fit these.",
         )
-    room, refused = _room(protector, chosen, request)
+    room = _room(protector, chosen, request, listener)
     engine = _start(protector, network, request, listener, chosen, room.jobs)
-    _tell_size(protector, chosen, request, room, listener)
     taken: dict[str, Any] = {"engine": engine, "jobs": room.jobs, "memory": room.bytes}
     if request.dry_run:
         for sample in chosen:
@@ -146,7 +145,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     atomic.check_room(beside, 0)
     unwanted = _unwanted(found, every, shard)
     with partial.growing(output, job, resume=request.resume, force=request.force) as folder:
-        done, skipped = _write_all(protector, chosen, names, folder, request, room, refused, listener)
+        done, skipped = _write_all(protector, chosen, names, folder, request, room, listener)
         if request.shard is None:
             if not done:
                 raise UexError("not one of the images could be protected.", hint="See the reasons above.")
@@ -254,9 +253,9 @@ def _items(
 
 
 def _room(
-    protector: Protector, chosen: Sequence[api.Sample], request: Request
-) -> tuple[photo_memory.Plan, dict[str, UexError]]:
-    """Plan the memory; and give the images that cannot be done, with why, where those are skipped.
+    protector: Protector, chosen: Sequence[api.Sample], request: Request, listener: Listener
+) -> photo_memory.Plan:
+    """Plan the memory, and say what is about to be done, where that takes a while or much memory.
 
     Raises:
         UsageError: `--memory` is no size.
@@ -271,20 +270,10 @@ def _room(
     cost = functools.partial(protector.memory, whole=whole)
     fitting = {key: shape for key, shape in shapes.items() if key not in refused}
     room = photo_memory.plan(fitting, cost, len(chosen), jobs=request.jobs, memory=request.memory, skip=skip)
-    return room, {**refused, **room.refused}
-
-
-def _tell_size(
-    protector: Protector,
-    chosen: Sequence[api.Sample],
-    request: Request,
-    room: photo_memory.Plan,
-    listener: Listener,
-) -> None:
-    """Say what is about to be done, where that takes a while or much memory."""
     always = request.dry_run or len(chosen) >= MANY
     what = f"images to protect, {protector.suffix} files"
     photo_memory.say(room, len(chosen), what, request.jobs, listener, always=always)
+    return dataclasses.replace(room, refused={**refused, **room.refused})
 
 
 def _protector(
@@ -382,7 +371,6 @@ def _write_all(
     folder: Path,
     request: Request,
     room: photo_memory.Plan,
-    refused: Mapping[str, UexError],
     listener: Listener,
 ) -> tuple[list[Written], list[LeftOut]]:
     journal = Journal(folder / release.JOURNAL)
@@ -390,8 +378,8 @@ def _write_all(
 
     def work(sample: api.Sample) -> Written | LeftOut:
         try:
-            if sample.key in refused:
-                raise refused[sample.key]
+            if sample.key in room.refused:
+                raise room.refused[sample.key]
             with photo_memory.enough(sample.key):
                 return protector.write(sample, folder, names[sample.key], before.get(sample.key))
         except UexError as error:

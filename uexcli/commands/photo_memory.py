@@ -13,6 +13,7 @@ from uexcli import api
 from uexcli.commands.fit_memory import SHARE, parse, told
 from uexcli.commands.listener import Listener
 from uexcli.errors import UexError
+from uexcli.io import samples
 from uexcli.io.shape import Shape, shape_of
 from uexcli.runtime import machine
 
@@ -89,17 +90,28 @@ def _option(size: float) -> str:
     return f"{-(-int(size) // 2**20) + 16}MiB"
 
 
-def shapes_of(samples: Sequence[api.Sample]) -> dict[str, Shape]:
+def check_options(jobs: int | None, memory: str | None) -> None:
+    """Refuse values that `--jobs` and `--memory` cannot have.
+
+    Raises:
+        UsageError: one has such a value.
+    """
+    samples.check_options("fail", jobs)
+    if memory is not None:
+        parse(memory)
+
+
+def shapes_of(photos: Sequence[api.Sample]) -> dict[str, Shape]:
     """Read the shapes of photos from their headers; what is no image is left out, and said when it is decoded."""
     found = {}
-    for sample in samples:
+    for sample in photos:
         with contextlib.suppress(UexError):
             found[sample.key] = shape_of(sample)
     return found
 
 
 def say(plan_: Plan, count: int, what: str, wanted: int | None, listener: Listener, *, always: bool) -> None:
-    """Say before how much memory it takes, where that is much, or fewer photos are worked on at a time than could be."""
+    """Say before how much memory it takes, where that is much or there are fewer photos at a time than could be."""
     reduced = plan_.jobs < min(wanted or os.cpu_count() or 1, count)
     if always or reduced or plan_.apart:
         fewer = ", for want of memory" if reduced else ""

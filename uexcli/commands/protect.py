@@ -32,6 +32,7 @@ from uexcli.registry import Registry, load
 WRITE_BYTES = {".png": 6, ".tiff": 8, ".webp": 12, ".jxl": 40, ".jpg": 6}
 DEEP_BYTES, SUM_BYTES, WHOLE_BYTES = 12, 45, 150
 
+
 def parts(registry: Registry, noise: noise_file.Noise) -> tuple[api.Norm, api.Granularity]:
     """Make the norm and the granularity a noise file was fitted with."""
     made = [noise_source.part(registry, noise, kind) for kind in ("norm", "granularity")]

@@ -126,9 +126,7 @@ def cases(result: Result) -> dict[str, list[str] | None]:
 
 def _check(request: Request, listener: Listener) -> Result:
     registry = load()
-    samples.check_options("fail", request.jobs)
-    if request.memory is not None:
-        photo_memory.parse(request.memory)
+    photo_memory.check_options(request.jobs, request.memory)
     images.limit_pixels(request.max_pixels)
     machine.settle(torch.device("cpu"), photos=True)
     root = request.release
@@ -142,7 +140,6 @@ def _check(request: Request, listener: Listener) -> Result:
     pictures = [name for name in there if Path(name).suffix.lower() in api.IMAGE_SUFFIXES]
     findings = [Finding("link", name, "a file", "a link, or no regular file") for name in links]
     checks: dict[str, str] = {}
-    room: photo_memory.Plan | None = None
     if not pictures:
         raise UexError(f"{root}: no image in this release.")
     if request.source is None and not (root / release.SUMS).is_file():
@@ -156,9 +153,8 @@ def _check(request: Request, listener: Listener) -> Result:
         checks["coverage"] = "not checked: give --source"
         if request.noise is not None:
             raise UsageError("--noise: the photos are needed to tell the noise.", hint="Give --source PHOTOS.")
-        if not request.fast:
-            shown = [api.Sample(name, None, path=root / name) for name in pictures]
-            room = _room(shown, DECODE_BYTES, request, listener)
+        room = None if request.fast else _room(_released(root, pictures), DECODE_BYTES, request, listener)
+        if room is not None:
             findings += _decodes(root, pictures, room, listener)
         return _result(request, findings, None, pictures, [], np.zeros(256, np.int64), bound, checks, room)
 
@@ -170,15 +166,13 @@ def _check(request: Request, listener: Listener) -> Result:
     by_key = {sample.key: sample for sample in found.samples}
     checked: list[Checked] = []
     counts = np.zeros(256, np.int64)
+    room = None
     if not request.fast:
         assert bound is not None
         work = [(by_key[key], name) for key, name in pairs.items()]
         each = memory_of_pair(bound.norm, noise=request.noise is not None)
         room = _room([sample for sample, _ in work], each, request, listener)
         checked, counts = _compared(request, registry, work, facts, bound, room, listener)
-        left_out = sum(bool(item.survival) and len(item.survival) < len(STEPS) for item in checked)
-        if left_out:
-            checks["survival"] = f"of JPEG it is not known for {left_out:,} images, which no JPEG file can hold"
         usual = float(facts.get("rms_levels", 0))
         findings += [finding for item in checked for finding in item.findings]
         findings += leaks.find(root, found, pictures, pairs, checked, usual, room.jobs, listener)
@@ -303,9 +297,11 @@ def _checksums(
     checks["checksums"] = f"{len(listed) - wrong:,} of {len(listed):,} match {release.SUMS}"
 
 
-def _decodes(
-    root: Path, pictures: Sequence[str], room: photo_memory.Plan, listener: Listener
-) -> Iterator[Finding]:
+def _released(root: Path, pictures: Sequence[str]) -> list[api.Sample]:
+    return [api.Sample(name, None, path=root / name) for name in pictures]
+
+
+def _decodes(root: Path, pictures: Sequence[str], room: photo_memory.Plan, listener: Listener) -> Iterator[Finding]:
     def one(name: str) -> list[Finding]:
         try:
             with photo_memory.enough(name):
@@ -364,6 +360,9 @@ def _result(
         others = "" if len(present) == len(checked) else "; the others have none in the file"
         checks["noise"] = f"looked for in {len(present):,} of {len(checked):,} images{others}"
     left = [item.survival for item in checked if item.survival]
+    without = sum(len(one) < len(STEPS) for one in left)
+    if without:
+        checks["survival"] = f"without JPEG for {without:,} of {len(left):,} images, which no JPEG file can hold"
     known = {step: [one[step] for one in left if step in one] for step in STEPS}
     once = {(finding.code, finding.path): finding for finding in findings}  # checksums and coverage both miss a file
     return Result(

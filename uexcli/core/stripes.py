@@ -18,7 +18,7 @@ from uexcli.core.pixels import SLACK, measure, on_levels, peak_of, publish, stre
 from uexcli.core.quality import ssim_map, window_of
 
 LARGE = 2**23  # values from which on a photo is worked on in stripes
-STRIPE = 2**20  # values of a stripe, so that its float32 copies stay in a processor's cache
+STRIPE = 2**18  # values of a stripe, so that its float32 copies stay in a processor's cache
 NARROW = 128  # px; below, torch may resize a row by another kernel than the whole
 
 
@@ -160,9 +160,7 @@ class _Rows:
 
 def _resized(noise: Tensor, height: int, width: int, factor: float) -> Tensor:
     """The first rows of what torch stretches by `factor` downwards."""
-    resized: Tensor = torch.ops.aten.upsample_bilinear2d(
-        noise, [height, width], False, factor, width / noise.shape[3]
-    )
+    resized: Tensor = torch.ops.aten.upsample_bilinear2d(noise, [height, width], False, factor, width / noise.shape[3])
     return resized
 
 

@@ -11,7 +11,7 @@ from uexcli.errors import UexError
 from uexcli.io import images, png
 
 HEAD = 26  # bytes of a PNG that tell its bits a value and kind of colour
-CHANNELS = {0: 2, 2: 4, 3: 4, 4: 2, 6: 4}  # by that kind, with the alpha that a transparent colour becomes
+CHANNELS = {0: 1, 2: 3, 3: 4, 4: 2, 6: 4}  # by that kind; a palette may become colour and alpha
 JPEG = b"\xff\xd8"
 SHALLOW = (b"RIFF", b"GIF8", b"BM")  # WebP, GIF and BMP are of 8 bits
 

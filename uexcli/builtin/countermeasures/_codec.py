@@ -25,7 +25,7 @@ def through(images: Tensor, codec: str, **options: Any) -> Tensor:
 
     from uexcli.core import limits
 
-    why = limits.too_long(*images.shape[2:], SUFFIXES[codec])
+    why = limits.too_long(images.shape[2], images.shape[3], SUFFIXES[codec])
     if why is not None:
         raise UexError(f"countermeasure '{codec.lower()}': images are {why}.", hint="Use a smaller --size.")
 
