@@ -121,7 +121,7 @@ def _uex(request: fit.Request) -> dict[str, Any]:
 
 def _plain(request: fit.Request, cell: Cell) -> dict[str, Any]:
     if not cell.settled:
-        machine._keep_memory = lambda: None  # as a script has it that knows nothing of uex
+        machine._keep_memory = lambda *, photos: None  # as a script has it that knows nothing of uex
     problem = _problem(dataclasses.replace(request, precision="float32"))
     own = problem.own
     began = time.perf_counter()

@@ -118,6 +118,7 @@ class Norm(Plugin, ABC):
     needs_images: ClassVar[bool] = False
     bounded: ClassVar[bool] = True  # False: it measures, and forbids nothing
     sparse: ClassVar[bool] = False  # few values change, and strongly: their mean square says little
+    local: ClassVar[bool] = False  # `size` is the largest of its parts', so that a large photo can be judged in stripes
 
     def usual(self, channels: int, size: int) -> str:
         """Give the bound the field uses for images of `(channels, size, size)`, as one would type it."""

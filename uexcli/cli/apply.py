@@ -58,6 +58,7 @@ def apply(
     ] = False,
     weights: opt.Weights = None,
     jobs: opt.Jobs = None,
+    memory: opt.Memory = None,
     shard: Annotated[
         str | None,
         typer.Option(
@@ -99,6 +100,7 @@ def apply(
         usage=usage_info,
         shard=shard,
         max_pixels=max_pixels,
+        memory=memory,
     )
     with Screen(quiet=quiet, as_json=json) as screen:
         result = job.run(request, screen)

@@ -77,7 +77,18 @@ Weights = Annotated[
 ]
 OnError = Annotated[str, typer.Option(metavar="fail|skip", help="What to do with an image that cannot be used.")]
 Size = Annotated[str, typer.Option(help="Side in pixels that images are squashed to, or auto.")]
-Jobs = Annotated[int | None, typer.Option(help="Images at a time.  \\[default: all cores]", show_default=False)]
+Jobs = Annotated[
+    int | None,
+    typer.Option(help="Images at a time.  \\[default: all cores, if memory allows]", show_default=False),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Use at most this much, such as 4GiB: fewer images at a time.  \\[default: what is free]",
+        show_default=False,
+    ),
+]
 MaxPixels = Annotated[
     int | None,
     typer.Option(help="Refuse larger images, as a small file may claim.  \\[default: 89478485]", show_default=False),

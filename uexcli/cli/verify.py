@@ -55,6 +55,7 @@ def verify(
     ] = False,
     fast: Annotated[bool, typer.Option("--fast", help="Names only: decode and hash nothing.")] = False,
     jobs: opt.Jobs = None,
+    memory: opt.Memory = None,
     max_pixels: opt.MaxPixels = None,
     junit: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a JUnit report, for CI.", show_default=False)
@@ -71,7 +72,7 @@ def verify(
 
     request = job.Request(
         release, source, eps, norm, size, noise, weights, allow_missing, fast, jobs, max_pixels, junit, force,
-        strict=strict,
+        strict=strict, memory=memory,
     )  # fmt: skip
     with Screen(quiet=quiet, as_json=json or jsonl) as screen:
         result = job.run(request, screen)

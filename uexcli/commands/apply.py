@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from uexcli import __version__, api
-from uexcli.commands import assemble, merge, noise_engine, noise_source
+from uexcli.commands import assemble, merge, noise_engine, noise_source, photo_memory
 from uexcli.commands.assemble import LeftOut
 from uexcli.commands.listener import Listener, tell_notes, visible
 from uexcli.commands.protect import Protector, Written, parts
@@ -59,6 +59,7 @@ class Request:
     usage: str | None = None  # what its `usageInfo` says instead of what is usual; with it, too, one is written
     shard: str | None = None
     max_pixels: int | None = None
+    memory: str | None = None  # to take at the most; no part of the job
     near: bool = False  # say of new images how near they are, also where nothing is written
 
 
@@ -91,6 +92,8 @@ class Result:
     receipt: Path | None = None
     engine: str | None = None  # what made the noise; None where nothing was to be made
     shard: str | None = None  # the output is only this part of the release
+    jobs: int | None = None  # images at a time
+    memory: int | None = None  # bytes that takes at the most
 
 
 def run(request: Request, listener: Listener | None = None) -> Result:
@@ -110,7 +113,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
 def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener) -> Result:
     registry = load()
     images.limit_pixels(request.max_pixels)
-    machine.settle(torch.device("cpu"))
+    machine.settle(torch.device("cpu"), photos=True)
     suffix = _suffix(request)
     noise = noise_file.read(request.noise)
     noise_engine.check(request.engine)
@@ -140,18 +143,19 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
             hint="Give the photos it was fitted on, or fit these.",
         )
     tell_notes(found.notes, listener)
-    engine = _start(protector, network, request, listener, chosen)
+    room = _room(protector, chosen, request, listener)
+    engine = _start(protector, network, request, listener, chosen, room.jobs)
+    taken: dict[str, Any] = {"engine": engine, "jobs": room.jobs, "memory": room.bytes}
     if request.dry_run:
         for sample in chosen:
             listener.say(visible(f"{sample.key} -> {output / names[sample.key]}"))
         places = _places(protector, chosen, request)
-        return Result(output, 0, eps=noise.eps, norm=norm.name, bounded=norm.bounded, **places, engine=engine)
+        return Result(output, 0, eps=noise.eps, norm=norm.name, bounded=norm.bounded, **places, **taken)
 
     atomic.check_room(beside, 0)
-    _tell_size(protector, chosen, request, listener)
     unwanted = _unwanted(found, every, shard)
     with partial.growing(output, job, resume=request.resume, force=request.force) as folder:
-        done, skipped = _write_all(protector, chosen, names, folder, request, listener)
+        done, skipped = _write_all(protector, chosen, names, folder, request, room, listener)
         if request.shard is None:
             if not done:
                 raise UexError("not one of the images could be protected.", hint="See the reasons above.")
@@ -178,8 +182,8 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
         skipped=tuple(samples.Skipped(item.key, item.reason) for item in left_out),
         mode_changes=tuple((item.key, change) for item in done for change in item.changes),
         receipt=beside,
-        engine=engine,
         shard=request.shard,
+        **taken,
     )
 
 
@@ -268,11 +272,28 @@ def _items(
     ]
 
 
-def _tell_size(protector: Protector, chosen: Sequence[api.Sample], request: Request, listener: Listener) -> None:
-    """Say what is about to be done, where that takes a while."""
-    if len(chosen) >= MANY:
-        jobs = request.jobs or os.cpu_count() or 1
-        listener.say(f"{len(chosen):,} images to protect, {protector.suffix} files, {jobs} at a time.")
+def _room(
+    protector: Protector, chosen: Sequence[api.Sample], request: Request, listener: Listener
+) -> photo_memory.Plan:
+    """Plan the memory, and say what is about to be done, where that takes a while or much memory.
+
+    Raises:
+        UsageError: `--memory` is no size.
+        UexError: an image takes more memory than there is, or no file of this format can hold it.
+    """
+    shapes = photo_memory.shapes_of(chosen)
+    refused = {key: error for key, shape in shapes.items() if (error := protector.refusal(key, shape)) is not None}
+    skip = request.on_error == "skip"
+    if refused and not skip:
+        raise next(iter(refused.values()))
+    whole = request.engine != noise_engine.TORCH
+    cost = functools.partial(protector.memory, whole=whole)
+    fitting = {key: shape for key, shape in shapes.items() if key not in refused}
+    room = photo_memory.plan(fitting, cost, len(chosen), jobs=request.jobs, memory=request.memory, skip=skip)
+    always = request.dry_run or len(chosen) >= MANY
+    what = f"images to protect, {protector.suffix} files"
+    photo_memory.say(room, len(chosen), what, request.jobs, listener, always=always)
+    return dataclasses.replace(room, refused={**refused, **room.refused})
 
 
 def _protector(
@@ -357,9 +378,9 @@ def _start(
     request: Request,
     listener: Listener,
     chosen: Sequence[api.Sample],
+    jobs: int,
 ) -> str:
     """Let the engine asked for make the noise of the chosen images, and get ready for new ones; give its name."""
-    jobs = max(1, min(len(chosen), request.jobs or os.cpu_count() or 1))  # a shard may have no image
     if network is None:
         protector.model, name = noise_engine.start_photos(request.engine, protector, listener, jobs)
     else:
@@ -376,6 +397,7 @@ def _write_all(
     names: Mapping[str, str],
     folder: Path,
     request: Request,
+    room: photo_memory.Plan,
     listener: Listener,
 ) -> tuple[list[Written], list[LeftOut]]:
     journal = Journal(folder / release.JOURNAL)
@@ -383,7 +405,10 @@ def _write_all(
 
     def work(sample: api.Sample) -> Written | LeftOut:
         try:
-            return protector.write(sample, folder, names[sample.key], before.get(sample.key))
+            if sample.key in room.refused:
+                raise room.refused[sample.key]
+            with photo_memory.enough(sample.key):
+                return protector.write(sample, folder, names[sample.key], before.get(sample.key))
         except UexError as error:
             if request.on_error == "fail" or isinstance(error, atomic.WriteError):
                 raise error if error.hint else UexError(error.message, hint=samples.SKIP) from None
@@ -395,7 +420,7 @@ def _write_all(
     processes = request.engine == noise_engine.TORCH
     began = time.monotonic()
     with journal:
-        for count, item in enumerate(parallel(work, chosen, request.jobs, processes=processes), 1):
+        for count, item in enumerate(parallel(work, chosen, room.jobs, processes=processes, apart=room.apart), 1):
             if isinstance(item, Written):
                 done.append(item)
                 if not item.kept:

@@ -13,6 +13,7 @@ from uexcli import api
 from uexcli.commands.listener import Listener
 from uexcli.commands.verify_pair import Checked, Finding
 from uexcli.core.quality import leak_limit, usual_rms
+from uexcli.core.stripes import changed_by
 from uexcli.errors import UexError
 from uexcli.io import images, samples
 from uexcli.io.pool import parallel
@@ -27,11 +28,13 @@ def find(
     pairs: Mapping[str, str],
     checked: Sequence[Checked],
     stated: float,
+    jobs: int,
     listener: Listener,
 ) -> Iterator[Finding]:
     """Find released images that are (nearly) clean: paired ones by their own source, odd ones by every source.
 
     Nearly is `leak_limit`, where the usual change is the measured one, or the release's `stated` one if that is more.
+    `jobs` images are looked at at a time.
     """
     usual = max(float(stated), usual_rms([item.rms for item in checked if item.rms is not None]))
     limit = leak_limit(usual)
@@ -46,7 +49,7 @@ def find(
     odd = [item.name for item in checked if item.suspicious] + sorted(set(pictures) - set(pairs.values()))
     if not odd:
         return
-    thumbs, known = _thumbnails(found.samples, listener)
+    thumbs, known = _thumbnails(found.samples, jobs, listener)
     for name in odd:
         try:
             photo = images.open_photo(api.Sample(name, None, path=root / name))
@@ -64,10 +67,10 @@ def find(
                 break
 
 
-def _thumbnails(members: Sequence[api.Sample], listener: Listener) -> tuple[Tensor, list[api.Sample]]:
+def _thumbnails(members: Sequence[api.Sample], jobs: int, listener: Listener) -> tuple[Tensor, list[api.Sample]]:
     bank = []
     known = []
-    for done, (sample, thumb) in enumerate(zip(members, parallel(_try_thumbnail, members), strict=True), 1):
+    for done, (sample, thumb) in enumerate(zip(members, parallel(_try_thumbnail, members, jobs), strict=True), 1):
         listener.step(api.Progress(done, len(members), stage="compare with every source"))
         if thumb is not None:  # what cannot be decoded cannot leak
             bank.append(torch.from_numpy(thumb))
@@ -91,4 +94,4 @@ def _distance(source: images.Photo, other: images.Photo) -> float | None:
     """The RMS difference in levels, where the two can be compared pixel by pixel."""
     if source.pixels.shape != other.pixels.shape:
         return None
-    return float(np.sqrt(np.mean((source.pixels.astype(np.float32) - other.pixels.astype(np.float32)) ** 2)))
+    return changed_by(source.pixels, other.pixels)[0]

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uexcli.commands.protect import Protector, planes
+from uexcli.commands.protect import Protector
+from uexcli.core.stripes import planes
 from uexcli.errors import UexError
 from uexcli.io import images, noise_file, onnx, onnx_photo
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from uexcli import api
 from uexcli.commands import protect
-from uexcli.core.quality import psnr, ssim
+from uexcli.core import stripes
+from uexcli.core.quality import psnr
 from uexcli.errors import UsageError
 from uexcli.io import images, noise_file, sheet
 from uexcli.io.claims import claim
@@ -63,15 +64,14 @@ def _run(request: Request) -> Result:
     protected = protector.protect(photo, sample.key, protector.row(sample, photo)[0])
     factor = sheet.amplification(photo.pixels, protected)
     images.write_png(request.output, sheet.side_by_side(photo.pixels, protected, factor))
-    before, after = protect.planes(photo.pixels), protect.planes(protected)
-    change = after.float() - before.float()
+    rms, levels = stripes.changed_by(photo.pixels, protected)
     return Result(
         output=request.output,
         key=sample.key,
         fitted=sample.key in protector.fitted,
-        psnr=psnr(float(change.square().mean().sqrt())),
-        ssim=float(ssim(before.float() / 255, after.float() / 255)[0]),
-        levels=int(change.abs().max()),
+        psnr=psnr(rms),
+        ssim=stripes.ssim(photo.pixels, protected),
+        levels=int(levels),
         amplified=factor,
     )
 

@@ -19,11 +19,18 @@ from torch import Tensor
 from uexcli import api
 from uexcli.commands import noise_source
 from uexcli.commands.encoding import PIXELS, Encoding
-from uexcli.core.pixels import SLACK, match_channels, measure, peak_of, publish, stretch
+from uexcli.core import limits, stripes
+from uexcli.core.pixels import SLACK, match_channels
 from uexcli.core.quality import evident
 from uexcli.errors import UexError
 from uexcli.io import atomic, images, noise_file, onnx_photo, release
+from uexcli.io.shape import Shape
 from uexcli.registry import Registry, load
+
+# Bytes a value that `Protector.write` takes at the most, measured: by the file's format; of 16 bits a value; under
+# norms that are summed over a whole image, or look at it.
+WRITE_BYTES = {".png": 6, ".tiff": 8, ".webp": 12, ".jxl": 40, ".jpg": 6}
+DEEP_BYTES, SUM_BYTES, WHOLE_BYTES = 12, 45, 150
 
 
 def parts(registry: Registry, noise: noise_file.Noise) -> tuple[api.Norm, api.Granularity]:
@@ -146,7 +153,7 @@ class Protector:
         @functools.cache
         def features() -> Tensor:
             with self._lock:  # one at a time, whatever net it is
-                return self.encoding.of_photo(planes(photo.pixels), self.noise.size, self.noise.channels)
+                return self.encoding.of_photo(stripes.planes(photo.pixels), self.noise.size, self.noise.channels)
 
         memory = self.noise.memory
         try:
@@ -167,15 +174,10 @@ class Protector:
         On a photo smaller than the fit's size the noise is averaged over pixels, and on a grey one over channels, so
         it is brought up to the bound again.
         """
-        height, width = photo.size
-        source, allowed = planes(photo.values), self.allowed(photo)
-        channels = 1 if photo.grey else source.shape[1]
-        delta = stretch(match_channels(self.source(photo, key, row), channels), height, width)
-        delta = match_channels(delta, source.shape[1])
-        if min(photo.size) < self.noise.size or channels < self.noise.channels:
-            delta = self.norm.fill(delta, allowed, source.float() / peak_of(source))
-        changed = publish(source, delta, self.norm, allowed)[0].permute(1, 2, 0).contiguous().numpy()
-        return changed.astype(photo.values.dtype, copy=False)
+        channels = 1 if photo.grey else photo.values.shape[2]
+        noise = match_channels(self.source(photo, key, row), channels)
+        weaker = min(photo.size) < self.noise.size or channels < self.noise.channels
+        return stripes.protect(photo.values, noise, self.norm, self.allowed(photo), fill=weaker)
 
     def _wanted(self, sample: api.Sample, photo: images.Photo) -> tuple[np.ndarray, Place | None]:
         """What is to be written, (H, W, C); by the model, where there is one for 8 bits."""
@@ -193,6 +195,26 @@ class Protector:
     def allowed(self, photo: images.Photo) -> float:
         """The bound at the photo's own size."""
         return self.norm.rescale(self.noise.eps, (self.noise.size, self.noise.size), photo.size)
+
+    def refusal(self, key: str, shape: Shape) -> UexError | None:
+        """Say why no file of the wanted format can hold an image of this shape; None: one can."""
+        deep = shape.deep and self.suffix in images.DEEP
+        why = limits.too_long(shape.height, shape.width, self.suffix, deep=deep)
+        if why is None:
+            return None
+        others = "--format tiff" if self.suffix == ".png" else "--format png, tiff or jxl"
+        return UexError(f"{key}: {why}.", hint=f"Write it with {others}.")
+
+    def memory(self, shape: Shape, *, whole: bool = False) -> float:
+        """Give the bytes that `write` takes at the most for an image of this shape; `whole`: by an ONNX model."""
+        deep = shape.deep and self.suffix in images.DEEP
+        each = DEEP_BYTES if deep else WRITE_BYTES[self.suffix]
+        if self.norm.needs_images or whole:
+            each += WHOLE_BYTES
+        elif not self.norm.local:
+            each = max(each, SUM_BYTES + (2 if deep else 0))
+        values = shape.values * 3 // 2 if self.suffix in images.COLOUR_ONLY and shape.channels < 3 else shape.values
+        return each * values + shape.stored
 
     def write(self, sample: api.Sample, root: Path, name: str, before: Written | None = None) -> Written:
         """Protect one image; decode what is to be written, measure it, and write it if it keeps the bound.
@@ -212,12 +234,12 @@ class Protector:
             data = images.encode(photo, wanted, self.suffix, png_level=self.png_level)
         except (ValueError, OSError) as error:
             raise UexError(f"{sample.key}: a {self.suffix} file cannot hold it ({error}).") from None
+        is_wanted = stripes.memory_of(wanted)
+        del wanted
         decoded = images.decode(data, whole=photo.deep is not None)
-        same = np.array_equal(decoded.values, wanted) and same_alpha(photo, decoded)
-        if not self.lossy and not same:
+        if not self.lossy and not (is_wanted(decoded.values) and same_alpha(photo, decoded)):
             raise UexError(f"{sample.key}: decodes to other pixels than were written.", hint="Please report this.")
-        source, published = planes(photo.values), planes(decoded.values)
-        size, allowed = float(measure(source, published, self.norm)[0]), self.allowed(photo)
+        size, allowed = float(stripes.size_of(photo.values, decoded.values, self.norm)[0]), self.allowed(photo)
         if not self.lossy and size > allowed * (1 + SLACK):
             raise UexError(
                 f"{sample.key}: the written file exceeds the bound ({size:.4g} > {allowed:.4g}).",
@@ -228,7 +250,7 @@ class Protector:
             part = target.with_name(f".{_short(name)}-{os.getpid()}.tmp")
             part.write_bytes(data)
             part.replace(target)
-        rms, levels = changed_by(photo.values, decoded.values)
+        rms, levels = stripes.changed_by(photo.values, decoded.values)
         changes = photo.changes
         if photo.alpha is not None and decoded.alpha is None:
             changes = (*changes, images.FLATTENED)
@@ -249,25 +271,10 @@ def _short(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
-def changed_by(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
-    """The root mean square and the largest change of values, (H, W, C), both in 8-bit levels."""
-    unit = 255 / images.peak(before)
-    change = np.subtract(after, before, dtype=np.int32 if unit < 1 else np.int16)
-    flat = change.reshape(-1).astype(np.float32)
-    return unit * float(np.sqrt(np.dot(flat, flat) / len(flat))), unit * int(np.abs(change).max())
-
-
 def same_alpha(first: images.Photo, second: images.Photo) -> bool:
     """Whether the alpha of two photos is the same to the bit."""
     one, other = first.own_alpha, second.own_alpha
     return one is other if one is None or other is None else np.array_equal(one, other)
-
-
-def planes(pixels: np.ndarray) -> Tensor:
-    """An image's values, uint8 or uint16 (H, W, C), as a batch of one: uint8 or int32 `(1, C, H, W)`."""
-    kind = np.uint8 if pixels.dtype == np.uint8 else np.int32
-    # in torch's channels-last order, so that nothing is moved
-    return torch.from_numpy(pixels.astype(kind, order="C"))[None].permute(0, 3, 1, 2)
 
 
 def protector_of(registry: Registry, noise: noise_file.Noise, weights: Path | None) -> Protector:

@@ -14,16 +14,18 @@ import numpy as np
 import torch
 
 from uexcli import api
-from uexcli.commands import leaks, verify_strict
+from uexcli.commands import leaks, photo_memory, verify_strict
 from uexcli.commands.listener import Listener, tell_notes
 from uexcli.commands.protect import Protector, protector_of
-from uexcli.commands.verify_pair import Bound, Checked, Finding, check_pair, hidden
+from uexcli.commands.verify_pair import Bound, Checked, Finding, check_pair, hidden, memory_of_pair
+from uexcli.commands.verify_survival import STEPS
 from uexcli.core.pixels import SLACK
 from uexcli.core.quality import psnr
 from uexcli.errors import Exit, UexError, UsageError
 from uexcli.io import images, junit, noise_file, release, samples
 from uexcli.io.claims import claim
 from uexcli.io.pool import parallel
+from uexcli.io.shape import Shape
 from uexcli.registry import Registry, load, remake
 from uexcli.runtime import machine
 
@@ -37,6 +39,7 @@ CASES = {  # of a report: what the findings are about
     verify_strict.CODE: "decoders", "changed-size": SHAPE,
 }  # fmt: skip
 SURVIVE = 64  # images at which it is measured what is left of the noise
+DECODE_BYTES = 5  # a value of an image that is only decoded, at the most
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Request:
     junit: Path | None = None  # a report to write
     force: bool = False
     strict: bool = False  # decode all by a second decoder, too
+    memory: str | None = None  # to take at the most
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ class Result:
     looked: bool  # into every released file, for what must not be in it
     checks: dict[str, str] = field(default_factory=dict)  # what was looked at, and how it came out
     alone: tuple[verify_strict.Alone, ...] | None = None  # files that one decoder alone reads; None without --strict
+    jobs: int | None = None  # images at a time
+    memory: int | None = None  # bytes that took at the most
 
     @property
     def exit(self) -> Exit:
@@ -128,19 +134,15 @@ def cases(result: Result) -> dict[str, list[str] | None]:
 
 def _check(request: Request, listener: Listener) -> Result:
     registry = load()
-    samples.check_options("fail", request.jobs)
+    photo_memory.check_options(request.jobs, request.memory)
     images.limit_pixels(request.max_pixels)
-    machine.settle(torch.device("cpu"))
+    machine.settle(torch.device("cpu"), photos=True)
     root = request.release
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder.", hint="Give the folder of a release.")
     facts = release.read_facts(root) or {}
-    there = release.files(root)
-    there += [name for name in (release.JOB, release.JOURNAL) if (root / name).exists() and name not in there]
-    links = release.irregular(root, there)
-    there = sorted(set(there) - set(links))
+    there, findings = _listed(root)
     pictures = [name for name in there if Path(name).suffix.lower() in api.IMAGE_SUFFIXES]
-    findings = [Finding("link", name, "a file", "a link, or no regular file") for name in links]
     checks: dict[str, str] = {}
     if not pictures:
         raise UexError(f"{root}: no image in this release.")
@@ -155,9 +157,10 @@ def _check(request: Request, listener: Listener) -> Result:
         checks["coverage"] = "not checked: give --source"
         if request.noise is not None:
             raise UsageError("--noise: the photos are needed to tell the noise.", hint="Give --source PHOTOS.")
-        if not request.fast:
-            findings += _decodes(root, pictures, request, listener)
-        result = _result(request, findings, None, pictures, [], np.zeros(256, np.int64), bound, checks)
+        room = None if request.fast else _room(_released(root, pictures), DECODE_BYTES, request, listener)
+        if room is not None:
+            findings += _decodes(root, pictures, room, listener)
+        result = _result(request, findings, None, pictures, [], np.zeros(256, np.int64), bound, checks, room)
         return _strict(result, request, pictures, (), listener)
 
     found = samples.list_samples(registry, request.source, strict=False)
@@ -169,18 +172,30 @@ def _check(request: Request, listener: Listener) -> Result:
     by_key = {sample.key: sample for sample in found.samples}
     checked: list[Checked] = []
     counts = np.zeros(256, np.int64)
+    room = None
     if not request.fast:
         assert bound is not None
         work = [(by_key[key], name) for key, name in pairs.items()]
-        checked, counts = _compared(request, registry, work, facts, bound, listener)
+        each = memory_of_pair(bound.norm, noise=request.noise is not None)
+        room = _room([sample for sample, _ in work], each, request, listener)
+        checked, counts = _compared(request, registry, work, facts, bound, room, listener)
         usual = float(facts.get("rms_levels", 0))
         findings += [finding for item in checked for finding in item.findings]
-        findings += leaks.find(root, found, pictures, pairs, checked, usual, listener)
+        findings += leaks.find(root, found, pictures, pairs, checked, usual, room.jobs, listener)
         checks["leaks"] = "every released image was compared with its source; odd ones with every source"
     else:
         checks["bound"] = "not checked: --fast decodes nothing"
-    result = _result(request, findings, len(found.samples), pictures, checked, counts, bound, checks)
+    result = _result(request, findings, len(found.samples), pictures, checked, counts, bound, checks, room)
     return _strict(result, request, pictures, found.samples, listener)
+
+
+def _listed(root: Path) -> tuple[list[str], list[Finding]]:
+    """List the files of a release, sorted; what is no file is a finding."""
+    there = release.files(root)
+    there += [name for name in (release.JOB, release.JOURNAL) if (root / name).exists() and name not in there]
+    links = release.irregular(root, there)
+    findings = [Finding("link", name, "a file", "a link, or no regular file") for name in links]
+    return sorted(set(there) - set(links)), findings
 
 
 def _strict(
@@ -189,7 +204,7 @@ def _strict(
     """Add what a second decoder says, where it was asked."""
     if not request.strict:
         return result
-    outcome = verify_strict.check(request.release, pictures, sources, request.jobs, listener)
+    outcome = verify_strict.check(request.release, pictures, sources, result.jobs, listener)
     findings = sorted((*result.findings, *outcome.findings), key=lambda f: (f.path, f.code))
     checks = {**result.checks, "decoders": outcome.text}
     return dataclasses.replace(result, findings=tuple(findings), checks=checks, alone=outcome.alone)
@@ -201,6 +216,7 @@ def _compared(
     work: Sequence[tuple[api.Sample, str]],
     facts: Mapping[str, Any],
     bound: Bound,
+    room: photo_memory.Plan,
     listener: Listener,
 ) -> tuple[list[Checked], np.ndarray]:
     """Check every released image against its source; count all values by how much they change, see `Checked.counts`."""
@@ -212,18 +228,35 @@ def _compared(
 
     def one(item: tuple[api.Sample, str]) -> Checked:
         said, name = stated.get(item[1], set()), item[1]
-        return check_pair(request.release, *item, bound, said, protector=protector, survive=name in chosen)
+        with photo_memory.enough(item[0].key):
+            return check_pair(request.release, *item, bound, said, protector=protector, survive=name in chosen)
 
     checked: list[Checked] = []
     counts = np.zeros(256, np.int64)
     began = time.monotonic()
-    for done, result in enumerate(parallel(one, work, request.jobs, processes=True), 1):
+    for done, result in enumerate(parallel(one, work, room.jobs, processes=True, apart=room.apart), 1):
         if result.counts is not None:
             counts += result.counts
         checked.append(dataclasses.replace(result, counts=None))
         rate = done / max(time.monotonic() - began, 1e-9)
         listener.step(api.Progress(done, len(work), f"{rate:,.0f} images/s", stage="decode"))
     return checked, counts
+
+
+def _room(shown: Sequence[api.Sample], each: int, request: Request, listener: Listener) -> photo_memory.Plan:
+    """Plan the memory for these images at `each` bytes a value, and say how much where that is much.
+
+    Raises:
+        UexError: one of them takes more than there is.
+    """
+    shapes = photo_memory.shapes_of(shown)
+
+    def cost(shape: Shape) -> int:
+        return each * shape.values * (1 + shape.deep) + 2 * shape.stored
+
+    room = photo_memory.plan(shapes, cost, len(shown), jobs=request.jobs, memory=request.memory, skip=None)
+    photo_memory.say(room, len(shown), "images to check", request.jobs, listener, always=False)
+    return room
 
 
 def _protector(request: Request, registry: Registry, wanted: Iterable[api.Sample]) -> Protector | None:
@@ -292,15 +325,20 @@ def _checksums(
     checks["checksums"] = f"{len(listed) - wrong:,} of {len(listed):,} match {release.SUMS}"
 
 
-def _decodes(root: Path, pictures: Sequence[str], request: Request, listener: Listener) -> Iterator[Finding]:
+def _released(root: Path, pictures: Sequence[str]) -> list[api.Sample]:
+    return [api.Sample(name, None, path=root / name) for name in pictures]
+
+
+def _decodes(root: Path, pictures: Sequence[str], room: photo_memory.Plan, listener: Listener) -> Iterator[Finding]:
     def one(name: str) -> list[Finding]:
         try:
-            images.open_photo(api.Sample(name, None, path=root / name))
+            with photo_memory.enough(name):
+                images.open_photo(api.Sample(name, None, path=root / name))
         except UexError as error:
             return [Finding("unreadable", name, "an image", error.message)]
         return hidden(root, name)
 
-    for done, found in enumerate(parallel(one, pictures, request.jobs, processes=True), 1):
+    for done, found in enumerate(parallel(one, pictures, room.jobs, processes=True, apart=room.apart), 1):
         listener.step(api.Progress(done, len(pictures), stage="decode"))
         yield from found
 
@@ -334,6 +372,7 @@ def _result(
     counts: np.ndarray,
     bound: Bound | None,
     checks: dict[str, str],
+    room: photo_memory.Plan | None,
 ) -> Result:
     shares = [item.size / item.allowed for item in checked if item.size is not None and item.allowed]
     levels = [item.levels for item in checked if item.levels is not None]
@@ -349,6 +388,10 @@ def _result(
         others = "" if len(present) == len(checked) else "; the others have none in the file"
         checks["noise"] = f"looked for in {len(present):,} of {len(checked):,} images{others}"
     left = [item.survival for item in checked if item.survival]
+    without = sum(len(one) < len(STEPS) for one in left)
+    if without:
+        checks["survival"] = f"without JPEG for {without:,} of {len(left):,} images, which no JPEG file can hold"
+    known = {step: [one[step] for one in left if step in one] for step in STEPS}
     once = {(finding.code, finding.path): finding for finding in findings}  # checksums and coverage both miss a file
     return Result(
         release=str(request.release),
@@ -366,8 +409,10 @@ def _result(
         psnr={"min": min(noise), "median": median(noise)} if noise else None,
         ssim={"min": min(similar), "median": median(similar)} if similar else None,
         present={"min": min(present), "median": median(present)} if present else None,
-        survival={step: fmean(one[step] for one in left) for step in left[0]} if left else None,
+        survival={step: fmean(shares) for step, shares in known.items() if shares} if left else None,
         survived=len(left),
         looked=not request.fast,
         checks=checks,
+        jobs=room.jobs if room else None,
+        memory=room.bytes if room else None,
     )

@@ -7,17 +7,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from uexcli import api
-from uexcli.commands.protect import Protector, changed_by, planes, same_alpha
-from uexcli.commands.verify_survival import agreement, survival
-from uexcli.core.pixels import SLACK, measure, peak_of
+from uexcli.commands import protect
+from uexcli.commands.protect import Protector, same_alpha
+from uexcli.commands.verify_survival import survival
+from uexcli.core import stripes
+from uexcli.core.pixels import SLACK, peak_of
 from uexcli.core.quality import evident, ssim
 from uexcli.errors import UexError
 from uexcli.io import images, metadata
 
 SSIM_SIDE = 1024
+# Bytes a value that comparing a pair takes at the most, measured: one value at a time, under norms that are summed over
+# a whole image, and under those that look at it; and where the noise is looked for.
+PAIR_BYTES, SUM_BYTES, WHOLE_BYTES, NOISE_BYTES = 8, 14, 150, 2
 PRESENT = 0.5  # of agreement with the fitted noise: JPEG at quality 75 leaves less
 
 
@@ -107,16 +111,17 @@ def check_pair(
         found.append(Finding("changed-alpha", name, "the source's alpha", "another"))
     if not images.same_look(source, published, Path(name).suffix.lower()):
         found.append(Finding("changed-profile", name, "the source's colours", "another profile, or none"))
-    before, after = planes(source.values), planes(published.values)
-    size, allowed = float(measure(before, after, bound.norm)[0]), bound.at(*source.size)
-    rms, levels = changed_by(source.values, published.values)
+    size = float(stripes.size_of(source.values, published.values, bound.norm)[0])
+    allowed = bound.at(*source.size)
+    rms, levels = stripes.changed_by(source.values, published.values)
     over = size > allowed * (1 + SLACK)
     if over:
-        peak = peak_of(before)
-        limit = bound.norm.levels(bound.eps, peak)
+        limit = bound.norm.levels(bound.eps, 255 if source.deep is None else 65535)
         expected = f"at most {limit} levels" if limit is not None else f"{bound.norm.name} <= {allowed:.4g}"
-        change = (after.int() - before.int()).abs()
-        actual = f"{int(change.max())} levels ({int((change > limit).sum())} over)" if limit else f"{size:.4g}"
+        actual = f"{size:.4g}"
+        if limit:
+            most, beyond = stripes.count_over(source.values, published.values, limit)
+            actual = f"{most} levels ({beyond} over)"
         found.append(Finding("over-bound", name, expected, actual))
     visible = evident(bound.norm, size, allowed, levels)
     present = None if protector is None else _present(protector, sample, source, published)
@@ -125,13 +130,22 @@ def check_pair(
             Finding("noise-missing", name, "the fitted noise", f"a change that agrees with it by {present:.2f}")
         )
     left = survival(source.pixels, published.pixels) if survive and levels else {}
-    counts = count_levels(source.values, published.values)
-    centres = [_centre(one).float() / peak_of(one) for one in (before, after)]
-    similar = float(ssim(*centres)[0])
+    counts = stripes.count_levels(source.values, published.values)
+    centres = [stripes.planes(_centre(one.values)) for one in (source, published)]
+    similar = float(ssim(*(centre.float() / peak_of(centre) for centre in centres))[0])
     return Checked(
         name, tuple(found), size, allowed, levels, rms, similar, visible,
         suspicious=over, counts=counts, present=present, survival=left,
     )  # fmt: skip
+
+
+def memory_of_pair(norm: api.Norm, *, noise: bool) -> int:
+    """Give the bytes a value that `check_pair` takes at the most; `noise`: with a protector."""
+    if norm.needs_images:
+        return WHOLE_BYTES
+    if noise and not norm.local:
+        return NOISE_BYTES + protect.SUM_BYTES
+    return (PAIR_BYTES if norm.local else SUM_BYTES) + (NOISE_BYTES if noise else 0)
 
 
 def hidden(root: Path, name: str) -> list[Finding]:
@@ -145,14 +159,6 @@ def hidden(root: Path, name: str) -> list[Finding]:
     return [Finding("metadata", name, "pixels, a profile and public texts", "; ".join(told))] if told else []
 
 
-def count_levels(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Count the values that change by so many 8-bit levels, rounded up: int64 (256,)."""
-    step = 1 if before.dtype == np.uint8 else 257
-    change = np.abs(np.subtract(after, before, dtype=np.int32 if step > 1 else np.int16))
-    levels: np.ndarray = np.bincount((-(-change // step)).ravel(), minlength=256)
-    return levels
-
-
 def _present(protector: Protector, sample: api.Sample, source: images.Photo, published: images.Photo) -> float | None:
     """Compare a change with the one its noise makes; None for a photo that has no noise in the file."""
     try:
@@ -162,12 +168,11 @@ def _present(protector: Protector, sample: api.Sample, source: images.Photo, pub
     wanted = protector.protect(source, sample.key, row)
     if wanted.shape != source.values.shape:
         return None
-    base = source.values.astype(np.float32)
-    return agreement(published.values - base, wanted - base)
+    return stripes.agreement(source.values, published.values, wanted)
 
 
-def _centre(planes_: Tensor) -> Tensor:
+def _centre(values: np.ndarray) -> np.ndarray:
     """The middle of an image, at most 1024 x 1024: enough for SSIM, and bounded in time and memory."""
-    _, _, height, width = planes_.shape
+    height, width = values.shape[:2]
     top, left = max(0, (height - SSIM_SIDE) // 2), max(0, (width - SSIM_SIDE) // 2)
-    return planes_[:, :, top : top + SSIM_SIDE, left : left + SSIM_SIDE]
+    return values[top : top + SSIM_SIDE, left : left + SSIM_SIDE]

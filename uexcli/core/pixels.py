@@ -26,13 +26,13 @@ def publish(images: Tensor, delta: Tensor, norm: Norm, eps: float) -> Tensor:
     """Add noise, float `(N, C, H, W)`, on the images' grid: uint8 (or int32) `(N, C, H, W)` to the same."""
     peak = peak_of(images)
     base = images.float()
-    published = _round(base, delta, norm, eps, images.dtype, peak)
+    published = on_levels(base, delta, norm, eps, images.dtype, peak)
     size = measure(images, published, norm)
     over = size > eps * (1 + SLACK)
     if bool(over.any()):  # scaling alone does not lower every size: l0 counts faint changes too
         delta = delta.clone()
         delta[over] = norm.project(delta[over], eps, base[over] / peak)
-        published[over] = _round(base[over], delta[over], norm, eps, images.dtype, peak)
+        published[over] = on_levels(base[over], delta[over], norm, eps, images.dtype, peak)
         size[over] = measure(images[over], published[over], norm)
     share = torch.ones_like(size)
     for _ in range(200):
@@ -41,13 +41,14 @@ def publish(images: Tensor, delta: Tensor, norm: Norm, eps: float) -> Tensor:
             return published
         share[over] *= (eps / size[over]).clamp(max=0.995)
         scale = share[over].view(-1, 1, 1, 1)
-        published[over] = _round(base[over], delta[over] * scale, norm, eps, images.dtype, peak)
+        published[over] = on_levels(base[over], delta[over] * scale, norm, eps, images.dtype, peak)
         size[over] = measure(images[over], published[over], norm)
     published[over] = images[over]  # no change at all keeps every bound
     return published
 
 
-def _round(base: Tensor, delta: Tensor, norm: Norm, eps: float, dtype: torch.dtype, peak: int) -> Tensor:
+def on_levels(base: Tensor, delta: Tensor, norm: Norm, eps: float, dtype: torch.dtype, peak: int) -> Tensor:
+    """Add noise to whole levels `base`, as float, on a grid up to `peak`, no value by more than its norm's limit."""
     change = (base + peak * delta).round_().sub_(base)
     limit = norm.levels(eps, peak)
     if limit is not None:

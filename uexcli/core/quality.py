@@ -13,6 +13,7 @@ from torch.nn import functional
 from uexcli.api import Norm
 
 RMS_AT_50_DB = 0.806  # levels
+WINDOW = 11  # px, of SSIM
 FAR = 16  # levels, twice what is usual where every value may change
 
 
@@ -47,11 +48,20 @@ def evident(norm: Norm, size: float, allowed: float, levels: float) -> bool:
 def ssim(first: Tensor, second: Tensor) -> Tensor:
     """Structural similarity (Wang et al., 2004) of float images in [0, 1], `(N, C, H, W)` to `(N,)`.
 
-    Gaussian window of 11 px, sigma 1.5 (smaller, and odd, where the image is smaller); the mean over all whole
-    windows and channels.
+    The mean over all whole windows and channels.
     """
-    side = min(11, first.shape[2], first.shape[3])
-    side -= 1 - side % 2
+    return ssim_map(first, second).mean((1, 2, 3))
+
+
+def window_of(height: int, width: int) -> int:
+    """Give the side of the windows of an image: 11 px, smaller, and odd, where the image is smaller."""
+    side = min(WINDOW, height, width)
+    return side - 1 + side % 2
+
+
+def ssim_map(first: Tensor, second: Tensor) -> Tensor:
+    """Structural similarity of each whole window, Gaussian with sigma 1.5: float `(N, C, H, W)` to one a window."""
+    side = window_of(first.shape[2], first.shape[3])
     grid = torch.arange(side, dtype=first.dtype, device=first.device) - side // 2
     window = torch.exp(-(grid**2) / (2 * 1.5**2))
     window /= window.sum()
@@ -62,7 +72,7 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     means, mean_squares = mean_a * mean_b, mean_a**2 + mean_b**2
     small_1, small_2 = 0.01**2, 0.03**2
     structure = (2 * (product - means) + small_2) / (squares - mean_squares + small_2)
-    return (structure * (2 * means + small_1) / (mean_squares + small_1)).mean((1, 2, 3))
+    return structure * (2 * means + small_1) / (mean_squares + small_1)
 
 
 def _blurred(maps: Tensor, window: Tensor, dim: int) -> Tensor:

@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from uexcli.api import Sample
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, bare, colour, deep, depth, exact, icc, jxl, jxl_profile, metadata, png, scaled
+from uexcli.io.pillow import pixels_of
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit, where it would only warn
 Image.MAX_IMAGE_PIXELS = None  # checked below, before anything is decoded, and as an error
@@ -108,6 +109,8 @@ def open_photo(sample: Sample, *, whole: bool = False, texts: bool = False) -> P
         return decode(data, whole=whole, texts=texts)
     except UexError as error:
         raise UexError(f"{sample.key}: {error.message}", hint=error.hint) from None
+    except MemoryError:
+        raise
     except Exception as error:  # decoders fail in many ways, and each means the same here
         reason = str(error).replace(f" {hex(id(data))}", "") or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
@@ -146,7 +149,7 @@ def decode(data: bytes, *, whole: bool = False, texts: bool = False) -> Photo:
         upright = image if turn is None else image.transpose(turn)
         plain, look = _shown(upright.convert(mode) if mode == "LA" else upright, data, parts)
     changes = (*look.changes, *changes, *((f"{bits} bits to 8",) if bits > 8 else ()), *found.changes)
-    array = np.asarray(plain)
+    array = pixels_of(plain)
     if array.ndim == 2:
         return Photo(array[:, :, None], None, mode, look.icc, digest, changes, shown=look.shown, texts=kept)
     alpha = array[:, :, -1] if plain.mode in {"LA", "RGBA"} else None
@@ -300,11 +303,6 @@ def encode(photo: Photo, pixels: np.ndarray, suffix: str, *, png_level: int = 1)
             flat = image.convert("L" if pixels.shape[2] == 1 else "RGB")
             flat.save(buffer, "JPEG", quality=95, subsampling=0, **extra)
     return buffer.getvalue()
-
-
-def peak(values: np.ndarray) -> int:
-    """The highest level of a grid: 255, or 65,535 of uint16."""
-    return 255 if values.dtype == np.uint8 else 65535
 
 
 def fitting(photo: Photo, suffix: str) -> Photo:

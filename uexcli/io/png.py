@@ -10,8 +10,11 @@ import itertools
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
+
+from uexcli.core.stripes import bands
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 AVERAGE = 3  # of the value to the left and the one above
@@ -35,28 +38,44 @@ def encode(pixels: np.ndarray, *, level: int = FAST, icc: bytes | None = None, c
     if icc:
         before = [item for item in before if item[0] != b"sRGB"]  # a PNG has one or the other
         before.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)))
-    data = _deflate(_filtered(pixels), level)
     # a chunk's length has 31 bits
-    parts = [(b"IDAT", data[start : start + 2**30]) for start in range(0, len(data), 2**30)]
+    parts = [(b"IDAT", data[at : at + 2**30]) for data in _deflated(pixels, level) for at in range(0, len(data), 2**30)]
     return assembled(((b"IHDR", head), *before, *parts, (b"IEND", b"")))
 
 
 def assembled(chunks: Iterable[Chunk]) -> bytes:
     """Make a file of its chunks."""
-    return SIGNATURE + b"".join(_chunk(*item) for item in chunks)
+    return b"".join([SIGNATURE, *itertools.chain.from_iterable(_chunk(*item) for item in chunks)])
 
 
-def _filtered(pixels: np.ndarray) -> np.ndarray:
-    """Take from each byte the mean of the one a pixel to its left and the one above: uint8 `(H, 1 + bytes a row)`."""
+def _deflated(pixels: np.ndarray, level: int) -> Iterator[bytes]:
+    """Filter and deflate; a large picture in stripes, the parts of one stream."""
+    stripes = list(bands(pixels.shape))
+    if len(stripes) == 1:
+        yield _deflate(_filtered(pixels), level)
+        return
+    stream = _stream(level)
+    for band in stripes:
+        yield stream.compress(_filtered(pixels[band], pixels[band.start - 1] if band.start else None).data)
+    yield stream.flush()
+
+
+def _filtered(pixels: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+    """Take from each byte the mean of the one a pixel to its left and the one above: uint8 `(H, 1 + bytes a row)`.
+
+    `before` is the row above the first, `(W, C)`; None: nothing is.
+    """
     height, width, channels = pixels.shape
     size = pixels.dtype.itemsize
-    rows = np.ascontiguousarray(pixels if size == 1 else pixels.astype(">u2")).view(np.uint8).reshape(height, -1)
+    rows = _bytes(pixels).reshape(height, -1)
     step = channels * size
     made = np.empty((height, 1 + rows.shape[1]), np.uint8)
     made[:, 0] = AVERAGE
     left, above = np.zeros_like(rows), np.zeros_like(rows)
     left[:, step:] = rows[:, :-step] if width > 1 else rows[:, :0]
     above[1:] = rows[:-1]
+    if before is not None:
+        above[0] = _bytes(before).reshape(-1)
     mean = left & above & 1  # (left + above) // 2 without a ninth bit
     left >>= 1
     above >>= 1
@@ -66,19 +85,33 @@ def _filtered(pixels: np.ndarray) -> np.ndarray:
     return made
 
 
+def _bytes(pixels: np.ndarray) -> np.ndarray:
+    """Values as a PNG has them, the higher byte first."""
+    values: np.ndarray = np.ascontiguousarray(pixels if pixels.dtype == np.uint8 else pixels.astype(">u2"))
+    return values.view(np.uint8)
+
+
 def _deflate(rows: np.ndarray, level: int) -> bytes:
+    return bytes(_library(level).compress(rows.data, level))
+
+
+def _stream(level: int) -> Any:
+    return _library(level).compressobj(level)
+
+
+def _library(level: int) -> Any:
     if level == FAST:
         try:
             from isal import isal_zlib
         except ImportError:  # a processor it is not made for
             pass
         else:
-            return bytes(isal_zlib.compress(rows.data, 1))
-    return zlib.compress(rows.data, level)
+            return isal_zlib
+    return zlib
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+def _chunk(kind: bytes, data: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    return struct.pack(">I", len(data)), kind, data, struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
 
 
 def shown(data: bytes) -> tuple[Chunk, ...]:

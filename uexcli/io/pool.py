@@ -22,26 +22,33 @@ R = TypeVar("R")
 WAITING = 4  # results a worker may be ahead, which bounds the memory
 WORTH_IT = 32  # items below which threads are as fast as processes that must be forked first
 PR_SET_PDEATHSIG = 1
+FORKS = sys.platform == "linux"
 
 
 def parallel(
-    work: Callable[[T], R], items: Sequence[T], jobs: int | None = None, *, processes: bool = False
+    work: Callable[[T], R],
+    items: Sequence[T],
+    jobs: int | None = None,
+    *,
+    processes: bool = False,
+    apart: bool = False,
 ) -> Iterator[R]:
     """Map over items, in order, with a bounded number of results waiting.
 
     With `processes` by forked ones, where there are enough items: `work` may then be anything that is bound to this
     process's memory, but what it changes there is lost, and its results are pickled. Without, by threads: decoding,
-    encoding and hashing release the interpreter lock, so they use some cores, too.
+    encoding and hashing release the interpreter lock, so they use some cores, too. `apart` asks for processes for few
+    items and for one job as well: where the system kills what takes most of its memory, that is not this one.
 
     Raises:
         UexError: a worker process was killed, as the system does when memory runs out.
     """
     jobs = min(jobs or os.cpu_count() or 1, len(items)) or 1
     with _one_thread() if processes else contextlib.nullcontext():
-        if jobs == 1 and processes:  # this process is the worker
+        if jobs == 1 and processes and not (apart and FORKS):  # this process is the worker
             yield from map(work, items)
             return
-        forked = processes and sys.platform == "linux" and len(items) >= WORTH_IT
+        forked = processes and FORKS and (apart or len(items) >= WORTH_IT)
         pool = _processes(work, items, jobs) if forked else ThreadPoolExecutor(jobs)
         call: Callable[[int], Any] = _call if forked else lambda position: work(items[position])
         try:
@@ -53,7 +60,9 @@ def parallel(
                     waiting[position % ahead] = pool.submit(call, position + ahead)
                 yield result
         except BrokenProcessPool:
-            raise UexError("a worker process was killed; was the memory used up?", hint="Use fewer --jobs.") from None
+            raise UexError(
+                "a worker process was killed; was the memory used up?", hint="Use fewer --jobs, or a smaller --memory."
+            ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

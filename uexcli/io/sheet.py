@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from uexcli.core.stripes import bands, changed_by
+
 GAP = 8
 TITLE = 22
 TITLES = ("clean", "noise x{:.0f}", "protected")
@@ -15,14 +17,17 @@ PAPER, INK = (250, 250, 250), (30, 30, 30)
 
 def amplification(clean: np.ndarray, protected: np.ndarray) -> float:
     """How much the noise must be multiplied for its largest value to span half the range."""
-    most = int(np.abs(protected.astype(np.int16) - clean.astype(np.int16)).max())
+    most = changed_by(clean, protected)[1]
     return 127 / most if most else 1.0
 
 
 def noise_picture(clean: np.ndarray, protected: np.ndarray, factor: float) -> np.ndarray:
     """The noise around middle grey, uint8 (H, W, C)."""
-    change = protected.astype(np.float32) - clean.astype(np.float32)
-    return np.clip(np.round(128 + factor * change), 0, 255).astype(np.uint8)
+    shown = np.empty_like(clean)
+    for band in bands(clean.shape):
+        change = protected[band].astype(np.float32) - clean[band].astype(np.float32)
+        shown[band] = np.clip(np.round(128 + factor * change), 0, 255)
+    return shown
 
 
 def side_by_side(clean: np.ndarray, protected: np.ndarray, factor: float) -> np.ndarray:

@@ -14,9 +14,12 @@ from typing import Any
 import torch
 
 from uexcli.errors import UexError, UsageError
+from uexcli.runtime import room
 
-# glibc's mallopt: how much freed memory at the top to keep, how much to grow by, how many blocks to map on their own.
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+# glibc's mallopt: how much freed memory at the top to keep, how much to grow by, from which size on to map blocks on
+# their own, and how many.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4
+PHOTO_BLOCK = 8 * 2**20  # bytes; of photos of some megapixels, none of which a smaller photo takes
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -60,8 +63,11 @@ def full_precision() -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = products
 
 
-def settle(device: torch.device) -> None:
-    """Prepare this process for long work: the same seed gives the same bytes on one kind of device, and no waste."""
+def settle(device: torch.device, *, photos: bool = False) -> None:
+    """Prepare this process for long work: the same seed gives the same bytes on one kind of device, and no waste.
+
+    `photos` says that it is on whole photos, which may be large: theirs is given back when it is freed.
+    """
     if device.type == "cuda":
         torch.cuda.set_device(device)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -69,19 +75,23 @@ def settle(device: torch.device) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
         # Filling new memory is for those who read what they did not write.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    _keep_memory()
+    _keep_memory(photos=photos)
 
 
-def _keep_memory() -> None:
+def _keep_memory(*, photos: bool) -> None:
     """Let glibc keep freed memory for the next tensor instead of giving it back to the system at once.
 
     Training on a CPU frees and takes megabytes at every layer; mapping them anew each time cost a quarter of a fit's
-    CPU time (measured with 2 threads, 47 million page faults). Elsewhere than on glibc this does nothing.
+    CPU time (measured with 2 threads, 47 million page faults). Elsewhere than on glibc this does nothing. Blocks of
+    large photos are few, and would leave holes that no later one fits in: these are mapped on their own.
     """
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
-    mallopt(M_MMAP_MAX, 0)
+    if photos:
+        mallopt(M_MMAP_THRESHOLD, PHOTO_BLOCK)
+    else:
+        mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(M_TOP_PAD, 64 * 2**20)
 
@@ -107,29 +117,13 @@ def free_memory(device: torch.device) -> int | None:
     """Give the bytes that can still be taken on a device; None where the system does not say."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    found = [_number(Path("/proc/meminfo"), "MemAvailable:", 1024)]
-    group = Path("/sys/fs/cgroup")
-    limit, used = _number(group / "memory.max", "", 1), _number(group / "memory.current", "", 1)
-    if limit is not None and used is not None:
-        cache = _number(group / "memory.stat", "inactive_file", 1) or 0  # of files that were read: given back at need
-        found.append(limit - used + cache)
-    known = [number for number in found if number is not None]
-    return min(known) if known else None
+    return room.left()
 
 
 def resident() -> int:
     """Give the bytes of memory this process has now; a guess where the system does not say."""
-    pages = _number(Path("/proc/self/statm"), "", 1, field=1)
+    pages = room.number(Path("/proc/self/statm"), "", 1, field=1)
     return 2**29 if pages is None else pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _number(path: Path, start: str, unit: int, *, field: int = 0) -> int | None:
-    """Read a number from a line of a system's file."""
-    try:
-        line = next(line for line in path.read_text().splitlines() if line.startswith(start))
-        return int(line.removeprefix(start).split()[field]) * unit
-    except (OSError, StopIteration, IndexError, ValueError):
-        return None
 
 
 def name_of(device: torch.device) -> str:

@@ -5,15 +5,29 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
+from uexcli.api import UexError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
+SUFFIXES = {"JPEG": ".jpg", "WEBP": ".webp"}
+
 
 def through(images: Tensor, codec: str, **options: Any) -> Tensor:
-    """Encode and decode each by Pillow: uint8 `(N, C, H, W)` to the same; grey ones stay grey."""
+    """Encode and decode each by Pillow: uint8 `(N, C, H, W)` to the same; grey ones stay grey.
+
+    Raises:
+        UexError: they are longer than the codec takes.
+    """
     import numpy as np
     import torch
     from PIL import Image
+
+    from uexcli.core import limits
+
+    why = limits.too_long(images.shape[2], images.shape[3], SUFFIXES[codec])
+    if why is not None:
+        raise UexError(f"countermeasure '{codec.lower()}': images are {why}.", hint="Use a smaller --size.")
 
     def again(image: np.ndarray) -> np.ndarray:
         grey = image.shape[2] == 1

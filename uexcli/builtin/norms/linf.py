@@ -18,6 +18,7 @@ class Linf(Norm):
 
     name: ClassVar[str] = "linf"
     summary: ClassVar[str] = "no pixel value changes by more than eps"
+    local: ClassVar[bool] = True
 
     def project(self, delta: Tensor, eps: float, images: Tensor | None = None) -> Tensor:
         """Clamp."""

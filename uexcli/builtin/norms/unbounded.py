@@ -23,6 +23,7 @@ class Unbounded(Norm):
     summary: ClassVar[str] = "no bound and no promise: the largest change is measured, any is allowed"
     paper: ClassVar[str] = "Sadasivan et al., CUDA: convolution-based unlearnable datasets, CVPR 2023"
     bounded: ClassVar[bool] = False
+    local: ClassVar[bool] = True
 
     def usual(self, channels: int, size: int) -> str:
         """The whole range."""
