@@ -18,6 +18,7 @@ from uexcli.commands import fit_memory, fit_state
 from uexcli.commands.fit_memory import Memory, told
 from uexcli.commands.fit_parts import told_of_method
 from uexcli.commands.fit_problem import Made, estimate, make_problem
+from uexcli.commands.fit_progress import Whole
 from uexcli.commands.fit_setup import Request, Setup, check_enough, prepare
 from uexcli.commands.listener import Listener, duration
 from uexcli.commands.noise_source import ENCODER_WEIGHTS
@@ -82,7 +83,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     Raises:
         UexError: see `uexcli.errors` and the README's table of bad inputs.
     """
-    listener = listener or Listener()
+    listener = Whole(listener or Listener())
     setup = prepare(request)
     setup, seed = fit_state.take_up(request, setup)
     memory = fit_memory.settle(request, setup)
@@ -130,8 +131,9 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     def on_step(progress: api.Progress) -> None:
         nonlocal outcome
         outcome = progress.note
-        listener.step(progress)
+        listener.fit(progress)
 
+    listener.begin(plan.seconds)
     began = time.perf_counter()
     with fit_state.keeping(request, setup, job, memory.store, listener) as journal:
         problem = dataclasses.replace(problem, journal=journal)
