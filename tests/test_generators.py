@@ -226,7 +226,7 @@ def test_a_generator_learns_the_classes_and_keeps_them() -> None:
 
     def hear(told: Progress) -> None:
         notes.append(told.note)
-        if told.stage == "learn classes" and told.done == told.total:
+        if told.stage == "learn classes" and told.note.startswith("pass 40,"):
             learnt.extend(weight.detach().clone() for weight in course._generator.down.state_dict().values())
 
     course = prime(problem, hear, classes=40, marks=1, passes=1)
@@ -377,10 +377,10 @@ def test_a_state_of_something_else_is_refused(cls: type[api.Method]) -> None:
 def test_progress_ends_at_the_end(cls: type[api.Method]) -> None:
     reports: list[Progress] = []
     fit(least(cls), make_problem(), reports.append)
-    for stage in ("learn classes", "learn marks", "play"):
-        told = [report for report in reports if report.stage == stage]
-        done = [report.done for report in told]
-        assert done == sorted(done) and done[-1] == told[-1].total and all(one.done <= one.total for one in told)
+    stages = list(dict.fromkeys(report.stage for report in reports))
+    assert stages == ["learn classes", "learn marks", "play"]
+    shares = [report.done / report.total for report in reports]
+    assert shares == sorted(shares) and shares[0] > 0
     assert reports[-1].done == reports[-1].total and "protected images" in reports[-1].note
 
 

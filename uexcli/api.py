@@ -81,7 +81,10 @@ def option(default: Any, summary: str) -> Any:
 
 @dataclass(frozen=True)
 class Progress:
-    """One report of a long job: `done` of `total` units, and a few words on how it goes."""
+    """One report of a long job: `done` of `total` units, and a few words on how it goes.
+
+    A method's reports are of the whole fit, whatever its stages are called: their share never falls.
+    """
 
     done: float
     total: float

@@ -223,6 +223,8 @@ def _noise(method: api.Method, problem: BankProblem, *, journal: api.Journal) ->
     reports: list[api.Progress] = []
     made = method.fit(problem, reports.append)
     assert reports and all(report.done <= report.total for report in reports), "fit reports no progress"
+    shares = [report.done / report.total for report in reports]
+    assert shares == sorted(shares), "its progress, the share of the whole fit, falls back"
     assert torch.equal(problem.images, images), "fit changes the images"
     every = torch.arange(len(images))
     checked = check_made(made, problem, method)

@@ -17,6 +17,7 @@ from uexcli.commands import fit_memory, fit_state
 from uexcli.commands.fit_memory import Memory, told
 from uexcli.commands.fit_parts import told_of_method
 from uexcli.commands.fit_problem import Made, estimate, make_problem
+from uexcli.commands.fit_progress import Whole
 from uexcli.commands.fit_setup import Request, Setup, check_enough, output_of, prepare
 from uexcli.commands.listener import Listener, duration, tell_notes
 from uexcli.commands.noise_source import ENCODER_WEIGHTS
@@ -86,13 +87,14 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     Raises:
         UexError: see `uexcli.errors` and the README's table of bad inputs.
     """
+    heard = Whole(listener or Listener())
     if request.dry_run:
-        return _run(request, listener or Listener())
+        return _run(request, heard)
     with claim(output_of(request)):
-        return _run(request, listener or Listener())
+        return _run(request, heard)
 
 
-def _run(request: Request, listener: Listener) -> Result:
+def _run(request: Request, listener: Whole) -> Result:
     setup = prepare(request)
     setup, seed = fit_state.take_up(request, setup)
     memory = fit_memory.settle(request, setup)
@@ -139,8 +141,9 @@ def _run(request: Request, listener: Listener) -> Result:
     def on_step(progress: api.Progress) -> None:
         nonlocal outcome
         outcome = progress.note
-        listener.step(progress)
+        listener.fit(progress)
 
+    listener.begin(plan.seconds)
     began = time.perf_counter()
     with fit_state.keeping(request, setup, job, memory.store, listener) as journal:
         problem = dataclasses.replace(problem, journal=journal)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from uexcli.api import OnStep, Problem, State
-from uexcli.builtin.methods._run import Player, under, within
+from uexcli.builtin.methods._run import Player, primer_passes, under, within
 from uexcli.builtin.methods._unet import Adam, Course, Generator, Stage, Studio, slopes
 from uexcli.core.seeding import global_seed
 
@@ -38,15 +38,17 @@ def primed(
     width: int,
     batch: int,
     batches: int,
+    cost: float = 1.0,
 ) -> Course:
     """Give a course: so many passes over the images that teach the classes, and the marks, then those of the game.
 
-    A pass goes over them as often as makes `batches` batches.
+    A pass goes over them as often as makes `batches` batches; one of the game costs as much as `cost` passes through a
+    surrogate.
     """
     stages = [
-        Stage("learn classes", classes, lambda generator: Classes(problem, generator)),
-        Stage("learn marks", marks, lambda generator: Marks(problem, generator), settled=classes > 0),
-        Stage("play", passes, play, settled=classes > 0),
+        Stage("learn classes", classes, lambda made: Classes(problem, made), cost=primer_passes(width, 1, 0)),
+        Stage("learn marks", marks, lambda made: Marks(problem, made), classes > 0, primer_passes(width, 0, 1)),
+        Stage("play", passes, play, classes > 0, cost),
     ]
     return Course(problem, stages, width=width, batch=batch, batches=batches, on_step=on_step)
 

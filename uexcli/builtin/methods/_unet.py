@@ -191,6 +191,7 @@ class Stage:
     passes: int
     player: Callable[[Generator], Player]
     settled: bool = False  # the generator's way down has learnt what it should
+    cost: float = 1.0  # of a pass, beside those of the other stages
 
 
 FEW = 32  # images of a rehearsal on a CPU, whose time grows with their number
@@ -300,8 +301,10 @@ class Course(Run):
         self._tell(stage, passed + 1)
 
     def _tell(self, stage: Stage, done: float) -> None:
-        """Tell of the stage alone: passes of one stage take several times as long as another's."""
-        self._on_step(Progress(done, stage.passes, self._note, stage.name))
+        """Tell how far all stages are; a pass of one takes several times as long as another's."""
+        before = sum(each.passes * each.cost for each in self._stages[: self._stages.index(stage)])
+        whole = sum(each.passes * each.cost for each in self._stages)
+        self._on_step(Progress((before + done * stage.cost) / whole, 1, self._note, stage.name))
 
     def state(self) -> State:
         """Position, the generator, and all of the player where a stage is on its way."""

@@ -134,10 +134,17 @@ class DeepConfuse(Method):
             marks=self.marks,
             play=play,
             passes=self.rounds * self.epochs,
+            cost=self._cost,
             width=self.generator_width,
             batch=self.batch,
             batches=self.batches,
         )
+
+    @property
+    def _cost(self) -> float:
+        """Of a pass of the game."""
+        each = generator_passes(self.generator_width)
+        return 1.5 + each / 3 + UNROLLED + each
 
     def largest_batch(self, images: int) -> int:
         """Every batch, but for rounding."""
@@ -150,8 +157,7 @@ class DeepConfuse(Method):
 
     def work(self, images: int, *, rows: int) -> Work:
         """The classifier's pass and the frozen generator's forward one; the imagined step and the generator's."""
-        each = generator_passes(self.generator_width)
-        game = self.rounds * self.epochs * (1.5 + each / 3 + UNROLLED + each)
+        game = self.rounds * self.epochs * self._cost
         seen = images * times_over(images, batch=self.batch, batches=self.batches)
         every = seen * (game + primer_passes(self.generator_width, self.classes, self.marks))
         return Work(every, every)

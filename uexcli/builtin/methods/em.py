@@ -13,6 +13,7 @@ from uexcli.builtin.methods._weight_noise import levels, step_behind_noise
 if TYPE_CHECKING:
     from torch import Tensor
 
+USUAL = 0.9  # of what progress shows, once as many rounds are over as it usually takes
 EARLY = (2, 0.5)  # steps, and their length as a share of eps
 
 
@@ -279,9 +280,17 @@ class EmRun(Run):
             self._view.set_state(state["view"])
 
     def _tell(self, share: float) -> None:
-        likely = max(self.round + 1, min(self._method.rounds, self._plan.usual_rounds))
         note = f"round {self.round + 1}, least surrogate error {min(self.least, 1):.1%}"
-        self._on_step(Progress(self.round + share, likely, note))
+        self._on_step(Progress(self._whole(self.round + share), 1, note))
+
+    def _whole(self, rounds: float) -> float:
+        """The share of a fit that so many rounds are: nobody knows how many it takes, so more than usual count less."""
+        most, usual = self._method.rounds + self._method.settled, self._plan.usual_rounds
+        if most <= usual:
+            return min(1.0, rounds / most)
+        if rounds <= usual:
+            return USUAL * rounds / usual
+        return min(1.0, USUAL + (1 - USUAL) * (rounds - usual) / (most - usual))
 
 
 def _stratified(problem: Problem, share: float) -> Tensor:

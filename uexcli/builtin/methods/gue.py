@@ -118,10 +118,16 @@ class GameUnlearnable(Method):
             marks=self.marks,
             play=play,
             passes=self.epochs,
+            cost=self._cost,
             width=self.generator_width,
             batch=self.batch,
             batches=self.batches,
         )
+
+    @property
+    def _cost(self) -> float:
+        """Of a pass of the game."""
+        return self.steps + 3 + generator_passes(self.generator_width)
 
     def largest_batch(self, images: int) -> int:
         """Every batch, but for rounding."""
@@ -129,7 +135,7 @@ class GameUnlearnable(Method):
 
     def work(self, images: int, *, rows: int) -> Work:
         """The copy's steps, the gap between the two nets, the clean images, and the generator."""
-        game = self.epochs * (self.steps + 3 + generator_passes(self.generator_width))
+        game = self.epochs * self._cost
         seen = images * times_over(images, batch=self.batch, batches=self.batches)
         every = seen * (game + primer_passes(self.generator_width, self.classes, self.marks))
         return Work(every, every)
