@@ -171,13 +171,13 @@ def test_wrong_facts_are_refused(key: str, release: Path, photos: Path, uex: Uex
 
 
 def test_a_norm_takes_its_options_of_their_type_only() -> None:
-    kinds = {"SSIM": load().find("norm", "ssim").cls, "random": load().find("granularity", "clusterwise").cls}
+    known = load().find("granularity", "clusterwise").cls
     assert isinstance(remake(Linf, {}), api.Norm)
-    assert remake(kinds["random"], {"clusters": 3, "encoder": "pixels"})
+    assert remake(known, {"clusters": 3, "encoder": "pixels"})
     for options in ({"clusters": "3"}, {"clusters": 3.5}, {"clusters": True}, {"clusters": None}, {"x": 1},
                     {"encoder": 1}, {"clusters": 0}):  # fmt: skip
-        with pytest.raises(ValueError, match=""):
-            remake(kinds["random"], options)
+        with pytest.raises(ValueError, match=r"clusterwise takes no|clusters must be"):
+            remake(known, options)
 
 
 def test_a_line_of_a_journal_that_is_none_is_passed_over(tmp_path: Path) -> None:
@@ -200,8 +200,8 @@ def test_a_damaged_receipt_matches_nothing(release: Path, noise: Path, photos: P
         assert uex("apply", noise, photos, "-o", release).code == 2  # exists, and is not known
 
 
-@pytest.mark.parametrize("value", [DIGITS, DEEP, '"x"', "null", "[1]", "1e300"])
-@pytest.mark.parametrize("key", ["position", "header", "items", "facts"])
+@pytest.mark.parametrize(("key", "value"), [("position", DIGITS), ("position", "1.5"), ("header", DEEP),
+                                            ("items", "{}"), ("facts", "null"), ("facts", "[1]")])  # fmt: skip
 def test_a_damaged_part_is_refused(key: str, value: str, noise: Path, photos: Path, uex: Uex) -> None:
     for shard in ("1/2", "2/2"):
         assert uex("apply", noise, photos, "-o", "whole", "--shard", shard).code == 0
@@ -213,8 +213,8 @@ def test_a_damaged_part_is_refused(key: str, value: str, noise: Path, photos: Pa
     refused(uex("merge", "whole"), "uex-part.json")
 
 
-@pytest.mark.parametrize("value", [DIGITS, DEEP, '"x"', "null", "[1]"])
-@pytest.mark.parametrize("key", ["format", "job", "values", "seed"])
+@pytest.mark.parametrize(("key", "value"), [("format", '"x"'), ("job", "[1]"), ("values", DEEP), ("seed", DIGITS),
+                                            ("seed", "2"), ("epoch", "null")])  # fmt: skip
 def test_a_damaged_state_is_refused(key: str, value: str, photos: Path, uex: Uex) -> None:
     words = ("fit", photos, "--method", "pil", "-O", "epochs=1", "-o", "n")
     with fuzz_headers.changed(fuzz_headers.state_file.StateFile, "remove", fuzz_headers.state_file.StateFile._finish):
@@ -222,11 +222,9 @@ def test_a_damaged_state_is_refused(key: str, value: str, photos: Path, uex: Uex
     Path("n").unlink()
     path = Path("n.state")
     document = fuzz_headers.state(path)
-    (document["job"] if key == "seed" else document)[key] = "<here>"
+    {"seed": document["job"], "epoch": document["values"]}.get(key, document)[key] = "<here>"
     fuzz_headers.with_header(path, json.dumps(document).replace('"<here>"', value), "uex.state")
-    ran = uex(*words, "--resume")
-    assert ran.code in ({0, 3} if (key, value) == ("seed", "null") else {3}), ran.err
-    assert ran.code == 0 or "n.state" in ran.err
+    refused(uex(*words, "--resume"), "n.state")
 
 
 @pytest.mark.parametrize("value", [DIGITS, DEEP, '{"format": "x"}', "[1]", "x", '{"format": 1, "weights": 1}'])
@@ -281,7 +279,7 @@ def test_a_strangers_key_is_shown_short_and_plain() -> None:
 def test_whatever_a_field_holds_a_command_ends_as_it_should(case: str, uex: Uex) -> None:
     """A few of the wrong values; `python tests/fuzz_headers.py` tries them all."""
     fuzz_headers.prepare(Path.cwd(), [case])
-    assert sum(fuzz_headers.run(case, 0.01).values()) > 3
+    assert sum(fuzz_headers.run(case, 0).values()) >= fuzz_headers.FEW
 
 
 def test_wrong_values_in_every_field_are_read_or_refused(tmp_path: Path, uex: Uex) -> None:
