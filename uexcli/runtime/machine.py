@@ -92,8 +92,8 @@ def _keep_memory(*, photos: bool) -> None:
         mallopt(M_MMAP_THRESHOLD, PHOTO_BLOCK)
     else:
         mallopt(M_MMAP_MAX, 0)
-    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-    mallopt(M_TOP_PAD, 64 * 2**20)
+    mallopt(M_TRIM_THRESHOLD, 8 * PHOTO_BLOCK if photos else 2**31 - 1)
+    mallopt(M_TOP_PAD, 2 * PHOTO_BLOCK if photos else 64 * 2**20)
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype | None:
