@@ -139,6 +139,20 @@ def within(values: np.ndarray, case: Case) -> None:
     assert change.max() > 4 and (change <= 8 + slack).all(), (case.name, (change - slack).max())
 
 
+@pytest.mark.parametrize("format_", ["webp", "jxl"])
+def test_16_bit_grey_with_alpha_passes_in_formats_of_8_bits(format_: str, tmp_path: Path, uex: Uex) -> None:
+    if format_ == "jxl":
+        pytest.importorskip("pillow_jxl", reason="pillow-jxl-plugin is not installed")
+    case = by_name("type4-16-1.png")
+    photos = with_noise(tmp_path, uex, case)
+    assert uex("apply", "u.noise.safetensors", photos, "-o", "r", "--format", format_).code == 0
+    ran = uex("verify", "r", "--source", photos, "--strict")
+    assert ran.code == 0, ran.out
+    whole, half = (images.decode(case.data, whole=whole) for whole in (True, False))
+    assert half.pixels.shape[2] == whole.pixels.shape[2] == 1
+    assert np.array_equal(half.pixels, whole.pixels) and half.changes == (images.SHALLOW,)
+
+
 def test_jpeg_xl_of_16_bit_grey_with_alpha_is_read_as_it_is(tmp_path: Path) -> None:
     pytest.importorskip("pillow_jxl", reason="pillow-jxl-plugin is not installed")
     case = by_name("jxl-16-2-1-True.jxl")

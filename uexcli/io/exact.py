@@ -18,6 +18,7 @@ from uexcli.io import depth, netpbm, png_passes, scaled, tiff
 HINT = "Save it anew, as PNG or TIFF of 8 or 16 bits."
 NEAR = 1.0  # 8-bit levels by which the upper bits of a value may differ, for rounding
 WRAPPED = 255.0  # OpenJPEG's values of more than 8 bits, rounded up to 256 by Pillow, come out as 0
+GREY_ALPHA = 4  # PNG's colour type, of which Pillow makes colours where it has 16 bits
 CONVERTED = frozenset({"1", "P", "PA"})  # modes
 JXL_MODES = frozenset({"I;16", "RGB", "RGBA"})  # that the plugin gives the upper bits of
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -44,7 +45,7 @@ def read(image: Image.Image, data: bytes, plain: Callable[[], np.ndarray], *, wh
             found = _tiff(data, plain)
         case "PPM" if netpbm.most(data) > 255:
             found = Exact(netpbm.read(data))
-        case "PNG" if data[24] > 8 and (whole or "transparency" in image.info):
+        case "PNG" if data[24] > 8 and (whole or "transparency" in image.info or data[25] == GREY_ALPHA):
             found = _png(image, data)
         case "JPEG2000" if depth.bits(data, "JPEG2000") > 8:
             found = _jpeg2000(image, data)
