@@ -178,7 +178,7 @@ def _run(request: Request, recipes: Recipes, listener: Listener) -> Result:
         name = _name(recipe)
         listener.say("")
         listener.say(f"[{number}/{len(recipes.rows)}] {name}")
-        with claim(request.output / name, wait=True):
+        with claim(request.output / f".{name}.row", wait=True):  # not the release, which `apply` claims
             made = _row(name, recipe, recipes, request, listener)
         if isinstance(made, Row):
             rows.append(made)
