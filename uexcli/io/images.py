@@ -120,11 +120,11 @@ def decode(data: bytes, *, whole: bool = False, texts: bool = False) -> Photo:
             raise UexError(f"has {frames} frames or pages; uex protects single images.")
         bits = _bits(image, data)
         icc = image.info.get("icc_profile")
-        orientation = image.getexif().get(deep.ORIENTATION, 1) if image.format != "TIFF" else 1  # read with its pixels
         found = exact.read(image, data, lambda: _planes(image), whole=whole)
         mode = image.mode
         if found.values is not None:
             kept = metadata.texts(image) if texts else ()
+            orientation = 1 if image.format == "TIFF" else image.getexif().get(deep.ORIENTATION, 1)  # TIFF is upright
             values = scaled.upright(found.values, orientation)
             photo = replace(_photo(values, mode, icc, digest, png.shown(data)), changes=found.changes, texts=kept)
             return photo if whole or photo.deep is None else shallow(photo)
