@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +46,12 @@ def run(
     device: str = "auto",
     force: bool = False,
     listener: Listener | None = None,
+    on_judged: Callable[[evaluate.Result], None] = lambda _: None,
 ) -> Result:
-    """Write digits, fit, apply, evaluate, verify, and draw a contact sheet, all below `folder`."""
+    """Write digits, fit, apply, evaluate, verify, and draw a contact sheet, all below `folder`.
+
+    `on_judged` hears what the evaluation gave, before the release is verified.
+    """
     listener = listener or Listener()
     began = time.perf_counter()
     _prepare(folder, force=force)
@@ -66,6 +71,7 @@ def run(
     )
     judged = evaluate.run(asked, listener)
     assert isinstance(judged, evaluate.Result)
+    on_judged(judged)
     _announce(listener, "verify", out, "--source", photos)
     verified = verify.run(verify.Request(out, source=str(photos)), listener)
     picture = folder / "contact-sheet.png"

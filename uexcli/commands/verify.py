@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from uexcli import api
-from uexcli.commands import leaks
+from uexcli.commands import bounds, leaks
 from uexcli.commands.listener import Listener
 from uexcli.commands.protect import Protector, protector_of
 from uexcli.commands.verify_pair import Bound, Checked, Finding, check_pair, hidden
@@ -228,6 +228,8 @@ def _bound(request: Request, facts: Mapping[str, Any], registry: Registry) -> Bo
     if text is None and "eps" not in facts:
         raise UsageError(f"{request.release}: the bound is not known.", hint="Say it with --eps 8/255.")
     eps = norm.parse(str(text)) if text is not None else float(facts["eps"])
+    if request.eps is not None and "eps_text" in facts and name == stated["name"]:
+        bounds.check(norm, request.eps, eps, str(facts["eps_text"]), at=" in this release")
     return Bound(norm, eps, str(text or eps), request.size or facts.get("size"))
 
 
