@@ -41,7 +41,7 @@ class Ran:
 
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Every test has a working folder of its own, no colour, 80 columns, and two threads."""
+    """Every test has a working folder of its own, no colour, 100 columns, and one thread."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "100")

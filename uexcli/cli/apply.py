@@ -145,7 +145,9 @@ def _words(result: object, photos: str, *, dry_run: bool, lossy: bool) -> list[s
     elif not result.bounded:
         largest = f"largest change {round(255 * result.largest)} levels; no bound is promised"
     else:
-        largest = f"largest {result.norm} {result.largest:.4g}, {result.eps:.4g} allowed at the fitted size"
+        size, allowed = result.nearest
+        fitted = "" if allowed == result.eps else f" ({result.eps:.4g} at {result.fitted_at} px)"
+        largest = f"largest {result.norm} {size:.4g} of {allowed:.4g}{fitted}"
     lines.append(
         f"Every file was decoded again: {largest}." + (" Lossy output does not keep the bound." if lossy else "")
     )

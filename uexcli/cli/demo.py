@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from uexcli.cli import options as opt
 from uexcli.cli.screen import Screen, command
 from uexcli.errors import Exit
+
+if TYPE_CHECKING:
+    from uexcli.commands.evaluate import Result as Judged
 
 
 @command
@@ -27,16 +30,22 @@ def demo(
     from uexcli.commands import demo as job
     from uexcli.commands.listener import duration
 
+    def told(judged: Judged) -> None:
+        """Print the table under the command that it is of."""
+        if not json:
+            screen.result("uex.demo/1", {}, table(judged))
+
     with Screen(quiet=quiet, as_json=json) as screen:
-        result = job.run(output, eps=eps or job.EPS, seed=seed, device=device, force=force, listener=screen)
+        bound = eps or job.EPS
+        result = job.run(output, eps=bound, seed=seed, device=device, force=force, listener=screen, on_judged=told)
     verdict = "FAILED" if result.verify.findings else "OK"
     levels = result.verify.most_levels or 0
     lines = (
         f"verify: {verdict}, {result.verify.decoded:,} files decoded, changed by at most {levels:g} "
-        f"levels ({result.verify.norm} <= {result.verify.eps}).\n"
-        "Black-and-white strokes need stronger noise than photos, for which 8/255 is usual: see docs/demo.md.\n"
-        f"Look at {result.sheet} and {result.folder / 'report.html'}. All in {duration(result.seconds)}."
+        f"levels ({result.verify.norm} <= {result.verify.eps}).",
+        "Black-and-white strokes need stronger noise than photos, for which 8/255 is usual: see docs/demo.md.",
+        f"Look at {result.sheet} and {result.folder / 'report.html'}. All in {duration(result.seconds)}.",
     )
-    screen.result("uex.demo/1", result, *(() if json else (table(result.evaluate), lines)))
+    screen.result("uex.demo/1", result, *lines)
     if result.verify.findings:
         raise typer.Exit(Exit.FAILED)

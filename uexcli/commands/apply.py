@@ -81,6 +81,8 @@ class Result:
     kept: int = 0  # found whole in an interrupted release
     already: bool = False
     largest: float = 0.0
+    nearest: tuple[float, float] = (0.0, 0.0)  # of the image that comes nearest to its bound: its size and the bound
+    fitted_at: int = 0  # px; eps is the bound at this size
     eps: float = 0.0
     norm: str = ""
     bounded: bool = True  # False: the norm promises nothing
@@ -173,6 +175,10 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
         written=sum(not item.kept for item in done),
         kept=sum(item.kept for item in done),
         largest=max((item.size for item in done), default=0.0),
+        nearest=max(
+            ((item.size, item.allowed) for item in done), key=lambda pair: pair[0] / pair[1], default=(0.0, 0.0)
+        ),
+        fitted_at=noise.size,
         eps=noise.eps,
         norm=norm.name,
         bounded=norm.bounded,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,13 +47,22 @@ def run(
     device: str = "auto",
     force: bool = False,
     listener: Listener | None = None,
+    on_judged: Callable[[evaluate.Result], None] = lambda _: None,
 ) -> Result:
+<<<<<<< HEAD
     """Write digits, fit, apply, evaluate, verify, and draw a contact sheet, all below `folder`."""
     with claim(folder):
         return _run(folder, eps, seed, device, force=force, listener=listener or Listener())
 
 
 def _run(folder: Path, eps: str, seed: int, device: str, *, force: bool, listener: Listener) -> Result:
+=======
+    """Write digits, fit, apply, evaluate, verify, and draw a contact sheet, all below `folder`.
+
+    `on_judged` hears what the evaluation gave, before the release is verified.
+    """
+    listener = listener or Listener()
+>>>>>>> w-screen
     began = time.perf_counter()
     _prepare(folder, force=force)
     photos, noise, out = folder / "digits", folder / "digits.noise.safetensors", folder / "release"
@@ -71,6 +81,7 @@ def _run(folder: Path, eps: str, seed: int, device: str, *, force: bool, listene
     )
     judged = evaluate.run(asked, listener)
     assert isinstance(judged, evaluate.Result)
+    on_judged(judged)
     _announce(listener, "verify", out, "--source", photos)
     verified = verify.run(verify.Request(out, source=str(photos)), listener)
     picture = folder / "contact-sheet.png"

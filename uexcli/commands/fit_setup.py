@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from uexcli.commands import fit_parts
+from uexcli import api
+from uexcli.commands import bounds, fit_parts
 from uexcli.commands.fit_parts import Parts
 from uexcli.core import seeding
 from uexcli.core.patch import Patch
@@ -117,6 +118,11 @@ def prepare(request: Request) -> Setup:
         )
     eps_text = request.eps or fit_parts.usual_eps(parts, seen.channels, size)
     eps = parts.norm.parse(eps_text)
+    if request.eps is not None:
+        linf = registry.make(api.Norm, "norm", "linf")  # type: ignore[type-abstract]
+        other = bounds.instead(parts.method, parts.norm, linf, request.eps)
+        usual = fit_parts.usual_eps(parts, seen.channels, size)
+        bounds.check(parts.norm, request.eps, eps, usual, at=f" at {size} px", hint=other)
     recipe = {
         **parts.recipe(registry),
         "size": size,

@@ -14,8 +14,13 @@ import numpy as np
 import torch
 
 from uexcli import api
+<<<<<<< HEAD
 from uexcli.commands import leaks, photo_memory, verify_strict
 from uexcli.commands.listener import Listener, tell_notes
+=======
+from uexcli.commands import bounds, leaks
+from uexcli.commands.listener import Listener
+>>>>>>> w-screen
 from uexcli.commands.protect import Protector, protector_of
 from uexcli.commands.verify_pair import Bound, Checked, Finding, check_pair, hidden, memory_of_pair
 from uexcli.commands.verify_survival import STEPS
@@ -284,6 +289,8 @@ def _bound(request: Request, facts: Mapping[str, Any], registry: Registry) -> Bo
     if text is None and "eps" not in facts:
         raise UsageError(f"{request.release}: the bound is not known.", hint="Say it with --eps 8/255.")
     eps = norm.parse(str(text)) if text is not None else float(facts["eps"])
+    if request.eps is not None and "eps_text" in facts and name == stated["name"]:
+        bounds.check(norm, request.eps, eps, str(facts["eps_text"]), at=" in this release")
     return Bound(norm, eps, str(text or eps), request.size or facts.get("size"))
 
 
