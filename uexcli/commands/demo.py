@@ -49,20 +49,24 @@ def run(
     listener: Listener | None = None,
     on_judged: Callable[[evaluate.Result], None] = lambda _: None,
 ) -> Result:
-<<<<<<< HEAD
-    """Write digits, fit, apply, evaluate, verify, and draw a contact sheet, all below `folder`."""
-    with claim(folder):
-        return _run(folder, eps, seed, device, force=force, listener=listener or Listener())
-
-
-def _run(folder: Path, eps: str, seed: int, device: str, *, force: bool, listener: Listener) -> Result:
-=======
     """Write digits, fit, apply, evaluate, verify, and draw a contact sheet, all below `folder`.
 
     `on_judged` hears what the evaluation gave, before the release is verified.
     """
-    listener = listener or Listener()
->>>>>>> w-screen
+    with claim(folder):
+        return _run(folder, eps, seed, device, force=force, listener=listener or Listener(), on_judged=on_judged)
+
+
+def _run(
+    folder: Path,
+    eps: str,
+    seed: int,
+    device: str,
+    *,
+    force: bool,
+    listener: Listener,
+    on_judged: Callable[[evaluate.Result], None],
+) -> Result:
     began = time.perf_counter()
     _prepare(folder, force=force)
     photos, noise, out = folder / "digits", folder / "digits.noise.safetensors", folder / "release"

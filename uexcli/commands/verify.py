@@ -14,13 +14,8 @@ import numpy as np
 import torch
 
 from uexcli import api
-<<<<<<< HEAD
-from uexcli.commands import leaks, photo_memory, verify_strict
+from uexcli.commands import bounds, leaks, photo_memory, verify_strict
 from uexcli.commands.listener import Listener, tell_notes
-=======
-from uexcli.commands import bounds, leaks
-from uexcli.commands.listener import Listener
->>>>>>> w-screen
 from uexcli.commands.protect import Protector, protector_of
 from uexcli.commands.verify_pair import Bound, Checked, Finding, check_pair, hidden, memory_of_pair
 from uexcli.commands.verify_survival import STEPS
