@@ -191,9 +191,8 @@ def majority(problem: Problem) -> Tensor:
     rows, classes = pairs // problem.num_classes, pairs % problem.num_classes
     most = counts.new_zeros(problem.num_rows).scatter_reduce_(0, rows, counts, "amax")
     first = counts == most[rows]  # the first class of those that as many images have
-    return classes.new_full((problem.num_rows,), problem.num_classes).scatter_reduce_(
-        0, rows[first], classes[first], "amin"
-    )
+    found: Tensor = classes.new_full((problem.num_rows,), problem.num_classes)
+    return found.scatter_reduce_(0, rows[first], classes[first], "amin")
 
 
 def generator_passes(width: int) -> float:
