@@ -31,7 +31,7 @@ from PIL import Image
 from uexcli.commands import eval_protocol
 from uexcli.commands.protect import Written
 from uexcli.errors import UexError
-from uexcli.io import ends, journal, jxl, noise_file, part, receipt, release, samples
+from uexcli.io import ends, journal, jxl, noise_file, part, receipt, release, samples, schema
 
 SLOW = 10.0  # seconds
 TOKENS = [
@@ -261,7 +261,7 @@ def main() -> None:
     parser.add_argument("--atheris", choices=READERS, default=None)
     given = parser.parse_args()
     if given.atheris:
-        _atheris(given.atheris)
+        _atheris(given.atheris, given.seconds)
     for name in [given.only] if given.only else READERS:
         found = run(name, sys.maxsize, given.seconds, given.seed)
         print(
@@ -269,7 +269,7 @@ def main() -> None:
         )
 
 
-def _atheris(name: str) -> None:
+def _atheris(name: str, seconds: float) -> None:
     import atheris
 
     folder = Path(tempfile.mkdtemp())
@@ -277,10 +277,11 @@ def _atheris(name: str) -> None:
     for number, data in enumerate(seeds(folder)[name]):
         (corpus / str(number)).write_bytes(data)
     # what uex reads with; all of Python's functions would take minutes
-    for module in (ends, eval_protocol, journal, jxl, noise_file, part, receipt, release, samples):
+    for module in (ends, eval_protocol, journal, jxl, noise_file, part, receipt, release, samples, schema):
         for _, function in inspect.getmembers(module, inspect.isfunction):
             atheris.instrument_func(function)
-    atheris.Setup([sys.argv[0], str(corpus)], lambda data: check(name, data, folder))
+    options = [f"-max_total_time={seconds:.0f}", str(corpus)]
+    atheris.Setup([sys.argv[0], *options], lambda data: check(name, data, folder))
     atheris.Fuzz()
 
 

@@ -95,8 +95,9 @@ def test_a_noise_of_any_name_is_found(photos: Path, noise: Path, uex: Uex) -> No
 
 
 @pytest.mark.parametrize(
-    "name", [".uex-job.json", "SHA256SUMS", "uex-release.json", "croissant.json", ".uex-journal.jsonl", "cat/1.png", "x.png"]
-)  # fmt: skip
+    "name",
+    [".uex-job.json", "SHA256SUMS", "uex-release.json", "croissant.json", ".uex-journal.jsonl", "cat/1.png", "x.png"],
+)
 def test_a_file_of_a_part_is_called_as_apply_calls_it(name: str, photos: Path, noise: Path, uex: Uex) -> None:
     shards(noise, photos, uex, 1)
     folder = Path("out.part-1-of-1")

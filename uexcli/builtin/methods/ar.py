@@ -138,7 +138,7 @@ def _start(normal: Normal, count: int, channels: int, side: int) -> Tensor:
 def _grown_each(start: Tensor, kernels: Tensor) -> Tensor:
     """Let fields of each kernel `(M, C, 3, 3)` grow from `(M, T, C, H, W)`; their margin is dropped."""
     count, tried = start.shape[:2]
-    fields = grown(start.flatten(0, 1), kernels.repeat_interleave(tried, 0))[..., MARGIN:, MARGIN:]
+    fields = grown(start.flatten(0, 1), kernels.repeat_interleave(tried, 0))[..., MARGIN:, MARGIN:].contiguous()
     return fields.view(count, tried, *fields.shape[1:])
 
 
