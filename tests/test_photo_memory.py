@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Ran, picture
+from conftest import Ran
 from PIL import Image
 
 from uexcli import api
@@ -31,7 +31,7 @@ MIB = 2**20
 def large(path: Path, side: int, *, mode: str = "RGB") -> Path:
     """A photo of some size, of few bytes on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture(side)).resize((side, side)).convert(mode).save(path)
+    Image.new("RGB", (side, side), (90, 120, 150)).convert(mode).save(path)
     return path
 
 
@@ -141,13 +141,13 @@ def test_apply_leaves_out_what_is_too_large_where_it_may(
 
 
 def test_verify_has_the_same_bound_and_words(photos: Path, shared: Path, uex: Uex, free: Callable[[int], None]) -> None:
-    large(photos / "cat" / "large.png", 3600)
+    large(photos / "cat" / "large.png", 1200)
     free(4000 * MIB)
     assert uex("apply", shared, photos, "-o", "r").code == 0
     for words in ((), ("--source", photos)):
-        ran = uex("verify", "r", *words, "--memory", "600MiB")
+        ran = uex("verify", "r", *words, "--memory", "580MiB")
         assert ran.code == 3
-        assert "cat/large.png: 3600x3600 px take about" in ran.err and "--on-error" not in ran.err
+        assert "cat/large.png: 1200x1200 px take about" in ran.err and "--on-error" not in ran.err
         ran = uex("verify", "r", *words, "--memory", "0", "--json")
         assert ran.code == 0, ran.err
         assert ran.json["jobs"] == 1 and ran.json["memory"] > 500 * MIB

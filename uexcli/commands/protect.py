@@ -29,7 +29,7 @@ from uexcli.registry import Registry, load
 
 # Bytes a value that `Protector.write` takes at the most, measured: by the file's format; of 16 bits a value; under
 # norms that are summed over a whole image, or look at it.
-WRITE_BYTES = {".png": 6, ".tiff": 8, ".webp": 12, ".jxl": 40, ".jpg": 6}
+WRITE_BYTES = {".png": 7, ".tiff": 8, ".webp": 12, ".jxl": 40, ".jpg": 7}
 DEEP_BYTES, SUM_BYTES, WHOLE_BYTES = 12, 45, 150
 
 

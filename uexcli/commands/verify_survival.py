@@ -28,11 +28,12 @@ def survival(source: np.ndarray, published: np.ndarray) -> dict[str, float]:
     Only steps that can be done to them are.
     """
     energy = _product(published, source, published, source)
-    found = {}
-    for step in steps_for(*source.shape[:2]):
-        before, after = (_done(step, image) for image in (source, published))
-        found[step] = _product(after, before, published, source) / energy
-    return found
+    return {step: _left(step, source, published) / energy for step in steps_for(*source.shape[:2])}
+
+
+def _left(step: str, source: np.ndarray, published: np.ndarray) -> float:
+    before, after = _done(step, source), _done(step, published)
+    return _product(after, before, published, source)
 
 
 def _product(after: np.ndarray, before: np.ndarray, published: np.ndarray, source: np.ndarray) -> float:
