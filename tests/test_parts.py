@@ -95,8 +95,9 @@ def test_a_noise_of_any_name_is_found(photos: Path, noise: Path, uex: Uex) -> No
 
 
 @pytest.mark.parametrize(
-    "name", [".uex-job.json", "SHA256SUMS", "uex-release.json", "croissant.json", ".uex-journal.jsonl", "cat/1.png", "x.png"]
-)  # fmt: skip
+    "name",
+    [".uex-job.json", "SHA256SUMS", "uex-release.json", "croissant.json", ".uex-journal.jsonl", "cat/1.png", "x.png"],
+)
 def test_a_file_of_a_part_is_called_as_apply_calls_it(name: str, photos: Path, noise: Path, uex: Uex) -> None:
     shards(noise, photos, uex, 1)
     folder = Path("out.part-1-of-1")
@@ -128,6 +129,13 @@ def test_a_part_that_says_what_no_apply_says_is_damaged(
     ran = uex("merge", "out")
     assert ran.code == 3 and "are damaged" in ran.err
     assert tree(Path()) == before
+
+
+def test_an_empty_part_beside_its_release_goes(release: Path, uex: Uex) -> None:
+    Path("release.part-2-of-2").mkdir()
+    ran = uex("merge", release)
+    assert ran.code == 2 and "The release itself is there" in ran.err
+    assert not Path("release.part-2-of-2").exists()
 
 
 def test_a_link_in_a_part_is_not_followed(photos: Path, noise: Path, uex: Uex) -> None:
