@@ -131,6 +131,13 @@ def test_a_part_that_says_what_no_apply_says_is_damaged(
     assert tree(Path()) == before
 
 
+def test_an_empty_part_beside_its_release_goes(release: Path, uex: Uex) -> None:
+    Path("release.part-2-of-2").mkdir()
+    ran = uex("merge", release)
+    assert ran.code == 2 and "The release itself is there" in ran.err
+    assert not Path("release.part-2-of-2").exists()
+
+
 def test_a_link_in_a_part_is_not_followed(photos: Path, noise: Path, uex: Uex) -> None:
     shards(noise, photos, uex, 1)
     cat = Path("out.part-1-of-1/cat").resolve()

@@ -122,6 +122,8 @@ def _already(output: Path, given: Path | None, listener: Listener) -> Result | N
         parts = [part.read(folder) for folder in left if (folder / shards.FILE).is_file()]
         facts = release.read_facts(output) if output.is_dir() else None
         if not parts or facts is None:
+            if facts is not None:  # a kill came before the last of them was gone, but after all it held
+                _clear([folder for folder in left if not any(folder.iterdir())], listener)
             return None
         header = parts[0].header
         place = given or merge_parts.receipt_of(output, header["job"])

@@ -47,7 +47,8 @@ def create(folder: Path, *, private: bool = False) -> tuple[Path, BinaryIO]:
             continue
         if take(file) is not False and is_at(file, path):
             return path, file
-        file.close()  # it was swept before it was locked
+        file.close()  # somebody who sweeps was faster
+        path.unlink(missing_ok=True)
 
 
 def unnamed(folder: Path) -> BinaryIO:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from uexcli.api import Sample, UexError, UsageError
+from uexcli.api import Sample, UexError, Unread, UsageError
 
 
 def read(reader: Any, root: str, split: str, folder: str) -> list[Sample]:
@@ -23,3 +23,9 @@ def read(reader: Any, root: str, split: str, folder: str) -> list[Sample]:
         Sample(f"{names[label]}/{index:05d}.png", names[label], array=image)
         for index, (image, label) in enumerate(zip(data.data, data.targets, strict=True))
     ]
+
+
+def other(split: str) -> list[Unread]:
+    """Name what `read` leaves out: torchvision wants both splits to be there."""
+    left = "test" if split == "train" else "train"
+    return [Unread(f"the {left} images", f"as of the split {left}")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from uexcli.api import Dataset, Sample, hookimpl
+from uexcli.api import Dataset, Sample, Unread, hookimpl
 
 SCHEME = "cifar10:"
 
@@ -30,6 +30,12 @@ class Cifar10(Dataset):
         from uexcli.builtin.datasets._cifar import read
 
         return read(CIFAR10, uri.removeprefix(SCHEME), split, "cifar-10-batches-py")
+
+    def unread(self, uri: str, *, split: str = "train") -> list[Unread]:
+        """The other split."""
+        from uexcli.builtin.datasets._cifar import other
+
+        return other(split)
 
 
 @hookimpl

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from uexcli.api import Dataset, Sample, hookimpl
+from uexcli.api import Dataset, Sample, Unread, hookimpl
 
 SCHEME = "cifar100:"
 
@@ -30,6 +30,12 @@ class Cifar100(Dataset):
         from uexcli.builtin.datasets._cifar import read
 
         return read(CIFAR100, uri.removeprefix(SCHEME), split, "cifar-100-python")
+
+    def unread(self, uri: str, *, split: str = "train") -> list[Unread]:
+        """The other split."""
+        from uexcli.builtin.datasets._cifar import other
+
+        return other(split)
 
 
 @hookimpl
