@@ -11,7 +11,6 @@ import pickle
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ import torch
 from conftest import Ran, picture
 from PIL import Image
 
-from uexcli.io import images
+from uexcli.io import images, leftovers
 
 Uex = Callable[..., Ran]
 FIT = ("--method", "random", "--seed", 1)
@@ -123,7 +122,7 @@ UNREADABLE = {
     "truncated-png": ("bad.png", truncated, "cannot be decoded"),
     "truncated-jpeg": ("bad.jpg", truncated, "truncated"),
     "link-to-nothing": ("bad.png", lambda path: path.symlink_to("nothing"), "cannot be read"),
-    "float": ("bad.tif", float_tiff, "mode F"),
+    "float": ("bad.tif", float_tiff, "floating point"),
     "too-large": ("bad.png", huge, "20000x5000"),
     "animated": ("bad.gif", animated, "2 frames"),
 }
@@ -657,7 +656,7 @@ def test_fit_without_space(
         if step == "fsync":
             monkeypatch.setattr(os, "fsync", refusing(errno.ENOSPC))
         else:
-            monkeypatch.setattr(Path, "open", full_disk(Path.open))
+            monkeypatch.setattr(os, "fdopen", full_disk(os.fdopen))
         output = noise if force else "n.safetensors"
         ran = uex("fit", photos, "--method", "random", "--seed", 2, "-o", output, *(["--force"] if force else []))
         refused(ran, 3, "no space left", alone=False)
@@ -674,6 +673,9 @@ def full_disk(opener: Callable[..., Any]) -> Callable[..., Any]:
         class Full:
             def __enter__(self) -> Full:
                 return self
+
+            def fileno(self) -> int:
+                return int(file.fileno())
 
             def __exit__(self, *_: object) -> None:
                 file.close()
@@ -730,7 +732,7 @@ def test_a_read_only_file_system(
 ) -> None:
     with unchanged():
         if command == "fit":
-            monkeypatch.setattr(tempfile, "mkstemp", refusing(errno.EROFS))
+            monkeypatch.setattr(leftovers, "create", refusing(errno.EROFS))
             ran = uex("fit", photos, *FIT, "-o", "n.safetensors")
         else:
             monkeypatch.setattr(Path, "mkdir", refusing(errno.EROFS))
@@ -741,14 +743,14 @@ def test_a_read_only_file_system(
 def test_apply_with_a_noise_file_on_a_read_only_medium(
     photos: Path, noise: Path, tmp_path: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = tempfile.mkstemp
+    make = leftovers.create
 
-    def only_elsewhere(*args: Any, **kwargs: Any) -> Any:
-        return refusing(errno.EROFS)() if Path(kwargs["dir"]) == noise.parent else make(*args, **kwargs)
+    def only_elsewhere(folder: Path, **kwargs: Any) -> Any:
+        return refusing(errno.EROFS)() if folder == noise.parent else make(folder, **kwargs)
 
     (tmp_path / "elsewhere").mkdir()
     before = listing(tmp_path)
-    monkeypatch.setattr(tempfile, "mkstemp", only_elsewhere)
+    monkeypatch.setattr(leftovers, "create", only_elsewhere)
     ran = uex("apply", noise, photos, "-o", "elsewhere/out")
     if ran.code:
         refused(ran, 3, "read-only", alone=False)

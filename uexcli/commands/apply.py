@@ -416,8 +416,10 @@ def _write_all(
             with photo_memory.enough(sample.key):
                 return protector.write(sample, folder, names[sample.key], before.get(sample.key))
         except UexError as error:
-            if request.on_error == "fail" or isinstance(error, atomic.WriteError):
-                raise error if error.hint else UexError(error.message, hint=samples.SKIP) from None
+            if isinstance(error, atomic.WriteError):
+                raise
+            if request.on_error == "fail":
+                raise samples.or_skip(error) from None
             return LeftOut(sample.key, error.message, receipt.try_digest(sample))
 
     done: list[Written] = []

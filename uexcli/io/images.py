@@ -176,15 +176,20 @@ def opened(data: bytes) -> Image.Image:
     """Open a file's bytes of which the header says no more than is allowed; raises whatever a decoder does."""
     if jxl.is_one(data):  # which opening decodes
         told = jxl.header(data)
-        _check_size(told.width, told.height)
+        check_size(told.width, told.height)
         if told.animated:  # of which the plugin gives the first frame
             raise UexError("is animated; uex protects single images.")
     image = Image.open(io.BytesIO(data), formats=_formats())
-    _check_size(*image.size)
+    check_size(*image.size)
     return image
 
 
-def _check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int) -> None:
+    """Refuse an image of more pixels than are allowed.
+
+    Raises:
+        UexError: it has more.
+    """
     if width * height > _limit:
         raise UexError(f"{width}x{height} pixels are more than {_limit:,}; see --max-pixels.")
 

@@ -177,6 +177,14 @@ class Loaded:
     skipped: tuple[Skipped, ...]
 
 
+def or_skip(error: UexError) -> UexError:
+    """Say of an image that cannot be used that it may be left out, beside what else would help."""
+    if not error.hint:
+        return UexError(error.message, hint=SKIP)
+    more = "" if "--on-error" in error.hint else " Or go on without it with --on-error skip."
+    return UexError(error.message, hint=error.hint + more)
+
+
 def load(
     found: Labelled,
     size: int,
@@ -202,7 +210,7 @@ def load(
             photo = images.open_photo(sample)
         except UexError as error:
             if on_error == "fail":
-                raise UexError(error.message, hint=SKIP) from None
+                raise or_skip(error) from None
             return position, "", Skipped(sample.key, error.message)
         bank[position] = shown(photo, size, channels)
         return position, photo.digest, None
@@ -247,7 +255,7 @@ def survey(found: Labelled, *, on_error: str = "fail") -> Survey:
                 try:
                     images.open_photo(sample)  # says why
                 except UexError as error:
-                    raise UexError(error.message, hint=SKIP) from None
+                    raise or_skip(error) from None
             return None
 
     headers = [item for item in parallel(header, found.samples) if item is not None]

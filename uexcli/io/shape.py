@@ -39,7 +39,7 @@ def shape_of(sample: Sample) -> Shape:
     """Read it; where a format does not say in its first bytes how deep a picture is, or if it has alpha, it may.
 
     Raises:
-        UexError: it is no image.
+        UexError: it is no image, or one of more pixels than are allowed.
     """
     if sample.array is not None:
         height, width = sample.array.shape[:2]
@@ -54,6 +54,7 @@ def shape_of(sample: Sample) -> Shape:
         except OSError as error:
             raise UexError(f"{sample.key}: cannot be read ({error.strerror}).") from None
     height, width, grey = images.size_and_grey(sample)
+    images.check_size(width, height)
     if head.startswith(png.SIGNATURE) and len(head) == HEAD:
         return Shape(height, width, CHANNELS.get(head[25], 4), head[24] > 8, stored)
     if head.startswith(JPEG):
