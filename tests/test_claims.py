@@ -218,3 +218,10 @@ def test_a_command_with_nothing_to_do_sweeps_all_the_same(photos: Path, noise: P
         assert ran.code == 0, ran.err
         assert left() == [], words
     assert json.loads(Path("release/uex-release.json").read_text())["images"] == 16
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc here")
+def test_a_folder_that_takes_no_file_ends_in_one_line(photos: Path, uex: Uex) -> None:
+    ran = uex("fit", photos, "--method", "random", "-o", "/proc/n.noise.safetensors")
+    assert ran.code == 3
+    assert "cannot write /proc/n.noise.safetensors" in ran.err.splitlines()[-1]

@@ -66,7 +66,7 @@ def _taken(path: Path, *, shared: bool, wait: bool) -> tuple[BinaryIO, Path] | N
                 beside.touch(exist_ok=False)
             file = leftovers.opened(beside)
         except FileNotFoundError:
-            if path.parent.is_dir():  # swept in between
+            if path.parent.is_dir() and time.monotonic() < until:  # swept in between; or a folder that takes no file
                 continue
             return None
         except OSError:
