@@ -122,8 +122,12 @@ def test_who_waits_goes_on_when_the_other_is_done(
     held = elsewhere("row")
     began = time.monotonic()
     threading.Timer(0.5, held.kill).start()
-    with claim(Path("row"), wait=True):
+    told: list[float] = []
+    with claim(Path("row"), wait=lambda: told.append(time.monotonic())):
         assert time.monotonic() - began >= 0.4
+    assert len(told) == 1 and told[0] - began < 0.4  # before, not after
+    with claim(Path("row"), wait=pytest.fail):  # there is nobody to wait for
+        pass
 
 
 def test_a_folder_that_was_made_for_nothing_goes(tmp_path: Path) -> None:

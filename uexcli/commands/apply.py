@@ -21,6 +21,7 @@ from uexcli.commands import assemble, merge, noise_engine, noise_source, photo_m
 from uexcli.commands.assemble import LeftOut
 from uexcli.commands.listener import Listener, tell_notes, visible
 from uexcli.commands.protect import Protector, Written, parts
+from uexcli.core import seeding
 from uexcli.core.quality import psnr, usual_rms
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, images, leftovers, noise_file, part, partial, receipt, release, samples, shards
@@ -145,6 +146,8 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
             hint="Give the photos it was fitted on, or fit these.",
         )
     tell_notes(found.notes, listener)
+    if seeding.can_be_guessed(noise.header.get("seed")):
+        listener.say("the seed of this noise can be guessed, and the noise made again: fit anew, without --seed")
     room = _room(protector, chosen, request, listener)
     engine = _start(protector, network, request, listener, chosen, room.jobs)
     taken: dict[str, Any] = {"engine": engine, "jobs": room.jobs, "memory": room.bytes}

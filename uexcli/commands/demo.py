@@ -72,7 +72,7 @@ def _run(
     photos, noise, out = folder / "digits", folder / "digits.noise.safetensors", folder / "release"
     listener.say(f"writing scikit-learn's handwritten digits to {photos}")
     write_digits(photos)
-    _announce(listener, "fit", photos, "--eps", eps, "--mode", "classwise", "-o", noise)
+    _announce(listener, "fit", photos, "--eps", eps, "--mode", "classwise", "--seed", str(seed), "-o", noise)
     fitted = fit.run(
         fit.Request(str(photos), output=noise, eps=eps, mode="classwise", seed=seed, device=device), listener
     )
