@@ -145,9 +145,7 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
             f"{request.noise}: fitted on {len(noise.keys):,} other images; none of {request.photos} is among them.",
             hint="Give the photos it was fitted on, or fit these.",
         )
-    tell_notes(found.notes, listener)
-    if seeding.can_be_guessed(noise.header.get("seed")):
-        listener.say("the seed of this noise can be guessed, and the noise made again: fit anew, without --seed")
+    tell_notes((*found.notes, *_guessable(noise)), listener)
     room = _room(protector, chosen, request, listener)
     engine = _start(protector, network, request, listener, chosen, room.jobs)
     taken: dict[str, Any] = {"engine": engine, "jobs": room.jobs, "memory": room.bytes}
@@ -194,6 +192,12 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
         shard=request.shard,
         **taken,
     )
+
+
+def _guessable(noise: noise_file.Noise) -> list[str]:
+    """What is to be said of noise that anybody can make again."""
+    known = seeding.can_be_guessed(noise.header.get("seed"))
+    return ["the seed of this noise can be guessed, and the noise made again: fit anew, without --seed"] * known
 
 
 def _header(protector: Protector, request: Request, found: samples.Labelled) -> dict[str, Any]:
