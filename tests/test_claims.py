@@ -222,3 +222,25 @@ def test_a_command_with_nothing_to_do_sweeps_all_the_same(photos: Path, noise: P
         assert ran.code == 0, ran.err
         assert left() == [], words
     assert json.loads(Path("release/uex-release.json").read_text())["images"] == 16
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("fit", "p", "-o", "/"),
+        ("apply", "n", "p", "-o", "/"),
+        ("merge", "/"),
+        ("convert", "p", "/"),
+        ("demo", "-o", "/"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_the_root_of_a_disk_is_no_output(words: tuple[str, ...], uex: Uex) -> None:
+    ran = uex(*words)
+    assert (ran.code, ran.err) == (2, "Error: / is the root of a disk. Write to a folder or file in it.\n")
+
+
+def test_a_demo_in_place_of_a_file_is_refused(uex: Uex) -> None:
+    Path("f").write_text("x")
+    assert uex("demo", "-o", "f").code == 2
+    assert Path("f").read_text() == "x"

@@ -99,6 +99,8 @@ def _announce(listener: Listener, *words: str | Path) -> None:
 
 
 def _prepare(folder: Path, *, force: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file.", hint="Give -o a folder.")
     if folder.exists() and any(folder.iterdir()):
         if not (folder / MARK).exists():
             raise UsageError(f"{folder} exists, and is no demo of uex.", hint="Use -o for another folder.")

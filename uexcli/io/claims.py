@@ -26,9 +26,11 @@ def claim(output: Path, *, shared: bool = False, wait: Callable[[], None] | None
     those who write will say why.
 
     Raises:
-        UsageError: another process holds it.
+        UsageError: another process holds it, or it is the root of a disk.
     """
     path = Path(os.path.realpath(output))
+    if not path.name:
+        raise UsageError(f"{output} is the root of a disk.", hint="Write to a folder or file in it.")
     leftovers.sweep(path.parent)
     made = _make(path.parent)
     try:
