@@ -122,8 +122,12 @@ def test_who_waits_goes_on_when_the_other_is_done(
     held = elsewhere("row")
     began = time.monotonic()
     threading.Timer(0.5, held.kill).start()
-    with claim(Path("row"), wait=True):
+    told: list[float] = []
+    with claim(Path("row"), wait=lambda: told.append(time.monotonic())):
         assert time.monotonic() - began >= 0.4
+    assert len(told) == 1 and told[0] - began < 0.4  # before, not after
+    with claim(Path("row"), wait=pytest.fail):  # there is nobody to wait for
+        pass
 
 
 def test_a_folder_that_was_made_for_nothing_goes(tmp_path: Path) -> None:
@@ -225,3 +229,25 @@ def test_a_folder_that_takes_no_file_ends_in_one_line(photos: Path, uex: Uex) ->
     ran = uex("fit", photos, "--method", "random", "-o", "/proc/n.noise.safetensors")
     assert ran.code == 3
     assert "cannot write /proc/n.noise.safetensors" in ran.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("fit", "p", "-o", "/"),
+        ("apply", "n", "p", "-o", "/"),
+        ("merge", "/"),
+        ("convert", "p", "/"),
+        ("demo", "-o", "/"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_the_root_of_a_disk_is_no_output(words: tuple[str, ...], uex: Uex) -> None:
+    ran = uex(*words)
+    assert (ran.code, ran.err) == (2, "Error: / is the root of a disk. Write to a folder or file in it.\n")
+
+
+def test_a_demo_in_place_of_a_file_is_refused(uex: Uex) -> None:
+    Path("f").write_text("x")
+    assert uex("demo", "-o", "f").code == 2
+    assert Path("f").read_text() == "x"

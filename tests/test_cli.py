@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -195,3 +197,18 @@ def test_preview_never_overwrites_the_photo(photos: Path, noise: Path, uex: Call
 def test_size_is_a_number_or_auto(photos: Path, uex: Callable[..., Ran]) -> None:
     assert uex("fit", photos, "--method", "random", "--size", "auto").code == 0
     assert uex("fit", photos, "--method", "random", "--size", "big").code == 2
+
+
+def test_a_warning_is_whole_above_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    monkeypatch.setenv("TERM", "xterm")
+    shown = io.StringIO()
+    with Screen() as screen:
+        terminal = Console(file=shown, force_terminal=True, width=100, markup=False, emoji=False, soft_wrap=True)
+        monkeypatch.setattr(screen, "_err", terminal)
+        screen.step(Progress(1, 4, stage="work"))
+        screen.warn("mind this")
+    written = re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue()).split("\n")
+    lines = [line.rpartition("\x1b[2K")[2] for line in written]  # what the bar wiped out is gone
+    assert "work" in shown.getvalue() and "Warning: mind this" in lines

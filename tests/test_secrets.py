@@ -340,3 +340,21 @@ def test_a_bench_draws_its_seeds_and_keeps_its_folder_to_itself(photos: Path, tm
     assert noise_file.read(Path("one/chosen.noise.safetensors")).header["seed"] == 5
     assert _mode(Path("one")) == 0o700
     assert json.loads((Path("one") / "random" / "uex-release.json").read_text())
+
+
+def test_noise_that_can_be_made_again_by_trying_is_told_of(photos: Path, uex: Uex) -> None:
+    for name, chosen in (("own", ()), ("early", ("--seed", 2**48 - 1))):
+        assert uex("fit", photos, "--method", "random", *chosen, "-o", name).code == 0
+        again = uex("fit", photos, "--method", "random", "-o", name)
+        assert "nothing to do" in again.out
+        told = [again.err, uex("apply", name, photos, "-o", f"{name}-release").err, uex("info", name).out]
+        assert ["can be guessed" in text for text in told] == [bool(chosen)] * 3
+        assert uex("info", name, "--json").json["guessable"] is bool(chosen)
+
+
+def test_a_bench_in_a_folder_of_everybody_says_so(photos: Path, uex: Uex) -> None:
+    Path("r.toml").write_text(f'photos = "{photos}"\nepochs = 1\n[[row]]\nmethod = "random"\n')
+    Path("there").mkdir(mode=0o755)
+    Path("there").chmod(0o755)
+    assert "others may look into there" in uex("bench", "r.toml", "-o", "there").err
+    assert "others may look" not in uex("bench", "r.toml", "-o", "new").err

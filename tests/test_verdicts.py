@@ -71,6 +71,8 @@ def test_an_undecided_gate_exits_3(uex: Uex) -> None:
     ran = uex(*asked, "--max-learnability", 1)
     assert ran.code == 3, ran.out
     assert "Gate not decided" in ran.out and "the gate cannot be decided" in ran.err
+    told = uex(*asked, "--max-learnability", 1, "--json").json
+    assert (told["passed"], told["undecided"]) == (False, True)
     assert uex(*asked, "--max-learnability", 0).code == 1
 
 

@@ -209,7 +209,8 @@ def document(result: Result) -> dict[str, object]:
     from uexcli.cli.screen import plain
 
     fields: dict[str, object] = plain(result)
-    return {**fields, "worst_learnability_peak": result.worst, "passed": result.passed}
+    gate = {"passed": result.passed, "undecided": result.undecided}
+    return {**fields, "worst_learnability_peak": result.worst, **gate}
 
 
 def table(result: Result) -> Grid:

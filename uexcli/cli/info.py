@@ -35,8 +35,8 @@ def info(noise: opt.NoiseArg, json: opt.Json = False) -> None:
     shown.row("bound", reached if result.bounded else "none is promised")
     shown.row("photos", f"{header['dataset'].get('uri')}, fingerprint {header['dataset'].get('fingerprint', '')[:16]}")
     shown.row("classes", f"{len(result.classes)}: {', '.join(result.classes[:10])}" if result.classes else "none given")
+    seed = f"seed {header.get('seed')}{' (it can be guessed)' if result.guessable else ''}"
     shown.row(
-        "fitted with",
-        f"torch {header.get('torch')} on {header.get('device')}, {recipe.get('precision')}, seed {header.get('seed')}",
+        "fitted with", f"torch {header.get('torch')} on {header.get('device')}, {recipe.get('precision')}, {seed}"
     )
     screen.result("uex.info/1", result, shown)

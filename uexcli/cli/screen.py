@@ -60,8 +60,10 @@ class Screen(Listener):
 
     def warn(self, text: str) -> None:
         """Print a warning on stderr, also with --quiet."""
-        self._err.print("Warning:", style="yellow", end=" ")
-        self._err.print(visible(text))
+        from rich.text import Text
+
+        # at once: a bar that is drawn anew would wipe out the line that a first part left unfinished
+        self._err.print(Text.assemble(("Warning:", "yellow"), " ", visible(text)))
 
     def step(self, progress: Progress) -> None:
         """Show progress: a bar with the time left on a terminal, a line now and then off it."""

@@ -21,6 +21,7 @@ from uexcli.commands import assemble, merge, noise_engine, noise_source, photo_m
 from uexcli.commands.assemble import LeftOut
 from uexcli.commands.listener import Listener, tell_notes, visible
 from uexcli.commands.protect import Protector, Written, parts
+from uexcli.core import seeding
 from uexcli.core.quality import psnr, usual_rms
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, images, leftovers, noise_file, part, partial, receipt, release, samples, shards
@@ -144,7 +145,7 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
             f"{request.noise}: fitted on {len(noise.keys):,} other images; none of {request.photos} is among them.",
             hint="Give the photos it was fitted on, or fit these.",
         )
-    tell_notes(found.notes, listener)
+    tell_notes((*found.notes, *_guessable(noise)), listener)
     room = _room(protector, chosen, request, listener)
     engine = _start(protector, network, request, listener, chosen, room.jobs)
     taken: dict[str, Any] = {"engine": engine, "jobs": room.jobs, "memory": room.bytes}
@@ -191,6 +192,12 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
         shard=request.shard,
         **taken,
     )
+
+
+def _guessable(noise: noise_file.Noise) -> list[str]:
+    """What is to be said of noise that anybody can make again."""
+    known = seeding.can_be_guessed(noise.header.get("seed"))
+    return ["the seed of this noise can be guessed, and the noise made again: fit anew, without --seed"] * known
 
 
 def _header(protector: Protector, request: Request, found: samples.Labelled) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import time
@@ -20,6 +21,7 @@ from uexcli.io.claims import claim
 from uexcli.io.release import FACTS
 from uexcli.registry import load
 from uexcli.runtime import machine
+from uexcli.wording import pasted
 
 SET = ("photos", "test", "labels", "limit")  # what is measured on
 TEXT = schema.text()
@@ -173,12 +175,17 @@ def run(request: Request, listener: Listener | None = None) -> Result:
 def _run(request: Request, recipes: Recipes, listener: Listener) -> Result:
     began = time.perf_counter()
     atomic.private_folder(request.output)
+    if atomic.is_open_to_others(request.output):
+        listener.warn(
+            f"others may look into {request.output}, where the noise will lie: {pasted('chmod', '700', request.output)}"
+        )
     rows, missing = [], 0
     for number, recipe in enumerate(recipes.rows, 1):
         name = _name(recipe)
         listener.say("")
         listener.say(f"[{number}/{len(recipes.rows)}] {name}")
-        with claim(request.output / f".{name}.row", wait=True):  # not the release, which `apply` claims
+        waited = functools.partial(listener.say, f"another uex is at '{name}': waiting for it")
+        with claim(request.output / f".{name}.row", wait=waited):  # not the release, which `apply` claims
             made = _row(name, recipe, recipes, request, listener)
         if isinstance(made, Row):
             rows.append(made)

@@ -72,7 +72,7 @@ def _run(
     photos, noise, out = folder / "digits", folder / "digits.noise.safetensors", folder / "release"
     listener.say(f"writing scikit-learn's handwritten digits to {photos}")
     write_digits(photos)
-    _announce(listener, "fit", photos, "--eps", eps, "--mode", "classwise", "-o", noise)
+    _announce(listener, "fit", photos, "--eps", eps, "--mode", "classwise", "--seed", str(seed), "-o", noise)
     fitted = fit.run(
         fit.Request(str(photos), output=noise, eps=eps, mode="classwise", seed=seed, device=device), listener
     )
@@ -99,6 +99,8 @@ def _announce(listener: Listener, *words: str | Path) -> None:
 
 
 def _prepare(folder: Path, *, force: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file.", hint="Give -o a folder.")
     if folder.exists() and any(folder.iterdir()):
         if not (folder / MARK).exists():
             raise UsageError(f"{folder} exists, and is no demo of uex.", hint="Use -o for another folder.")

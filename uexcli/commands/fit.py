@@ -35,9 +35,6 @@ from uexcli.runtime import machine
 __all__ = ["Plan", "Request", "Result", "run"]
 
 
-GUESSABLE = 1 << 64  # seeds below it can be tried, or come to mind
-
-
 @dataclass(frozen=True)
 class Plan:
     """What a fit will do, as told before it starts."""
@@ -124,6 +121,11 @@ def _run(request: Request, listener: Whole) -> Result:
             raise UsageError(
                 f"{setup.output} was fitted with other weights of '{plan.encoder}'.",
                 hint="Use -o for another name, or --force to replace it.",
+            )
+        if request.seed is None and seeding.can_be_guessed(existing.header.get("seed")):
+            listener.warn(
+                f"the seed of {setup.output} can be guessed, and its noise made again: "
+                "fit to another name for what you release"
             )
         if not request.dry_run:
             fit_state.clear(setup, job, listener)
@@ -264,7 +266,7 @@ def _announce(plan: Plan, seed: int | None, listener: Listener) -> None:
     alike = f", alike to {plan.encoder}" if plan.encoder else ""
     listener.say(f"{plan.method}{surrogate}, {plan.mode} ({rows}{alike}){patch}, {bound}, on {plan.device}")
     files = f"; images and noise, {told(plan.in_files)}, lie in files beside the output" if plan.in_files else ""
-    if seed is not None and seed < GUESSABLE:
+    if seeding.can_be_guessed(seed):
         listener.say("a seed that you choose can be guessed, and the noise made again: give none for what you release")
     listener.say(f"memory: at most about {told(plan.memory)}{files}")
     if plan.seconds is not None and plan.most_seconds is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from uexcli import api
+from uexcli.core import seeding
 from uexcli.io import noise_file
 from uexcli.registry import load
 
@@ -23,6 +24,7 @@ class Result:
     images: int
     classes: tuple[str, ...]
     header: dict[str, Any]
+    guessable: bool  # whether the seed can be found by trying
 
 
 def run(path: Path) -> Result:
@@ -39,6 +41,7 @@ def run(path: Path) -> Result:
         images=len(noise.keys),
         classes=noise.classes,
         header=header,
+        guessable=seeding.can_be_guessed(header.get("seed")),
     )
 
 

@@ -21,11 +21,17 @@ from uexcli import api
 BITS = 128  # of a seed that is drawn
 MOST_BITS = 256  # of a seed that is given
 KEY_BYTES = 16  # of Philox
+GUESSABLE = 1 << 64  # seeds below it can be tried, or come to mind; those of earlier versions had 48 bits
 
 
 def new_seed() -> int:
     """Draw a seed that cannot be guessed, from the system."""
     return secrets.randbits(BITS)
+
+
+def can_be_guessed(seed: int | None) -> bool:
+    """Whether a fit of this seed can be made again by trying; `None` is that of a file that does not say it."""
+    return seed is not None and abs(seed) < GUESSABLE
 
 
 def derive(seed: int, purpose: str) -> int:

@@ -105,6 +105,11 @@ def private_folder(path: Path) -> None:
         path.mkdir(mode=0o700, exist_ok=True)
 
 
+def is_open_to_others(folder: Path) -> bool:
+    """Whether others than its owner may look into a folder, as far as its mode says that."""
+    return os.name == "posix" and folder.stat().st_mode & 0o077 != 0
+
+
 def _flush_folder(folder: Path) -> None:
     """Make a rename last through a power cut, where folders can be flushed."""
     with contextlib.suppress(OSError):

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,16 +18,19 @@ PAUSE = 0.05
 
 
 @contextlib.contextmanager
-def claim(output: Path, *, shared: bool = False, wait: bool = False) -> Iterator[None]:
+def claim(output: Path, *, shared: bool = False, wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Hold an output, a file or a folder, as long as this lasts; what killed runs left beside it is swept first.
 
-    With `shared` others may hold it too that ask so; with `wait` this waits for whoever has it. Where the folder
-    cannot be written to, or the system or the disk has no locks, it goes on at once: those who write will say why.
+    With `shared` others may hold it too that ask so; with `wait` this waits for whoever has it, and calls that
+    once before. Where the folder cannot be written to, or the system or the disk has no locks, it goes on at once:
+    those who write will say why.
 
     Raises:
-        UsageError: another process holds it.
+        UsageError: another process holds it, or it is the root of a disk.
     """
     path = Path(os.path.realpath(output))
+    if not path.name:
+        raise UsageError(f"{output} is the root of a disk.", hint="Write to a folder or file in it.")
     leftovers.sweep(path.parent)
     made = _make(path.parent)
     try:
@@ -55,11 +58,12 @@ def _make(folder: Path) -> list[Path]:
     return missing
 
 
-def _taken(path: Path, *, shared: bool, wait: bool) -> tuple[BinaryIO, Path] | None:
+def _taken(path: Path, *, shared: bool, wait: Callable[[], None] | None) -> tuple[BinaryIO, Path] | None:
     """Take the lock on an output; None where there can be none."""
     name = hashlib.blake2b(path.name.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
     beside = path.with_name(f".uex-{name}.lock")
     until = time.monotonic() + PATIENCE
+    told = False
     while leftovers.HAS_LOCKS:
         try:
             with contextlib.suppress(FileExistsError):
@@ -71,7 +75,12 @@ def _taken(path: Path, *, shared: bool, wait: bool) -> tuple[BinaryIO, Path] | N
             return None
         except OSError:
             return None
-        held = leftovers.take(file, shared=shared, wait=wait)
+        held = leftovers.take(file, shared=shared)
+        if held is False and wait is not None:
+            if not told:
+                wait()
+                told = True
+            held = leftovers.take(file, shared=shared, wait=True)
         if held and leftovers.is_at(file, beside):
             return file, beside
         if held is None:
