@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from conftest import Ran, picture
 from PIL import Image, ImageCms
 
@@ -346,6 +347,21 @@ def test_cmyk_is_shown_by_its_profile(noise: Path, tmp_path: Path, uex: Uex) -> 
     assert np.abs(first.pixels.astype(int) - second.pixels).max() > 20
     for data in out_of(noise, tmp_path / "in", uex):
         assert b"UEX" not in data and b"iCCP" not in data
+
+
+@pytest.mark.parametrize("kind", ["jpg", "tif", "16.tif"])
+def test_both_decoders_show_cmyk_by_its_profile(kind: str, noise: Path, tmp_path: Path, uex: Uex) -> None:
+    raw = assembled({**private_tags(), b"A2B0": lab_table(4)}, b"CMYK", b"Lab ")
+    cmyk = Image.fromarray(picture(5, 24)).convert("CMYK")
+    (tmp_path / "in").mkdir()
+    if kind == "16.tif":
+        inks = np.asarray(cmyk).astype(np.uint16) * 257
+        tifffile.imwrite(tmp_path / f"in/a.{kind}", inks, photometric="separated", iccprofile=raw)
+    else:
+        cmyk.save(tmp_path / f"in/a.{kind}", icc_profile=raw)
+    assert uex("apply", noise, tmp_path / "in", "-o", "r").code == 0
+    ran = uex("verify", "r", "--source", tmp_path / "in", "--strict")
+    assert ran.code == 0 and "2 of 2 files" in ran.out, ran.out
 
 
 # ------------------------------------------------------------------------------ what is no profile

@@ -161,7 +161,7 @@ def _check(request: Request, listener: Listener) -> Result:
         if room is not None:
             findings += _decodes(root, pictures, room, listener)
         result = _result(request, findings, None, pictures, [], np.zeros(256, np.int64), bound, checks, room)
-        return _strict(result, request, pictures, (), listener)
+        return _strict(result, request, pictures, (), room, listener)
 
     found = samples.list_samples(registry, request.source, strict=False)
     tell_notes(found.notes, listener)
@@ -186,7 +186,7 @@ def _check(request: Request, listener: Listener) -> Result:
     else:
         checks["bound"] = "not checked: --fast decodes nothing"
     result = _result(request, findings, len(found.samples), pictures, checked, counts, bound, checks, room)
-    return _strict(result, request, pictures, found.samples, listener)
+    return _strict(result, request, pictures, found.samples, room, listener)
 
 
 def _listed(root: Path) -> tuple[list[str], list[Finding]]:
@@ -199,12 +199,17 @@ def _listed(root: Path) -> tuple[list[str], list[Finding]]:
 
 
 def _strict(
-    result: Result, request: Request, pictures: Sequence[str], sources: Sequence[api.Sample], listener: Listener
+    result: Result,
+    request: Request,
+    pictures: Sequence[str],
+    sources: Sequence[api.Sample],
+    room: photo_memory.Plan | None,
+    listener: Listener,
 ) -> Result:
     """Add what a second decoder says, where it was asked."""
-    if not request.strict:
+    if not request.strict or room is None:
         return result
-    outcome = verify_strict.check(request.release, pictures, sources, result.jobs, listener)
+    outcome = verify_strict.check(request.release, pictures, sources, room, listener)
     findings = sorted((*result.findings, *outcome.findings), key=lambda f: (f.path, f.code))
     checks = {**result.checks, "decoders": outcome.text}
     return dataclasses.replace(result, findings=tuple(findings), checks=checks, alone=outcome.alone)
