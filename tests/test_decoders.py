@@ -15,6 +15,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from conftest import Ran, picture
 from PIL import Image
 
@@ -332,6 +333,29 @@ def test_an_orientation_is_no_disagreement_of_decoders(turn: int, tmp_path: Path
     assert uex("apply", "u.noise.safetensors", photos, "-o", "r").code == 0
     ran = uex("verify", "r", "--source", photos, "--strict")
     assert ran.code == 0 and "2 of 2 files" in ran.out
+
+
+YCBCR = {  # of a TIFF: a tag and its ratios, and whether it says what is usual
+    "nothing": (None, (), True),
+    "weights": (529, (299, 1000, 587, 1000, 114, 1000), True),
+    "other-weights": (529, (2126, 10000, 7152, 10000, 722, 10000), False),
+    "range": (532, (0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1), True),
+    "other-range": (532, (16, 1, 235, 1, 128, 1, 240, 1, 128, 1, 240, 1), False),
+    "no-numbers": (532, (0, 0) * 6, False),
+}
+
+
+@pytest.mark.parametrize(("tag", "ratios", "usual"), YCBCR.values(), ids=YCBCR.keys())
+def test_ycbcr_that_says_what_is_usual_is_read(tag: int | None, ratios: tuple[int, ...], usual: bool) -> None:
+    buffer, image = io.BytesIO(), Image.fromarray(picture(3)).convert("YCbCr")
+    extra = [] if tag is None else [(tag, 5, len(ratios) // 2, ratios, True)]
+    tifffile.imwrite(buffer, np.asarray(image), photometric="ycbcr", extratags=extra)
+    if not usual:
+        with pytest.raises(UexError, match="YCbCr"):
+            images.decode(buffer.getvalue())
+        return
+    shown = images.decode(buffer.getvalue()).pixels
+    assert np.abs(shown.astype(int) - np.asarray(image.convert("RGB"))).max() <= 1
 
 
 def test_an_orientation_of_a_tiff_in_xmp_alone_is_no_disagreement(tmp_path: Path, uex: Uex) -> None:

@@ -272,9 +272,12 @@ def _short(name: str) -> str:
 
 
 def same_alpha(first: images.Photo, second: images.Photo) -> bool:
-    """Whether the alpha of two photos is the same to the bit."""
+    """Whether the alpha of two photos is the same to the bit; none is the same as one that is all opaque."""
     one, other = first.own_alpha, second.own_alpha
-    return one is other if one is None or other is None else np.array_equal(one, other)
+    if one is not None and other is not None:
+        return np.array_equal(one, other)
+    there = other if one is None else one
+    return there is None or bool((there == np.iinfo(there.dtype).max).all())
 
 
 def protector_of(registry: Registry, noise: noise_file.Noise, weights: Path | None) -> Protector:
