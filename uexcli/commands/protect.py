@@ -213,8 +213,7 @@ class Protector:
             each += WHOLE_BYTES
         elif not self.norm.local:
             each = max(each, SUM_BYTES + (2 if deep else 0))
-        values = shape.values * 3 // 2 if self.suffix in images.COLOUR_ONLY and shape.channels < 3 else shape.values
-        return each * values + shape.stored
+        return each * shape.within(self.suffix).values + shape.stored
 
     def write(self, sample: api.Sample, root: Path, name: str, before: Written | None = None) -> Written:
         """Protect one image; decode what is to be written, measure it, and write it if it keeps the bound.
