@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import json
@@ -319,6 +320,14 @@ def test_texts_that_everybody_has_are_no_finding(tag: bytes, words: str, known: 
         body += data + bytes(-len(data) % 4)
     whole = raw[:128] + struct.pack(">I", len(tags)) + listed + body
     assert icc.private(whole) == ([] if known else [tag.decode()])
+
+
+def test_a_number_in_place_of_a_checksum_is_named() -> None:
+    raw = icc.named("Display P3")
+    assert icc.private(raw[:84] + b"serial 000012345" + raw[100:]) == ["a number of its own"]
+    summed = hashlib.md5(raw, usedforsecurity=False).digest()
+    for intent in (0, 1):  # which the checksum leaves out
+        assert icc.private(raw[:67] + bytes((intent,)) + raw[68:84] + summed + raw[100:]) == []
 
 
 def test_a_grey_profile_of_lightness_is_no_known_one(tmp_path: Path) -> None:
