@@ -755,7 +755,7 @@ HIDDEN: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
 
 
 def png_with(data: bytes, chunk: tuple[bytes, bytes]) -> bytes:
-    return data[:33] + png._chunk(*chunk) + data[33:]
+    return data[:33] + b"".join(png._chunk(*chunk)) + data[33:]
 
 
 def nested() -> bytes:
