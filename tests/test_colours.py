@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from conftest import Ran, picture
 from PIL import Image, ImageCms
 
@@ -320,6 +322,14 @@ def test_texts_that_everybody_has_are_no_finding(tag: bytes, words: str, known: 
     assert icc.private(whole) == ([] if known else [tag.decode()])
 
 
+def test_a_number_in_place_of_a_checksum_is_named() -> None:
+    raw = icc.named("Display P3")
+    assert icc.private(raw[:84] + b"serial 000012345" + raw[100:]) == ["a number of its own"]
+    summed = hashlib.md5(raw, usedforsecurity=False).digest()
+    for intent in (0, 1):  # which the checksum leaves out
+        assert icc.private(raw[:67] + bytes((intent,)) + raw[68:84] + summed + raw[100:]) == []
+
+
 def test_a_grey_profile_of_lightness_is_no_known_one(tmp_path: Path) -> None:
     raw = assembled({b"kTRC": curve(), b"wtpt": icc_tags.xyz(icc.D50)}, b"GRAY", b"Lab ")
     made = icc.clean(raw, icc.GREY)
@@ -346,6 +356,21 @@ def test_cmyk_is_shown_by_its_profile(noise: Path, tmp_path: Path, uex: Uex) -> 
     assert np.abs(first.pixels.astype(int) - second.pixels).max() > 20
     for data in out_of(noise, tmp_path / "in", uex):
         assert b"UEX" not in data and b"iCCP" not in data
+
+
+@pytest.mark.parametrize("kind", ["jpg", "tif", "16.tif"])
+def test_both_decoders_show_cmyk_by_its_profile(kind: str, noise: Path, tmp_path: Path, uex: Uex) -> None:
+    raw = assembled({**private_tags(), b"A2B0": lab_table(4)}, b"CMYK", b"Lab ")
+    cmyk = Image.fromarray(picture(5, 24)).convert("CMYK")
+    (tmp_path / "in").mkdir()
+    if kind == "16.tif":
+        inks = np.asarray(cmyk).astype(np.uint16) * 257
+        tifffile.imwrite(tmp_path / f"in/a.{kind}", inks, photometric="separated", iccprofile=raw)
+    else:
+        cmyk.save(tmp_path / f"in/a.{kind}", icc_profile=raw)
+    assert uex("apply", noise, tmp_path / "in", "-o", "r").code == 0
+    ran = uex("verify", "r", "--source", tmp_path / "in", "--strict")
+    assert ran.code == 0 and "2 of 2 files" in ran.out, ran.out
 
 
 # ------------------------------------------------------------------------------ what is no profile

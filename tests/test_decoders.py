@@ -6,13 +6,16 @@ import collections
 import functools
 import importlib.util
 import io
+import itertools
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from conftest import Ran, picture
 from PIL import Image
 
@@ -21,6 +24,7 @@ from benchmarks.pictures import plain, tiff
 from benchmarks.pictures.cases import Case, cases, scene, shown
 from benchmarks.pictures.tiff import Layout, Samples
 from uexcli import api
+from uexcli.commands import photo_memory, verify_strict
 from uexcli.errors import UexError
 from uexcli.io import exact, images, png, png_passes, scaled, second
 
@@ -160,6 +164,22 @@ def test_jpeg_xl_of_16_bit_grey_with_alpha_is_read_as_it_is(tmp_path: Path) -> N
     assert case.truth is not None and whole.deep is not None and whole.deep_alpha is not None
     assert np.array_equal(np.dstack([whole.deep, whole.deep_alpha]), case.truth)
     assert np.array_equal(half.pixels, case.truth[:, :, :1] >> 8) and half.changes == (images.SHALLOW,)
+
+
+@pytest.mark.parametrize("format_", ["webp", "jxl"])
+def test_deep_jpeg_xl_passes_in_formats_of_8_bits(format_: str, tmp_path: Path, uex: Uex) -> None:
+    pytest.importorskip("pillow_jxl", reason="pillow-jxl-plugin is not installed")
+    made = []
+    for bits, channels in itertools.product((10, 12, 16), (1, 2, 3, 4)):
+        values = scene(channels, bits).astype(np.uint16)
+        data = imagecodecs.jpegxl_encode(values, lossless=True, bitspersample=bits)
+        made.append(Case(f"{bits}-{channels}.jxl", "jxl", data, None))
+        whole, half = (images.decode(data, whole=whole) for whole in (True, False))
+        assert np.array_equal(half.pixels, whole.pixels) and half.changes == (images.SHALLOW,)
+    photos = with_noise(tmp_path, uex, *made)
+    assert uex("apply", "u.noise.safetensors", photos, "-o", "r", "--format", format_).code == 0
+    ran = uex("verify", "r", "--source", photos, "--strict")
+    assert ran.code == 0, ran.out
 
 
 REFUSALS = {
@@ -313,6 +333,67 @@ def test_an_orientation_is_no_disagreement_of_decoders(turn: int, tmp_path: Path
     assert uex("apply", "u.noise.safetensors", photos, "-o", "r").code == 0
     ran = uex("verify", "r", "--source", photos, "--strict")
     assert ran.code == 0 and "2 of 2 files" in ran.out
+
+
+YCBCR = {  # of a TIFF: a tag and its ratios, and whether it says what is usual
+    "nothing": (None, (), True),
+    "weights": (529, (299, 1000, 587, 1000, 114, 1000), True),
+    "other-weights": (529, (2126, 10000, 7152, 10000, 722, 10000), False),
+    "range": (532, (0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1), True),
+    "other-range": (532, (16, 1, 235, 1, 128, 1, 240, 1, 128, 1, 240, 1), False),
+    "no-numbers": (532, (0, 0) * 6, False),
+}
+
+
+@pytest.mark.parametrize(("tag", "ratios", "usual"), YCBCR.values(), ids=YCBCR.keys())
+def test_ycbcr_that_says_what_is_usual_is_read(tag: int | None, ratios: tuple[int, ...], usual: bool) -> None:
+    buffer, image = io.BytesIO(), Image.fromarray(picture(3)).convert("YCbCr")
+    extra = [] if tag is None else [(tag, 5, len(ratios) // 2, ratios, True)]
+    tifffile.imwrite(buffer, np.asarray(image), photometric="ycbcr", extratags=extra)
+    if not usual:
+        with pytest.raises(UexError, match="YCbCr"):
+            images.decode(buffer.getvalue())
+        return
+    shown = images.decode(buffer.getvalue()).pixels
+    assert np.abs(shown.astype(int) - np.asarray(image.convert("RGB"))).max() <= 1
+
+
+def test_an_orientation_of_a_tiff_in_xmp_alone_is_no_disagreement(tmp_path: Path, uex: Uex) -> None:
+    notes = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'
+    Image.fromarray(picture(3)[:12]).save(tmp_path / "a.tif", tiffinfo={700: notes})
+    data = (tmp_path / "a.tif").read_bytes()
+    assert images.decode(data).size == (picture(3).shape[0], 12)
+    photos = with_noise(tmp_path, uex, Case("a.tif", "tiff", data, None))
+    assert uex("apply", "u.noise.safetensors", photos, "-o", "r").code == 0
+    ran = uex("verify", "r", "--source", photos, "--strict")
+    assert ran.code == 0 and "2 of 2 files" in ran.out
+
+
+def test_strict_decodes_within_the_memory_that_was_planned(
+    release: Path, photos: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def noted(work: Callable[[object], object], items: list[object], jobs: int, **how: bool) -> Iterator[object]:
+        asked.append((jobs, how["apart"]))
+        return map(work, items)
+
+    monkeypatch.setattr(photo_memory, "HEAVY", 1)
+    monkeypatch.setattr(verify_strict, "parallel", noted)
+    assert uex("verify", release, "--source", photos, "--strict", "--memory", "0").code == 0
+    assert asked == [(1, True)]
+
+
+def test_want_of_memory_is_no_disagreement_of_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: bytes) -> np.ndarray:
+        raise MemoryError
+
+    monkeypatch.setattr(png_passes, "decode", full)
+    data = png.encode(scene(3, 16).astype(np.uint16))
+    with pytest.raises(MemoryError):
+        images.decode(data, whole=True)
+    with pytest.raises(MemoryError):
+        second.decode(data)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff", ".webp", ".jxl", ".jpg"])

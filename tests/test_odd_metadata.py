@@ -96,7 +96,7 @@ def encoded(kind: str, **options: object) -> bytes:
 def with_chunks(*chunks: png.Chunk, behind: tuple[png.Chunk, ...] = ()) -> bytes:
     data = png.encode(np.ascontiguousarray(STORED), chunks=chunks)
     end = data[-12:]
-    return data[:-12] + b"".join(b"".join(png._chunk(*chunk)) for chunk in behind) + end
+    return data[:-12] + b"".join(part for chunk in behind for part in png._chunk(*chunk)) + end
 
 
 def as_jpeg(odd: bytes) -> bytes:

@@ -232,6 +232,33 @@ def test_shapes_are_read_from_headers(mode: str, suffix: str, channels: int, dee
     assert calls == [1]
 
 
+@pytest.mark.parametrize(
+    ("suffix", "channels", "deep", "written"),
+    [
+        (".webp", 1, False, 3), (".webp", 2, True, 4), (".webp", 3, False, 3), (".webp", 4, True, 4),
+        (".tiff", 1, True, 1), (".tiff", 2, False, 2), (".tiff", 2, True, 4), (".png", 2, True, 2), ("", 1, False, 1),
+    ],
+)  # fmt: skip
+def test_grey_takes_what_colour_does_where_a_format_has_no_grey(
+    suffix: str, channels: int, deep: bool, written: int
+) -> None:
+    assert Shape(5, 7, channels, deep, 9).within(suffix) == Shape(5, 7, written, deep, 9)
+
+
+def test_grey_in_webp_is_planned_as_colour(shared: Path, tmp_path: Path, uex: Uex, free: Callable[[int], None]) -> None:
+    free(4000 * MIB)
+    said = []
+    for mode in ("L", "RGB"):
+        large(tmp_path / mode / "a.png", 64, mode=mode)
+        assert uex("apply", shared, tmp_path / mode, "-o", f"r-{mode}", "--format", "webp").code == 0
+        plans = [
+            uex("apply", shared, tmp_path / mode, "-o", f"r2-{mode}", "--format", "webp", "--dry-run", "--json"),
+            uex("verify", f"r-{mode}", "--source", tmp_path / mode, "--json"),
+        ]
+        said.append([plan.json["memory"] for plan in plans])
+    assert all(abs(grey - colour) < 10_000 for grey, colour in zip(*said, strict=True))
+
+
 def test_shapes_of_arrays_and_of_what_is_no_image(tmp_path: Path) -> None:
     assert shape.shape_of(api.Sample("0", None, array=np.zeros((3, 4, 3), np.uint8))) == Shape(3, 4, 3, False)
     (tmp_path / "no.png").write_bytes(b"no image")

@@ -83,6 +83,8 @@ def photos() -> dict[str, bytes]:
         "rgb-key.png": encoded(colour, "PNG", transparency=tuple(int(value) for value in picture(1, SIDE)[2, 2])),
         "rgb.jp2": encoded(colour, "JPEG2000"), "rgb.avif": encoded(colour, "AVIF", exif=exif),
         "rgba.png": encoded(alpha, "PNG"), "rgba.webp": encoded(alpha, "WEBP", exact=True, lossless=True),
+        "opaque.png": encoded(colour.convert("RGBA"), "PNG"), "opaque-l.png": encoded(plain.convert("LA"), "PNG"),
+        "opaque16.png": png.encode(np.dstack([deep(7, 3), np.full((SIDE, SIDE), 65535, np.uint16)])),
         "rgba.tif": encoded(alpha, "TIFF"), "rgba.avif": encoded(alpha, "AVIF"), "rgba.jp2": encoded(alpha, "JPEG2000"),
         "cmyk.jpg": encoded(cmyk, "JPEG"), "cmyk.tif": encoded(cmyk, "TIFF", icc_profile=b"none at all"),
         "ycc.jpg": encoded(colour, "JPEG", subsampling=2), "ycc.tif": encoded(ycc, "TIFF"),

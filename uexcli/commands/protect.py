@@ -213,8 +213,7 @@ class Protector:
             each += WHOLE_BYTES
         elif not self.norm.local:
             each = max(each, SUM_BYTES + (2 if deep else 0))
-        values = shape.values * 3 // 2 if self.suffix in images.COLOUR_ONLY and shape.channels < 3 else shape.values
-        return each * values + shape.stored
+        return each * shape.within(self.suffix).values + shape.stored
 
     def write(self, sample: api.Sample, root: Path, name: str, before: Written | None = None) -> Written:
         """Protect one image; decode what is to be written, measure it, and write it if it keeps the bound.
@@ -272,9 +271,12 @@ def _short(name: str) -> str:
 
 
 def same_alpha(first: images.Photo, second: images.Photo) -> bool:
-    """Whether the alpha of two photos is the same to the bit."""
+    """Whether the alpha of two photos is the same to the bit; none is the same as one that is all opaque."""
     one, other = first.own_alpha, second.own_alpha
-    return one is other if one is None or other is None else np.array_equal(one, other)
+    if one is not None and other is not None:
+        return np.array_equal(one, other)
+    there = other if one is None else one
+    return there is None or bool((there == np.iinfo(there.dtype).max).all())
 
 
 def protector_of(registry: Registry, noise: noise_file.Noise, weights: Path | None) -> Protector:

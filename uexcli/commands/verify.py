@@ -157,11 +157,11 @@ def _check(request: Request, listener: Listener) -> Result:
         checks["coverage"] = "not checked: give --source"
         if request.noise is not None:
             raise UsageError("--noise: the photos are needed to tell the noise.", hint="Give --source PHOTOS.")
-        room = None if request.fast else _room(_released(root, pictures), DECODE_BYTES, request, listener)
+        room = None if request.fast else _room(_released(root, pictures), DECODE_BYTES, "", request, listener)
         if room is not None:
             findings += _decodes(root, pictures, room, listener)
         result = _result(request, findings, None, pictures, [], np.zeros(256, np.int64), bound, checks, room)
-        return _strict(result, request, pictures, (), listener)
+        return _strict(result, request, pictures, (), room, listener)
 
     found = samples.list_samples(registry, request.source, strict=False)
     tell_notes(found.notes, listener)
@@ -177,7 +177,7 @@ def _check(request: Request, listener: Listener) -> Result:
         assert bound is not None
         work = [(by_key[key], name) for key, name in pairs.items()]
         each = memory_of_pair(bound.norm, noise=request.noise is not None)
-        room = _room([sample for sample, _ in work], each, request, listener)
+        room = _room([sample for sample, _ in work], each, facts.get("suffix", ".png"), request, listener)
         checked, counts = _compared(request, registry, work, facts, bound, room, listener)
         usual = float(facts.get("rms_levels", 0))
         findings += [finding for item in checked for finding in item.findings]
@@ -186,7 +186,7 @@ def _check(request: Request, listener: Listener) -> Result:
     else:
         checks["bound"] = "not checked: --fast decodes nothing"
     result = _result(request, findings, len(found.samples), pictures, checked, counts, bound, checks, room)
-    return _strict(result, request, pictures, found.samples, listener)
+    return _strict(result, request, pictures, found.samples, room, listener)
 
 
 def _listed(root: Path) -> tuple[list[str], list[Finding]]:
@@ -199,12 +199,17 @@ def _listed(root: Path) -> tuple[list[str], list[Finding]]:
 
 
 def _strict(
-    result: Result, request: Request, pictures: Sequence[str], sources: Sequence[api.Sample], listener: Listener
+    result: Result,
+    request: Request,
+    pictures: Sequence[str],
+    sources: Sequence[api.Sample],
+    room: photo_memory.Plan | None,
+    listener: Listener,
 ) -> Result:
     """Add what a second decoder says, where it was asked."""
-    if not request.strict:
+    if not request.strict or room is None:
         return result
-    outcome = verify_strict.check(request.release, pictures, sources, result.jobs, listener)
+    outcome = verify_strict.check(request.release, pictures, sources, room, listener)
     findings = sorted((*result.findings, *outcome.findings), key=lambda f: (f.path, f.code))
     checks = {**result.checks, "decoders": outcome.text}
     return dataclasses.replace(result, findings=tuple(findings), checks=checks, alone=outcome.alone)
@@ -243,8 +248,12 @@ def _compared(
     return checked, counts
 
 
-def _room(shown: Sequence[api.Sample], each: int, request: Request, listener: Listener) -> photo_memory.Plan:
+def _room(
+    shown: Sequence[api.Sample], each: int, suffix: str, request: Request, listener: Listener
+) -> photo_memory.Plan:
     """Plan the memory for these images at `each` bytes a value, and say how much where that is much.
+
+    A value of what files of this suffix hold of them.
 
     Raises:
         UexError: one of them takes more than there is.
@@ -252,7 +261,7 @@ def _room(shown: Sequence[api.Sample], each: int, request: Request, listener: Li
     shapes = photo_memory.shapes_of(shown)
 
     def cost(shape: Shape) -> int:
-        return each * shape.values * (1 + shape.deep) + 2 * shape.stored
+        return each * shape.within(suffix).values * (1 + shape.deep) + 2 * shape.stored
 
     room = photo_memory.plan(shapes, cost, len(shown), jobs=request.jobs, memory=request.memory, skip=None)
     photo_memory.say(room, len(shown), "images to check", request.jobs, listener, always=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from uexcli import api
+from uexcli.commands import photo_memory
 from uexcli.commands.listener import Listener
 from uexcli.commands.verify_pair import Finding
 from uexcli.errors import UexError
@@ -49,13 +50,23 @@ class Outcome:
 
 
 def check(
-    root: Path, pictures: Sequence[str], sources: Sequence[api.Sample], jobs: int | None, listener: Listener
+    root: Path,
+    pictures: Sequence[str],
+    sources: Sequence[api.Sample],
+    room: photo_memory.Plan,
+    listener: Listener,
 ) -> Outcome:
-    """Decode released files and sources by both decoders. What the first cannot read is said elsewhere."""
+    """Decode released files and sources by both decoders, within the memory that was planned for comparing them.
+
+    What the first cannot read is said elsewhere.
+
+    Raises:
+        UexError: there was not enough memory.
+    """
     work = [(api.Sample(name, None, path=root / name), True) for name in pictures]
     work += [(sample, False) for sample in sources if sample.array is None]
     alike, findings, alone = 0, list[Finding](), list[Alone]()
-    results = parallel(_one, work, jobs, processes=True)
+    results = parallel(_one, work, room.jobs, processes=True, apart=room.apart)
     for done, ((sample, released), found) in enumerate(zip(work, results, strict=True), 1):
         listener.step(api.Progress(done, len(work), stage="second decoder"))
         if isinstance(found, str):
@@ -70,8 +81,17 @@ def check(
 
 
 def _one(item: tuple[api.Sample, bool]) -> float | str | None:
-    """How far two readings are apart; in words why there is one only; None where there is none."""
+    """How far two readings are apart; in words why there is one only; None where there is none.
+
+    Raises:
+        UexError: there was not enough memory.
+    """
     sample, released = item
+    with photo_memory.enough(sample.key):
+        return _apart(sample, released=released)
+
+
+def _apart(sample: api.Sample, *, released: bool) -> float | str | None:
     try:
         data = sample.encoded()
         photo = images.open_photo(sample, whole=True)

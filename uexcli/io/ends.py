@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from uexcli.io import jxl, png
+from uexcli.io.exif import SIZES
 
 STRIPS, TILES = (273, 279), (324, 325)  # of TIFF: where the pixels lie, and how many bytes each
 WITHIN = frozenset({330, 34665, 34853, 40965})  # tags that lead to directories within one
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 NUMBERS = {3: "H", 4: "L", 13: "L", 16: "Q", 18: "Q"}  # types of a tag's values that may be places
 BOXES = frozenset({
     b"ftyp", b"meta", b"mdat", b"moov", b"moof", b"free", b"skip", b"idat",  # of AVIF and HEIF

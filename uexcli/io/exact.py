@@ -20,7 +20,6 @@ NEAR = 1.0  # 8-bit levels by which the upper bits of a value may differ, for ro
 WRAPPED = 255.0  # OpenJPEG's values of more than 8 bits, rounded up to 256 by Pillow, come out as 0
 GREY_ALPHA = 4  # PNG's colour type, of which Pillow makes colours where it has 16 bits
 CONVERTED = frozenset({"1", "P", "PA"})  # modes
-JXL_MODES = frozenset({"I;16", "RGB", "RGBA"})  # that the plugin gives the upper bits of
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
@@ -33,7 +32,7 @@ class Exact:
 
 
 def read(image: Image.Image, data: bytes, plain: Callable[[], np.ndarray], *, whole: bool) -> Exact:
-    """Read an opened file again where that is called for; its orientation in EXIF is left to the caller, but for TIFF.
+    """Read an opened file again where that is called for; an orientation in its metadata is left to the caller.
 
     `plain` gives Pillow's reading as 8-bit `(H, W, 1 to 4)`, and raises what Pillow raises; `whole` asks for all bits.
 
@@ -49,7 +48,7 @@ def read(image: Image.Image, data: bytes, plain: Callable[[], np.ndarray], *, wh
             found = _png(image, data)
         case "JPEG2000" if depth.bits(data, "JPEG2000") > 8:
             found = _jpeg2000(image, data)
-        case "JXL" if depth.bits(data, "JXL") > 8 and (whole or image.mode not in JXL_MODES):
+        case "JXL" if depth.bits(data, "JXL") > 8:
             found = _jxl(image, data)
         case "JPEG" | "MPO" if image.mode == "CMYK" and "adobe" not in image.info:
             raise UexError("is a CMYK JPEG without Adobe's marker: nothing tells if 0 is all ink or none.", hint=HINT)
@@ -68,11 +67,13 @@ def read(image: Image.Image, data: bytes, plain: Callable[[], np.ndarray], *, wh
 def _tiff(data: bytes, plain: Callable[[], np.ndarray]) -> Exact:
     try:
         shown: np.ndarray | None = plain()
+    except MemoryError:
+        raise
     except Exception:  # what it cannot read, others may
         shown = None
     try:
         reading = tiff.read(data)
-    except UexError:
+    except (UexError, MemoryError):
         raise
     except Exception:
         if shown is None or not _as_libtiff_shows(data, shown):
@@ -121,6 +122,8 @@ def _png(image: Image.Image, data: bytes) -> Exact:
     image.load()
     try:
         values = png_passes.decode(data)
+    except MemoryError:
+        raise
     except Exception:  # Pillow read it: its 8 bits do
         return Exact(None)
     colours = values[:, :, : 3 if values.shape[2] > 2 else 1]

@@ -6,6 +6,7 @@ A profile is where serial numbers, names and whole texts travel unseen, so not a
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import itertools
 import re
@@ -148,6 +149,8 @@ def private(raw: bytes) -> list[str]:
             found.append(_name(tag))
     if _hidden(raw):
         found.append("bytes outside of its tags")
+    if _numbered(raw):
+        found.append("a number of its own")
     return found
 
 
@@ -333,6 +336,13 @@ def _hidden(raw: bytes) -> bool:
             return True
         end = max(end, after)
     return bool(raw[end:].strip(b"\0") or raw[100:HEADER].strip(b"\0"))
+
+
+def _numbered(raw: bytes) -> bool:
+    """Whether the place of a profile's checksum holds another number: neither zeros nor its MD5."""
+    said = raw[84:100]
+    parts = (raw[:44], bytes(4), raw[48:64], bytes(4), raw[68:84], bytes(16), raw[100 : int.from_bytes(raw[:4], "big")])
+    return any(said) and hashlib.md5(b"".join(parts), usedforsecurity=False).digest() != said
 
 
 def _name(tag: bytes) -> str:

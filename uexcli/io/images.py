@@ -35,16 +35,6 @@ COLOUR_ONLY = frozenset({".webp"})
 FLATTENED = "alpha dropped"  # by a lossy format without alpha
 SHALLOW = "16 bits to 8"
 COLOURED = "L to RGB"  # by a format without grey
-GREY_AND_ALPHA = 4  # PNG's own number
-TURNS = {  # what EXIF's orientations mean
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 # Pillow warns of odd metadata without saying in which file; the pixels are what counts here.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
@@ -135,7 +125,7 @@ def decode(data: bytes, *, whole: bool = False, texts: bool = False) -> Photo:
         found = exact.read(image, parts.data, lambda: _planes(image), whole=whole)
         kept, changes = metadata.texts(data, parts, image.info) if texts else ((), ())
         mode = image.mode
-        if mode == "RGBA" and image.format == "PNG" and parts.data[25] == GREY_AND_ALPHA:
+        if mode == "RGBA" and image.format == "PNG" and parts.data[25] == exact.GREY_ALPHA:
             mode = "LA"  # of 16 bits, Pillow makes three equal colours
         if found.values is not None:
             values = scaled.upright(found.values, orientation)
@@ -145,11 +135,9 @@ def decode(data: bytes, *, whole: bool = False, texts: bool = False) -> Photo:
             return photo if whole or photo.deep is None else shallow(photo)
         image.load()
         _scale_key(image, parts.data)
-        turn = TURNS.get(orientation)
-        upright = image if turn is None else image.transpose(turn)
-        plain, look = _shown(upright.convert(mode) if mode == "LA" else upright, data, parts)
+        plain, look = _shown(image.convert(mode) if mode == "LA" else image, data, parts)
     changes = (*look.changes, *changes, *((f"{bits} bits to 8",) if bits > 8 else ()), *found.changes)
-    array = pixels_of(plain)
+    array = np.ascontiguousarray(scaled.upright(pixels_of(plain), orientation))
     if array.ndim == 2:
         return Photo(array[:, :, None], None, mode, look.icc, digest, changes, shown=look.shown, texts=kept)
     alpha = array[:, :, -1] if plain.mode in {"LA", "RGBA"} else None

@@ -10,7 +10,7 @@ import struct
 
 from uexcli.io import jxl
 
-DEPTHS = ((0, 8), (0, 10), (0, 12), (6, 1))  # bits of a number, and what is added to it, by the two bits before it
+# Bits of a number, and what is added to it, by the two bits before it.
 FLOATS = ((0, 32), (0, 16), (0, 24), (6, 1))
 EXTRAS = ((0, 0), (0, 1), (4, 2), (12, 1))
 SHIFTS = ((0, 0), (0, 3), (0, 4), (3, 1))
@@ -83,7 +83,7 @@ def _depth(reader: jxl.Bits) -> None:
         reader.number(FLOATS)
         reader.take(4)
     else:
-        reader.number(DEPTHS)
+        reader.number(jxl.DEPTHS)
 
 
 def _extra(reader: jxl.Bits) -> None:

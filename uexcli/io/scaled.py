@@ -82,7 +82,7 @@ def rgb_of_lab(samples: np.ndarray, bits: int) -> np.ndarray:
 
 
 def upright(values: np.ndarray, orientation: Any) -> np.ndarray:
-    """Turn `(H, W, C)` as an EXIF orientation says; as they are for what is none."""
+    """Turn `(H, W, C)` or `(H, W)` as an EXIF orientation says; as they are for what is none."""
     for turn in TURNS.get(orientation, ""):
         values = {"t": values.swapaxes(0, 1), "l": values[::-1], "c": values[:, ::-1]}[turn]
     return values

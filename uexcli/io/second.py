@@ -15,11 +15,12 @@ import numpy as np
 from PIL import Image
 
 from uexcli.errors import UexError
-from uexcli.io import bmp, depth, jxl, netpbm, png, png_passes, scaled, tiff
+from uexcli.io import bare, bmp, depth, exif, icc, jxl, netpbm, png, png_passes, scaled, tiff
 
 LOSSY = 4.0  # 8-bit levels by which versions of one library round and smooth colours in other ways
 SMOOTHED = 32.0  # and where colours at half size are spread over the pixels in another way, which AVIF leaves open
 SRGB, GREY = 16, 17  # JPEG 2000's colour spaces that are read
+PHOTOMETRIC = 262  # TIFF's tag
 ADOBE = b"\xff\xee\x00\x0eAdobe"  # how its marker begins
 FTYP = slice(4, 8)
 AVIF, HEIF = (b"avif", b"avis"), (b"heic", b"heix", b"mif1", b"msf1", b"hevc", b"heim", b"heis")
@@ -47,6 +48,7 @@ def decode(data: bytes) -> Second:
 
     Raises:
         NoDecoder: it cannot be.
+        MemoryError: there was not enough memory.
     """
     kind = kind_of(data)
     reader = READERS.get(kind)
@@ -54,7 +56,7 @@ def decode(data: bytes) -> Second:
         raise NoDecoder(f"there is none for {kind or 'this format'}")
     try:
         return reader(data)
-    except NoDecoder:
+    except (NoDecoder, MemoryError):
         raise
     except UexError as error:
         raise NoDecoder(f"{kind}: {error.message}") from None
@@ -88,7 +90,9 @@ def apart(first: np.ndarray, data: bytes, *, released: bool = False) -> float:
         NoDecoder: there is none that reads it.
     """
     second = decode(data)
-    one, other = _comparable(first), _comparable(second.values)
+    one, other = _without_opaque(first), _without_opaque(second.values)
+    if one.shape[2] != other.shape[2]:
+        one, other = _in_colour(one), _in_colour(other)
     turns = scaled.TURNS if second.turned and not released else (1,)
     depths = 0.0 if first.dtype == second.values.dtype else 1.0
     found = (scaled.apart(one, scaled.upright(other, turn), premultiplied=second.clear) for turn in turns)
@@ -100,10 +104,16 @@ def apart(first: np.ndarray, data: bytes, *, released: bool = False) -> float:
     return least
 
 
-def _comparable(values: np.ndarray) -> np.ndarray:
-    """Colours, with an alpha that is not all opaque: grey is three times the same."""
-    if values.shape[2] in (2, 4) and values[:, :, -1].min(initial=255) == np.iinfo(values.dtype).max:
-        values = values[:, :, :-1]
+def _without_opaque(values: np.ndarray) -> np.ndarray:
+    """Leave out an alpha that is all opaque."""
+    opaque = np.iinfo(values.dtype).max
+    if values.shape[2] in (2, 4) and values[:, :, -1].min(initial=opaque) == opaque:
+        return values[:, :, :-1]
+    return values
+
+
+def _in_colour(values: np.ndarray) -> np.ndarray:
+    """Colours, with their alpha: grey is three times the same."""
     if values.shape[2] > 2:
         return values
     return values[:, :, [0, 0, 0, *range(1, values.shape[2])]]
@@ -114,8 +124,21 @@ def _png(data: bytes) -> Second:
 
 
 def _tiff(data: bytes) -> Second:
-    found = tiff.read(data)
-    return Second(found.values, found.slack, clear=found.premultiplied)
+    found, told = tiff.read(data), exif.read(data)
+    if PHOTOMETRIC in told.main and told.main[PHOTOMETRIC].number() == tiff.CMYK:
+        inks = found.samples[:, :, :4]
+        shown = _rgb_of_inks(inks if inks.dtype == np.uint8 else (inks >> 8).astype(np.uint8), data)
+        return Second(scaled.upright(shown, told.orientation), found.slack, turned=told.orientation is None)
+    # where no tag turns it, XMP may
+    return Second(found.values, found.slack, turned=told.orientation is None, clear=found.premultiplied)
+
+
+def _rgb_of_inks(inks: np.ndarray, data: bytes) -> np.ndarray:
+    """Show CMYK of 8 bits as the first decoder does: by the file's profile, where it has one for that."""
+    raw = bare.of(data).icc
+    if raw is None or not icc.is_for(raw, "CMYK"):
+        return scaled.rgb_of_cmyk(inks)
+    return icc.converted(np.ascontiguousarray(inks), "CMYK", raw)
 
 
 def _netpbm(data: bytes) -> Second:
@@ -136,7 +159,7 @@ def _jpeg(data: bytes) -> Second:
     if values.shape[2] == 4:  # Adobe writes light where others write ink
         if ADOBE not in data:
             raise NoDecoder("JPEG: CMYK without Adobe's marker")
-        values = scaled.rgb_of_cmyk(255 - values)
+        values = _rgb_of_inks(255 - values, data)
     return Second(values, LOSSY, turned=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from uexcli.api import Sample
 from uexcli.errors import UexError
@@ -12,6 +12,7 @@ from uexcli.io import images, png
 
 HEAD = 26  # bytes of a PNG that tell its bits a value and kind of colour
 CHANNELS = {0: 1, 2: 3, 3: 4, 4: 2, 6: 4}  # by that kind; a palette may become colour and alpha
+GREY_AND_ALPHA = 2  # channels
 JPEG = b"\xff\xd8"
 SHALLOW = (b"RIFF", b"GIF8", b"BM")  # WebP, GIF and BMP are of 8 bits
 
@@ -33,6 +34,13 @@ class Shape:
     def values(self) -> int:
         """How many values it has."""
         return math.prod((self.height, self.width, self.channels))
+
+    def within(self, suffix: str) -> Shape:
+        """Give the shape of what is written into a file of this suffix: grey becomes colour where it has none."""
+        odd = suffix == ".tiff" and self.deep and self.channels == GREY_AND_ALPHA
+        if self.channels > GREY_AND_ALPHA or not (odd or suffix in images.COLOUR_ONLY):
+            return self
+        return replace(self, channels=self.channels + 2)
 
 
 def shape_of(sample: Sample) -> Shape:

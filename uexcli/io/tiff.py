@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,8 @@ COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBC
 PREMULTIPLIED, ALPHA = 1, 2  # kinds of extra samples
 UNSIGNED = 1  # a sample format
 JPEG = frozenset({6, 7})  # compressions, of which decoders turn YCbCr to RGB
-COEFFICIENTS, REFERENCE = 529, 532  # tags of YCbCr
+# Tags of YCbCr, with what they mean here: BT.601's weights, and the whole range.
+YCBCR_USUAL = {529: (0.299, 0.587, 0.114), 532: (0, 255, 128, 255, 128, 255)}
 MOST_BITS = 16
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # which else tells of odd tags on stderr
 HINT = "Save it anew as RGB or grey, of 8 or 16 bits."
@@ -106,7 +108,7 @@ def _colours(samples: np.ndarray, page: Any, bits: int, photometric: int) -> np.
         picked: np.ndarray = (table >> 8).astype(np.uint8)[:, samples[:, :, 0].astype(np.intp)].transpose(1, 2, 0)
         return picked
     if photometric == YCBCR and int(page.compression) not in JPEG:
-        if {COEFFICIENTS, REFERENCE} & set(page.tags.keys()):
+        if not all(_is_usual(page, tag) for tag in YCBCR_USUAL):
             raise UexError("its YCbCr colours are of a kind that is not read.", hint=HINT)
         return scaled.rgb_of_ycbcr(samples)
     whole = scaled.scaled(samples, bits)
@@ -118,3 +120,14 @@ def _colours(samples: np.ndarray, page: Any, bits: int, photometric: int) -> np.
     if photometric == CIELAB:
         return scaled.rgb_of_lab(samples, bits)
     return whole
+
+
+def _is_usual(page: Any, tag: int) -> bool:
+    """Whether a tag of YCbCr is not there, or says what is usual."""
+    told, usual = page.tags.valueof(tag), YCBCR_USUAL[tag]
+    if told is None:
+        return True
+    numbers = list(told) if isinstance(told, tuple) else []
+    if len(numbers) == 2 * len(usual):  # ratios
+        numbers = [over / under if under else math.nan for over, under in zip(numbers[::2], numbers[1::2], strict=True)]
+    return len(numbers) == len(usual) and bool(np.allclose(numbers, usual, atol=1e-3))
