@@ -32,6 +32,7 @@ from uexcli.commands import eval_protocol
 from uexcli.commands.protect import Written
 from uexcli.errors import UexError
 from uexcli.io import ends, journal, jxl, noise_file, part, receipt, release, samples, schema
+from uexcli.io import labels as labels_file
 
 SLOW = 10.0  # seconds
 TOKENS = [
@@ -81,7 +82,7 @@ def noise(path: Path) -> None:
 
 def labels(path: Path) -> None:
     """A CSV of labels."""
-    samples.read_labels(path)
+    labels_file.given(path, ["a.png", "b,c.png"], path.parent)
 
 
 def protocol(path: Path) -> None:
@@ -277,7 +278,7 @@ def _atheris(name: str, seconds: float) -> None:
     for number, data in enumerate(seeds(folder)[name]):
         (corpus / str(number)).write_bytes(data)
     # what uex reads with; all of Python's functions would take minutes
-    for module in (ends, eval_protocol, journal, jxl, noise_file, part, receipt, release, samples, schema):
+    for module in (ends, eval_protocol, journal, jxl, labels_file, noise_file, part, receipt, release, samples, schema):
         for _, function in inspect.getmembers(module, inspect.isfunction):
             atheris.instrument_func(function)
     options = [f"-max_total_time={seconds:.0f}", str(corpus)]

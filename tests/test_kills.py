@@ -62,6 +62,7 @@ def forked(words, at=0):
         sys.argv = ["uex", *words]
         code = run()
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 

@@ -325,7 +325,7 @@ def test_apply_refuses_a_model_of_another_network(
     refused(uex(*apply, "onnx:m.onnx"), 3, "m.onnx: no ONNX model, or a damaged one")
     Path("m.onnx").write_bytes(relabelled(model, None))
     refused(uex(*apply, "onnx:m.onnx"), 3, "none of uex")
-    Path("m.onnx").write_bytes(relabelled(model, {"format": 2, "uexcli": "9.0", "weights": ""}))
+    Path("m.onnx").write_bytes(relabelled(model, {"format": 2, "uexcli": "9.0", "weights": "0" * 64}))
     refused(uex(*apply, "onnx:m.onnx"), 3, "written by uexcli 9.0")
     refused(uex(*apply, "onnx:gone.onnx"), 2, "no such ONNX model")
     refused(uex(*apply, "onnx:"), 2, "no such ONNX model")

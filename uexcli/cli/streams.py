@@ -56,7 +56,15 @@ def turn_off(number: int) -> None:
         os.close(nowhere)
 
 
-class _Out(io.FileIO):
+class _Number(io.FileIO):
+    """A stream that is written to by its number; the stream itself is kept, as it closes the number when it goes."""
+
+    def __init__(self, stream: TextIO | None, number: int) -> None:
+        super().__init__(number, "w", closefd=False)
+        self._stream = stream
+
+
+class _Out(_Number):
     """stdout: what cannot be written is an error of its own kind, which no library takes for another.
 
     A reader that is gone is no error: the command goes on, and ends with its own exit code.
@@ -73,7 +81,7 @@ class _Out(io.FileIO):
             _fail(REASONS.get(error.errno or 0, error.strerror or str(error)))
 
 
-class _Err(io.FileIO):
+class _Err(_Number):
     """stderr: where messages cannot be written, they are lost, and the work goes on."""
 
     def write(self, data: Any, /) -> int:
@@ -119,10 +127,10 @@ def _fill_gaps() -> None:
 def _opened(stream: TextIO | None, kind: type[_Out | _Err]) -> TextIO:
     """The same stream, by the same number, that fails as `kind` does."""
     if stream is None:
-        raw: io.RawIOBase = _Closed() if kind is _Out else _Err(2, "w", closefd=False)
+        raw: io.RawIOBase = _Closed() if kind is _Out else _Err(None, 2)
         return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors=STRANGERS)
     try:
-        raw = kind(stream.fileno(), "w", closefd=False)
+        raw = kind(stream, stream.fileno())
     except (OSError, ValueError):  # something else than a file stands there
         return stream
     stream.flush()
