@@ -89,7 +89,7 @@ def test_an_evaluation_is_shown_in_plain_letters_where_there_are_no_others() -> 
     photos = bright(Path("phötos"), ("cät", "dog"), 30)
     fitted = shell(f"$UEX fit {photos} --method random -q -o n", PYTHONIOENCODING="ascii")
     assert fitted.returncode == 0 and fitted.stdout.isascii()
-    line = f"$UEX fit {photos} --method random -q -o m && $UEX apply m {photos} -o r -q && $UEX eval {photos} r --epochs 8 --target small:width=4,batch=8 -q"
+    line = f"$UEX apply n {photos} -o r -q && $UEX eval {photos} r --epochs 8 --target small:width=4,batch=8 -q"
     plain = {"PYTHONIOENCODING": "", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
     ran = shell(line + " --report r.html", **plain)
     assert ran.returncode == 0, ran.stderr
