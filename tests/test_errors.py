@@ -26,7 +26,7 @@ from PIL import Image
 from uexcli.io import images, leftovers
 
 Uex = Callable[..., Ran]
-FIT = ("--method", "random", "--seed", 1)
+FIT = ("--method", "random", "--seed", 1 << 100)
 
 
 def listing(root: Path) -> dict[str, str]:
