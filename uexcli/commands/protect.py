@@ -271,12 +271,11 @@ def _short(name: str) -> str:
 
 
 def same_alpha(first: images.Photo, second: images.Photo) -> bool:
-    """Whether the alpha of two photos is the same to the bit; none is the same as one that is all opaque."""
+    """Whether the second photo has the alpha of the first to the bit, or leaves out one that is all opaque."""
     one, other = first.own_alpha, second.own_alpha
-    if one is not None and other is not None:
-        return np.array_equal(one, other)
-    there = other if one is None else one
-    return there is None or bool((there == np.iinfo(there.dtype).max).all())
+    if one is None or other is not None:
+        return one is other if one is None or other is None else np.array_equal(one, other)
+    return bool((one == np.iinfo(one.dtype).max).all())
 
 
 def protector_of(registry: Registry, noise: noise_file.Noise, weights: Path | None) -> Protector:

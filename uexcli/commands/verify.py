@@ -164,8 +164,8 @@ def _check(request: Request, listener: Listener) -> Result:
         return _strict(result, request, pictures, (), room, listener)
 
     found = samples.list_samples(registry, request.source, strict=False)
-    tell_notes(found.notes, listener)
     _apart(root, found, samples.place_of(registry, request.source))
+    tell_notes(found.notes, listener)
     pairs = release.pair(found.keys, pictures, facts.get("suffix", ".png"))
     findings += _coverage(found, pairs, pictures, there, facts, request)
     checks["coverage"] = f"{len(pairs):,} of {len(found.samples):,} sources have a released image"

@@ -107,7 +107,8 @@ def check_pair(
             depths = ["16 bits a value" if one.deep is not None else "8 bits a value" for one in (source, published)]
             found.append(Finding("changed-depth", name, *depths))
         source, published = replace(source, deep=None), replace(published, deep=None)
-    if not same_alpha(source, published) and images.FLATTENED not in stated:
+    kept = same_alpha(source, published) and (source.alpha is None) == (published.alpha is None)
+    if not kept and images.FLATTENED not in stated:
         found.append(Finding("changed-alpha", name, "the source's alpha", "another"))
     if not images.same_look(source, published, Path(name).suffix.lower()):
         found.append(Finding("changed-profile", name, "the source's colours", "another profile, or none"))
