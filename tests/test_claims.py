@@ -213,7 +213,7 @@ def test_many_processes_write_and_sweep_one_folder(tmp_path: Path) -> None:
 def test_a_command_with_nothing_to_do_sweeps_all_the_same(photos: Path, noise: Path, release: Path, uex: Uex) -> None:
     name = f".uex-{leftovers._machine()}-{os.getpid()}-99.tmp"
     for words in (
-        ("fit", photos, "--method", "random", "--seed", 1, "-o", noise),
+        ("fit", photos, "--method", "random", "--seed", 1 << 100, "-o", noise),
         ("apply", noise, photos, "-o", release),
         ("verify", release, "--source", photos, "--junit", "v.xml"),
     ):
