@@ -17,6 +17,7 @@ from sklearn import datasets
 from typer.testing import CliRunner
 
 from uexcli.cli.app import app
+from uexcli.commands import demo
 
 RECIPES = (
     'photos = "photos"\ntargets = ["small"]\nseeds = 1\nepochs = 8\n[[row]]\nmethod = "random"\nmode = "universal"\n'
@@ -56,7 +57,8 @@ def photos(root: Path) -> None:
 
 
 def fewer_digits() -> None:
-    """Let the demo take a tenth of its digits: all are minutes of work."""
+    """Let the demo take a tenth of its digits, but go over them more often: all are minutes of work."""
+    demo.EPOCHS = 60
     whole = datasets.load_digits()
     few = SimpleNamespace(images=whole.images[:100], target=whole.target[:100])
     datasets.load_digits = lambda: few
@@ -69,7 +71,7 @@ def main() -> None:
     Path("recipes.toml").write_text(RECIPES)
     for line in COMMANDS:
         ran = CliRunner().invoke(app, line.split())
-        if ran.exit_code != 0 and not (line.startswith("demo") and "not above chance" in ran.output):
+        if ran.exit_code != 0:
             sys.exit(f"uex {line}: exit {ran.exit_code}\n{ran.output}\n{ran.exception!r}")
         print("uex", line, flush=True)
 
