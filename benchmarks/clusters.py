@@ -87,7 +87,7 @@ def row(name: str, given: argparse.Namespace) -> dict[str, Any]:
             facts = _protect(recipe, given, root, release)
         sources = Sources(given.data, str(release) if recipe else given.data, _test(given), None, _size(given), "fail")
         device = machine.pick_device(given.device)
-        data = read(sources, device, Listener())
+        (data,) = read(sources, device, Listener())
         if given.count and not recipe:
             data = dataclasses.replace(
                 data,

@@ -134,7 +134,8 @@ def read(data: str, out: Path, device: str) -> eval_data.Data:
 
     where = machine.pick_device(device)
     machine.settle(where)
-    return eval_data.read(eval_data.Sources(data, str(out), data, None, None, "fail"), where, Listener())
+    (found,) = eval_data.read(eval_data.Sources(data, str(out), data, None, None, "fail"), where, Listener())
+    return found
 
 
 def train(

@@ -18,7 +18,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from uexcli import api
-from uexcli.commands import eval_data, eval_protocol, eval_runs, eval_scenario
+from uexcli.commands import eval_data, eval_jobs, eval_protocol, eval_scenario
 from uexcli.commands.eval_transfer import into
 from uexcli.commands.listener import Listener
 from uexcli.core.detect import detect
@@ -33,7 +33,7 @@ from uexcli.registry import load
 from uexcli.testing import pictures
 
 Uex = Callable[..., Ran]
-TINY = ("--target", "small:width=4,batch=16", "--epochs", 3)
+TINY = ("--target", "small:width=4,batch=16", "--epochs", 3, "--folds", 1)
 
 
 @pytest.fixture
@@ -154,8 +154,8 @@ def test_a_stopped_evaluation_goes_on(pair: tuple[Path, Path], monkeypatch: pyte
     assert again.code == 0 and again.json["reused"] == 2
 
 
-def jobs_of(protocol: eval_protocol.Protocol, device: str) -> list[eval_runs.Job]:
-    return eval_runs.jobs_of(load(), protocol, torch.device(device), 32, strict=False, listener=Listener())
+def jobs_of(protocol: eval_protocol.Protocol, device: str) -> list[eval_jobs.Job]:
+    return eval_jobs.jobs_of(load(), protocol, torch.device(device), 32, strict=False, listener=Listener())
 
 
 def test_protocols_that_come_with_uex_name_what_there_is() -> None:
@@ -164,7 +164,7 @@ def test_protocols_that_come_with_uex_name_what_there_is() -> None:
         protocol = eval_protocol.read(name)
         assert protocol.summary and protocol.seeds >= 1 and "none" in protocol.against
         assert all(jobs_of(protocol, device) for device in ("cpu", "cuda"))
-    measures = [eval_runs.against_of(load(), spec) for spec in eval_protocol.read("battery").against]
+    measures = [eval_jobs.against_of(load(), spec) for spec in eval_protocol.read("battery").against]
     assert {part.name for against in measures for part in against.parts} == set(load().names("countermeasure"))
     made = jobs_of(eval_protocol.read("huang2021"), "cpu")
     dense: Any = next(job.target for job in made if job.name == "densenet121")
@@ -238,7 +238,7 @@ def test_a_share_is_protected_in_each_class(share: float, pair: tuple[Path, Path
 
 def test_smaller_shares_lie_inside_larger_ones(pair: tuple[Path, Path]) -> None:
     sources = eval_data.Sources(str(pair[0]), str(pair[1]), None, None, 16, "fail")
-    data = eval_data.read(sources, torch.device("cpu"), Listener())
+    (data,) = eval_data.read(sources, torch.device("cpu"), Listener())
     masks = [eval_scenario.stage(data, eval_scenario.Wanted(share)).sides["protected"].parts for share in (0.3, 0.6)]
     assert masks[0] is not None and masks[1] is not None
     assert bool((masks[0] <= masks[1]).all()) and int(masks[0].sum()) < int(masks[1].sum())
@@ -369,7 +369,7 @@ def test_the_host_may_have_test_classes_of_its_own(pair: tuple[Path, Path], uex:
     host = bright(tmp_path / "host", ("u", "x", "y"), 10, first=500)
     test = bright(tmp_path / "test", ("x", "y"), 4, first=900)
     sources = eval_data.Sources(str(pair[0]), str(pair[1]), None, None, 16, "fail")
-    data = eval_data.read(sources, torch.device("cpu"), Listener())
+    (data,) = eval_data.read(sources, torch.device("cpu"), Listener())
     made = into(data, str(host), str(test), sources, Listener())
     assert made.classes[:3] == ("u", "x", "y")
     assert made.test_labels[:8].tolist() == [1] * 4 + [2] * 4
@@ -420,7 +420,7 @@ def test_the_same_target_by_two_names_is_trained_once(pair: tuple[Path, Path], u
 )
 def test_the_default_target_goes_by_device_and_size(device: str, size: int, wanted: str) -> None:
     protocol = eval_protocol.Protocol()
-    made = eval_runs.jobs_of(load(), protocol, torch.device(device), size, strict=True, listener=Listener())
+    made = eval_jobs.jobs_of(load(), protocol, torch.device(device), size, strict=True, listener=Listener())
     assert [job.name for job in made] == [wanted]
 
 

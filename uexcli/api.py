@@ -229,6 +229,7 @@ class Granularity(Plugin, ABC):
     own: ClassVar[bool] = False  # every image has a row of its own
     can_assign: ClassVar[bool] = False  # images that were not fitted can be given a row
     needs_labels: ClassVar[bool] = False
+    undone_by: ClassVar[tuple[str, ...]] = ()  # countermeasures that who knows which images share noise takes
 
     @abstractmethod
     def rows(self, labels: Tensor, features: Callable[[], Tensor], secret: Secret, *, keys: Sequence[str]) -> Tensor:
@@ -544,6 +545,7 @@ class Method(Plugin, ABC):
     gives_network: ClassVar[bool] = False  # `fit` gives a network instead of a bank
     takes_patches: ClassVar[bool] = True  # its bank may be smaller than the images
     seeded: ClassVar[bool] = True  # another seed gives other noise
+    undone_by: ClassVar[tuple[str, ...]] = ()  # countermeasures that who knows the method takes, as `eval --against`
     least: ClassVar[Mapping[str, Any]] = {}  # options with which a fit of a handful of images takes a second
 
     @abstractmethod
@@ -609,6 +611,7 @@ class Surrogate(Plugin, ABC):
     # False: it can group images, but noise cannot be fitted against it. Where ONNX Runtime runs it, the module has
     # `onnx_model`, the bytes of the model, and `shown(x)`, what of images that model takes.
     has_gradient: ClassVar[bool] = True
+    native: ClassVar[int | None] = None  # side in px at which its weights were trained; `eval` shows it photos so
     least: ClassVar[Mapping[str, Any]] = {}  # options with which it is built without weights
 
     @abstractmethod
@@ -809,6 +812,8 @@ class Outcome:
     right: tuple[int, ...] = ()  # (K,): how many test images of each class are right in the end
     confusion: tuple[tuple[int, ...], ...] = ()  # (K, K): test images of a class, by what they were taken for
     parts: Mapping[str, float] = field(default_factory=dict)  # accuracy on parts of the training images, by name
+    part_curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # the same after each epoch
+    right_images: tuple[str, ...] = ()  # after each epoch: which test images are right, bits in hexadecimal
     gradient: float | None = None  # share of images that the loss has a gradient at
     auc: float | None = None  # of pairs of faces, by the cosine of their features
     frozen_auc: float | None = None  # the same before this training, where the net knew something then

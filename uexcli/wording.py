@@ -38,3 +38,8 @@ def _bytes(char: str) -> str:
     half = 0xD800 <= ord(char) <= 0xDFFF and not 0xDC80 <= ord(char) <= 0xDCFF  # of a character, and of no file name
     data = char.encode("utf-8", "surrogatepass" if half else "surrogateescape")
     return "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def plainly(against: str) -> str:
+    """Name what a training is under: a countermeasure, or none."""
+    return "plain training" if against == "none" else f"'{against}'"

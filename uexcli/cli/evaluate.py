@@ -10,10 +10,16 @@ import typer
 from uexcli.cli import options as opt
 from uexcli.cli.grid import Grid
 from uexcli.cli.screen import Screen, command
-from uexcli.errors import Exit, UexError
+from uexcli.errors import Exit, UexError, UsageError
+from uexcli.wording import plainly
 
 if TYPE_CHECKING:
-    from uexcli.commands.evaluate import Cell, Result, Side
+    from uexcli.commands.eval_result import Cell, Result, Side
+
+WHY = {
+    "unclear": "the clean images are learnt no better than chance for sure",
+    "unfit": "the target does not fit the protected images it was trained on",
+}
 
 
 @command
@@ -56,7 +62,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="SPEC",
-            help="Who learns; repeatable.  \\[default: small on a CPU, airbench on a GPU up to 64 px, else resnet18]",
+            help="Who learns; repeatable.  \\[default: airbench, narrow on a CPU; for photos a pretrained net as well]",
             autocompletion=opt.names_of("target"),
             show_default=False,
         ),
@@ -69,11 +75,27 @@ def evaluate(
             autocompletion=opt.names_of("countermeasure"),
         ),
     ] = None,
+    attacker: Annotated[
+        str, typer.Option(help="blind; or informed: also under what undoes the method that the release names.")
+    ] = "blind",
     seeds: Annotated[int | None, typer.Option(help="Trainings per side.  \\[default: 1]", show_default=False)] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Epochs, the same for both.  \\[default: the target's]", show_default=False)
     ] = None,
-    share: Annotated[float, typer.Option(help="Share of the images that is protected; the rest is clean.")] = 1.0,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            help="Test each photo once, in K folds.  \\[default: 5 below 1,000 photos without --test]",
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Weights of the pretrained nets.", show_default=False)
+    ] = None,
+    share: Annotated[
+        str, typer.Option(metavar="S", help="Share of the images that is protected, or several, such as 0.2,0.5,1.")
+    ] = "1",
     protect_class: Annotated[
         list[str] | None,
         typer.Option(
@@ -84,7 +106,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="K|FILE.csv",
-            help="Relabel: K groups of classes, or the CSV's (header class,group).",
+            help="Relabel: K groups of classes, several such as 5,10, or the CSV's (header class,group).",
             show_default=False,
         ),
     ] = None,
@@ -104,7 +126,10 @@ def evaluate(
     pairs_middle: Annotated[float, typer.Option(help="Share of the side of --pairs' photos that is shown.")] = 1.0,
     max_learnability: Annotated[
         float | None,
-        typer.Option(help="Exit 1 if the worst mean peak learnability is above this, 0 to 1.", show_default=False),
+        typer.Option(
+            help="Exit 1 if peak learnability may be above this, 0 to 1: the upper end of the worst interval.",
+            show_default=False,
+        ),
     ] = None,
     view: Annotated[
         str | None,
@@ -151,6 +176,7 @@ def evaluate(
 ) -> None:
     """Train on the clean and on the protected images alike, and compare on clean test images."""
     from uexcli.commands import evaluate as job
+    from uexcli.commands.eval_result import Partial
 
     request = job.Request(
         photos=photos,
@@ -163,9 +189,12 @@ def evaluate(
         epochs=epochs,
         size=opt.parse_size(size),
         view=view,
-        share=share,
+        folds=folds,
+        attacker=attacker,
+        weights=weights or "auto",
+        shares=_shares(share),
         protect_classes=tuple(protect_class or ()),
-        merge=merge,
+        merges=_merges(merge),
         into=into,
         into_test=into_test,
         pairs=pairs,
@@ -184,7 +213,7 @@ def evaluate(
     )
     with Screen(quiet=quiet, as_json=json) as screen:
         result = job.run(request, screen)
-    if isinstance(result, job.Partial):
+    if isinstance(result, Partial):
         text = (
             f"{result.done} of {result.of} trainings are done, in {result.folder}. "
             "When the other shards are, run this without --shard."
@@ -194,23 +223,37 @@ def evaluate(
     shown: list[Grid | str] = [] if json else [table(result), *words(result)]
     screen.result("uex.eval/1", document(result), *shown)
     if result.undecided:
-        silent = next(cell for cell in result.cells if cell.learnability_peak is None)
+        silent = next(cell for cell in result.cells if not cell.tells)
         raise UexError(
-            f"the gate cannot be decided: under '{silent.against}', target '{silent.target}', "
-            "the clean baseline is not above chance.",
+            f"the gate cannot be decided: under {plainly(silent.against)}, target '{silent.target}', "
+            f"nothing can be told ({WHY[silent.verdict]}).",
             hint="Train longer (--epochs), or on more images.",
         )
     if not result.passed:
         raise typer.Exit(Exit.FAILED)
 
 
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(dict.fromkeys(float(part) for part in text.split(",")))
+    except ValueError:
+        raise UsageError(f"--share {text}: no number, nor several with commas.") from None
+
+
+def _merges(text: str | None) -> tuple[str | None, ...]:
+    if text is None or Path(text).is_file():  # a file whose name has a comma
+        return (text,)
+    return tuple(dict.fromkeys(text.split(",")))
+
+
 def document(result: Result) -> dict[str, object]:
     """The JSON: every run of every cell, and the verdict of the gate."""
     from uexcli.cli.screen import plain
+    from uexcli.commands.eval_report import without_images
 
-    fields: dict[str, object] = plain(result)
+    fields: dict[str, object] = plain(without_images(result))
     gate = {"passed": result.passed, "undecided": result.undecided}
-    return {**fields, "worst_learnability_peak": result.worst, **gate}
+    return {**fields, "worst_learnability_peak": result.worst, "most_learnability_peak": result.most, **gate}
 
 
 def table(result: Result) -> Grid:
@@ -219,14 +262,18 @@ def table(result: Result) -> Grid:
     title = f"Accuracy on clean test images in percent, {runs} ± half of the 95 % interval"
     shown = Grid(title=title, lines="head")
     several = len(result.targets) > 1
+    scenarios = any(cell.at for cell in result.cells)
     if several:
         shown.column("target")
     shown.column("against")
+    if scenarios:
+        shown.column("scenario")
     part = any(cell.clean_part for cell in result.cells)
-    names = ["clean", "protected", *(["clean part"] if part else []), "peak", "early", "own"]
+    names = ["clean", "protected", *(["clean part"] if part else []), "peak", "early", "train"]
     for column in names:
         shown.column(column, justify="right", wrap=False)
     shown.column("learnable", justify="right", style="bold", wrap=False)
+    shown.column("95 %", justify="right", wrap=False)
     for cell in result.cells:
         sides = [_last(cell, "clean", cell.clean), _last(cell, "protected", cell.protected)]
         if part:
@@ -234,14 +281,19 @@ def table(result: Result) -> Grid:
         early = f"{100 * cell.protected.mean('early_stop'):.1f}" if cell.protected.has("early_stop") else ""
         shown.row(
             *([cell.target] if several else []),
-            cell.against,
+            _against(cell),
+            *([cell.at] if scenarios else []),
             *sides,
             f"{100 * cell.protected.mean('peak'):.1f}",
             early,
             f"{100 * cell.protected.mean('train_accuracy'):.1f}",
-            _learnt(cell),
+            *_learnt(cell),
         )
     return shown
+
+
+def _against(cell: Cell) -> str:
+    return ("plain" if cell.against == "none" else cell.against) + (" (informed)" if cell.informed else "")
 
 
 def _last(cell: Cell, name: str, side: Side | None) -> str:
@@ -250,19 +302,23 @@ def _last(cell: Cell, name: str, side: Side | None) -> str:
     return f"{100 * side.mean('last'):.1f} ±{100 * cell.intervals[name]:.1f}"
 
 
-def _learnt(cell: Cell) -> str:
-    if cell.learnability_peak is None:
-        return "?"
+def _learnt(cell: Cell) -> tuple[str, str]:
+    """Learnability at the last epoch and at the best one, and the interval of the second."""
+    if not cell.tells:
+        return "cannot", "be told"
     last = "?" if cell.learnability_last is None else f"{cell.learnability_last:.2f}"
-    return f"{last}/{cell.learnability_peak:.2f}"
+    low, high = cell.learnability_interval_peak or (0.0, 0.0)
+    return f"{last}/{cell.learnability_peak:.2f}", f"{low:.2f} to {high:.2f}"
 
 
 def words(result: Result) -> list[str]:
-    """What the table means, what simple nets find, groups and faces, and the gate."""
+    """What the table means, the worst of all, what simple nets find, groups and faces, and the gate."""
     lines = [
-        f"Chance is {result.chance:.1%}. Learnable, at the last epoch/at the best: 1.00 as the clean images, 0.00 "
-        "nothing above chance. Peak, early (stopped where a clean validation set says) and own (training images) are "
-        "of the protected side. It holds for these targets and countermeasures only."
+        *_worst(result),
+        f"Chance is {result.chance:.1%}. Learnable, at the last epoch/at the best, with the 95 % interval of the "
+        "second: 1.00 as the clean images, 0.00 nothing above chance. Peak, early (stopped where a clean validation "
+        "set says) and train (training images) are of the protected side. It holds for these targets and "
+        "countermeasures only.",
     ]
     if result.scenario:
         lines.append(f"Scenario: {result.scenario}.")
@@ -272,8 +328,26 @@ def words(result: Result) -> list[str]:
     lines += _detected(result)
     if result.max_learnability is not None:
         verdict = "not decided" if result.undecided else "passed" if result.passed else "FAILED"
+        most = "" if result.most is None else f"peak learnability is at most {result.most:.2f} (95 %), "
+        lines.append(f"Gate {verdict}: {most}allowed {result.max_learnability:.2f}.")
+    return lines
+
+
+def _worst(result: Result) -> list[str]:
+    """What the worst cell says, of the blind attackers and of the informed ones."""
+    lines = []
+    kinds = (False, True) if any(cell.informed for cell in result.cells) else (False,)
+    for informed in kinds:
+        who = "" if len(kinds) == 1 else " of an informed attacker" if informed else " of a blind attacker"
+        worst = next((cell for cell in result.cells if cell.tells and cell.informed == informed), None)
+        if worst is None:
+            lines.append(f"Worst{who}: nothing can be told.")
+            continue
+        share = min(1.0, max(0.0, worst.learnability_peak or 0.0))
         lines.append(
-            f"Gate {verdict}: worst peak learnability {result.worst:.2f}, allowed {result.max_learnability:.2f}."
+            f"Worst{who}: {worst.target} under {plainly(worst.against)}{worst.at and ', '}{worst.at} still learns "
+            f"{share:.0%} of what the clean images teach: {100 * worst.protected.mean('peak'):.1f} of "
+            f"{100 * worst.clean.mean('peak'):.1f} percent right."
         )
     return lines
 
@@ -282,13 +356,11 @@ def _silent(result: Result) -> list[str]:
     """Which figures are worth nothing, and how the others are meant."""
     lines = []
     for cell in result.cells:
-        where = f"{cell.against}, {cell.target}"
-        if cell.verdict == "unclear":
-            lines.append(
-                f"{where}: nothing can be told, as the clean images are learnt no better than chance for sure."
-            )
-        elif cell.verdict == "alike":
+        where = f"{_against(cell)}, {cell.target}{cell.at and ', '}{cell.at}"
+        if cell.verdict == "alike":
             lines.append(f"{where}: as far as so many test images tell, all is still learnt.")
+        elif not cell.tells:
+            lines.append(f"{where}: nothing can be told, as {WHY[cell.verdict]}.")
     return lines
 
 
@@ -297,12 +369,12 @@ def _groups(result: Result) -> list[str]:
     for cell in result.cells:
         for group, sides in cell.groups.items():
             shown = ", ".join(f"{name} {value:.1%}" for name, value in sides.items())
-            lines.append(f"{cell.against}, {cell.target}, test images of {group}: {shown}.")
+            lines.append(f"{_against(cell)}, {cell.target}, test images of {group}: {shown}.")
         runs = cell.protected.runs
         parts = {name: sum(run.parts[name] for run in runs) / len(runs) for name in runs[0].parts}
         if parts:
             shown = ", ".join(f"{value:.1%} of the {name} ones" for name, value in parts.items())
-            lines.append(f"{cell.against}, {cell.target}, own training images right: {shown}.")
+            lines.append(f"{_against(cell)}, {cell.target}, own training images right: {shown}.")
     return lines
 
 
@@ -313,7 +385,7 @@ def _faces(result: Result) -> list[str]:
             frozen = cell.clean.mean("frozen_auc") if cell.clean.has("frozen_auc") else None
             control = "" if frozen is None else f", before training {frozen:.4f}"
             lines.append(
-                f"{cell.against}, {cell.target}, AUC of pairs: clean {cell.clean.mean('auc'):.4f}, "
+                f"{_against(cell)}, {cell.target}, AUC of pairs: clean {cell.clean.mean('auc'):.4f}, "
                 f"protected {cell.protected.mean('auc'):.4f}{control}."
             )
     return lines

@@ -13,7 +13,7 @@ from typing import Any
 
 from uexcli.commands import apply, eval_protocol, evaluate, fit, verify
 from uexcli.commands.eval_protocol import FIELDS as PROTOCOL
-from uexcli.commands.eval_runs import jobs_of
+from uexcli.commands.eval_jobs import jobs_of
 from uexcli.commands.listener import Listener
 from uexcli.errors import UexError, UsageError, unknown
 from uexcli.io import atomic, header_schema, leaderboard, schema
@@ -67,7 +67,8 @@ class Row:
     def worst(self) -> float:
         """The highest mean peak accuracy of the protected side, where the clean one is above chance."""
         cells = self.evaluation.cells
-        return max(cell.protected.mean("peak") for cell in cells if cell.learnability_peak is not None)
+        telling = [cell.protected.mean("peak") for cell in cells if cell.tells]
+        return max(telling or [cell.protected.mean("peak") for cell in cells])
 
 
 @dataclass(frozen=True)

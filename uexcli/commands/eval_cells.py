@@ -23,7 +23,7 @@ from uexcli.io.release import digest_file as digest_of
 from uexcli.registry import Registry, describe, options_of
 from uexcli.runtime import machine
 
-FORMAT = 1  # of the files, and of the trainings: raised where the same training would end differently
+FORMAT = 2  # of the files, and of the trainings: raised where the same training would end differently
 
 
 def default_folder() -> Path:
@@ -124,8 +124,10 @@ class Cells:
 
 def _as_tuples(fields: dict[str, Any]) -> dict[str, Any]:
     table = tuple(tuple(row) for row in fields.get("confusion", ()))
-    fields = {**fields, "right": tuple(fields.get("right", ()))}
-    return {**fields, "curve": tuple(float(value) for value in fields["curve"]), "confusion": table}
+    curves = {name: tuple(curve) for name, curve in fields.get("part_curves", {}).items()}
+    lists = {name: tuple(fields.get(name, ())) for name in ("right", "right_images")}
+    curve = tuple(float(value) for value in fields["curve"])
+    return {**fields, **lists, "curve": curve, "confusion": table, "part_curves": curves}
 
 
 def facts_of(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from uexcli import api
+from uexcli.commands import eval_folds
 from uexcli.commands.listener import Listener, tell_notes
 from uexcli.core.scores import Pairs
 from uexcli.errors import UexError, UsageError
@@ -22,8 +22,8 @@ from uexcli.io import images, release, samples, views
 from uexcli.io.pool import parallel
 from uexcli.registry import load, remake
 
-HELD_OUT = 0.2
 CLASSES_SHOWN = 3
+LARGEST, RESIZED = 96, 64  # px: photos up to here are shown as they are, others at this size
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Data:
     keys: tuple[str, ...] = ()  # names of the training images
     digests: frozenset[str] = frozenset()  # of all photos, those that are tested on included
     stays: Tensor | None = None  # bool (N,): training images of a host set, which stay clean
+    side: int = 0  # of the photos as they are, in px; typical
     levels: int | None = None  # most 8-bit levels that the release says a value may differ by; None: it says nothing
     clean_views: views.Views | None = None  # fresh crops for each epoch, where the trainer takes some from the photos
     protected_views: views.Views | None = None
@@ -56,10 +57,72 @@ class Sources:
     size: int | None
     on_error: str
     view: str = views.SQUASH
+    folds: int | None = 1  # of a cross-validation where no test set is given; None: by the number of photos
 
 
-def read(request: Sources, device: torch.device, listener: Listener) -> Data:
-    """Pair photos and release, hold out test images where no test set is given, and load everything at one size."""
+@dataclass(frozen=True)
+class Paired:
+    """The photos and what was made of them, loaded at one size."""
+
+    clean: samples.Loaded
+    protected: samples.Loaded
+    size: int
+    channels: int
+    side: int  # of the photos as they are, in px; typical
+    levels: int | None
+
+
+def read(request: Sources, device: torch.device, listener: Listener) -> tuple[Data, ...]:
+    """Pair photos and release, and load everything at one size; one Data a fold.
+
+    Where no test set is given a fifth is held out, or with several folds each photo is held out in one of them.
+    """
+    paired = _pair(request, listener)
+    clean = paired.clean
+    whole = (clean.images.to(device), paired.protected.images.to(device), clean.labels.to(device))
+    digests = frozenset(clean.digests)
+
+    def data(train: Three, places: Sequence[int], test: Tensor, test_labels: Tensor, source: str) -> Data:
+        return Data(
+            *train, test, test_labels, clean.found.classes, source, keys=tuple(clean.found.keys[at] for at in places),
+            digests=digests, side=paired.side, levels=paired.levels, **_views(request, paired, places),
+        )  # fmt: skip
+
+    if request.test is not None:
+        if request.folds not in {None, 1}:
+            raise UsageError("--folds: there is --test.", hint="Leave one of them out.")
+        listed = samples.list_samples(load(), request.test, split="test")
+        tell_notes(listed.notes, listener)
+        test = _load(request, listed, paired.size, paired.channels, "read test", listener)
+        digests = frozenset((*digests, *test.digests))
+        tests, test_labels = _tested(request, test, clean, listener)
+        every = range(len(clean.labels))
+        return (data(whole, every, tests.to(device), test_labels.to(device), request.test),)
+    count = eval_folds.number(request.folds, len(clean.labels))
+    if count == 1:
+        held = eval_folds.held_out(clean.found)
+        tested = {digest for digest, out in zip(clean.digests, held.tolist(), strict=True) if out}
+        kept = ~_among(clean.digests, tested)
+        places = kept.nonzero().flatten().tolist()
+        return (data(_of(whole, kept), places, whole[0][held], whole[2][held], "held out"),)
+    order, parts = eval_folds.slices(eval_folds.shared_out(clean.found, clean.digests, count))
+    whole = _of(whole, order)
+    source = f"each image held out in one of {count} folds"
+    return tuple(
+        data(_of(whole, train), order[train].tolist(), whole[0][test_at], whole[2][test_at], source)
+        for train, test_at in parts
+    )
+
+
+Three = tuple[Tensor, Tensor, Tensor]  # clean and protected images, and labels
+
+
+def _of(whole: Three, places: Tensor | slice) -> Three:
+    return whole[0][places], whole[1][places], whole[2][places]
+
+
+def _pair(request: Sources, listener: Listener) -> Paired:
+    """Find each photo's partner in the release, and load both."""
     registry = load()
     source = samples.list_samples(registry, request.photos, labels=request.labels)
     if not source.labels:
@@ -83,57 +146,34 @@ def read(request: Sources, device: torch.device, listener: Listener) -> Data:
     if len(partner) < len(released):
         listener.warn(f"{len(released) - len(partner):,} released images have no source and are not trained on")
     seen = samples.survey(source, on_error=request.on_error)
-    common = seen.common if seen.common is not None and seen.common <= 96 else 64
+    common = seen.common if seen.common is not None and seen.common <= LARGEST else RESIZED
     size = request.size or (facts or {}).get("size") or common
-
-    def get(found: samples.Labelled, stage: str) -> samples.Loaded:
-        loaded = samples.load(
-            found,
-            size,
-            seen.channels,
-            on_error=request.on_error,
-            on_done=lambda done, total: listener.step(api.Progress(done, total, stage=stage)),
-            shown=images.squash if request.view == views.SQUASH else views.centre,
-        )
-        for lost in loaded.skipped:
-            listener.warn(f"skipped {lost.reason}")
-        return loaded
-
-    clean = get(source, "read clean")
-    pairs = [by_key[partner[key]] for key in clean.found.keys]
-    protected = get(samples.Labelled(tuple(pairs), (), ()), "read protected")
+    clean = _load(request, source, size, seen.channels, "read clean", listener)
+    pairs = samples.Labelled(tuple(by_key[partner[key]] for key in clean.found.keys), (), ())
+    protected = _load(request, pairs, size, seen.channels, "read protected", listener)
     if protected.skipped:
         raise UexError(f"{request.release}: {protected.skipped[0].reason}", hint="Apply again, or see: uex verify")
-    labels, classes = clean.labels.to(device), clean.found.classes
-    if len(classes) < 2:
+    if len(clean.found.classes) < 2:
         raise UexError(
             f"{request.photos}: all images are of one class.", hint="Learnability needs two classes or more."
         )
-    before, written = clean.images.to(device), protected.images.to(device)
-    levels = _levels(facts or {})
+    return Paired(clean, protected, size, seen.channels, seen.side, _levels(facts or {}))
 
-    def drawn(kept: Tensor) -> dict[str, Any]:
-        return _views(request, size, seen.channels, {"clean_views": clean, "protected_views": protected}, kept)
 
-    if request.test is None:
-        held = held_out(clean.found)
-        tested = {digest for digest, out in zip(clean.digests, held.tolist(), strict=True) if out}
-        kept = ~_among(clean.digests, tested)
-        keys = tuple(key for key, stays in zip(clean.found.keys, kept.tolist(), strict=True) if stays)
-        return Data(
-            before[kept], written[kept], labels[kept], before[held], labels[held], classes, "held out",
-            keys=keys, digests=frozenset(clean.digests), levels=levels, **drawn(kept),
-        )  # fmt: skip
-    listed_test = samples.list_samples(registry, request.test, split="test")
-    tell_notes(listed_test.notes, listener)
-    test = get(listed_test, "read test")
-    tests, test_labels = _tested(request, test, clean, listener)
-    every = torch.ones(len(labels), dtype=torch.bool)
-    return Data(
-        before, written, labels, tests.to(device), test_labels.to(device), classes, request.test,
-        keys=tuple(clean.found.keys), digests=frozenset((*clean.digests, *test.digests)), levels=levels,
-        **drawn(every),
-    )  # fmt: skip
+def _load(
+    request: Sources, found: samples.Labelled, size: int, channels: int, stage: str, listener: Listener
+) -> samples.Loaded:
+    loaded = samples.load(
+        found,
+        size,
+        channels,
+        on_error=request.on_error,
+        on_done=lambda done, total: listener.step(api.Progress(done, total, stage=stage)),
+        shown=images.squash if request.view == views.SQUASH else views.centre,
+    )
+    for lost in loaded.skipped:
+        listener.warn(f"skipped {lost.reason}")
+    return loaded
 
 
 def _tested(request: Sources, test: samples.Loaded, clean: samples.Loaded, listener: Listener) -> tuple[Tensor, Tensor]:
@@ -215,35 +255,17 @@ def _levels(facts: Mapping[str, Any]) -> int | None:
     return norm.levels(facts["eps"])
 
 
-def _views(
-    request: Sources, size: int, channels: int, sides: Mapping[str, samples.Loaded], kept: Tensor
-) -> dict[str, views.Views]:
+def _views(request: Sources, paired: Paired, places: Sequence[int]) -> dict[str, Any]:
     """Give what draws the crops of the images that are trained on, for each side; nothing where they are squashed."""
     if request.view == views.SQUASH:
         return {}
-    chosen = kept.nonzero().flatten().tolist()
+    sides = {"clean_views": paired.clean, "protected_views": paired.protected}
     return {
-        name: views.Views([loaded.found.samples[position] for position in chosen], request.view, size, channels)
+        name: views.Views([loaded.found.samples[place] for place in places], request.view, paired.size, paired.channels)
         for name, loaded in sides.items()
     }
-
-
-def held_out(found: samples.Labelled) -> Tensor:
-    """Pick a fifth of each class, by a hash of the key: the same images whatever the seed. Bool `(N,)`."""
-    held = torch.zeros(len(found.samples), dtype=torch.bool)
-    for number in range(len(found.classes)):
-        mine = [position for position, label in enumerate(found.labels) if label == number]
-        mine.sort(key=lambda position: _hash(found.samples[position].key))
-        held[mine[: max(1, round(HELD_OUT * len(mine)))] if len(mine) > 1 else []] = True
-    if not bool(held.any()):
-        raise UexError("every class has a single image: none can be held out.", hint="Give --test DIR.")
-    return held
 
 
 def _among(digests: Sequence[str], others: set[str]) -> Tensor:
     """Which images are, byte for byte, among others. Bool `(N,)`."""
     return torch.tensor([digest in others for digest in digests])
-
-
-def _hash(key: str) -> bytes:
-    return hashlib.sha256(f"held out {key}".encode("utf-8", "surrogateescape")).digest()

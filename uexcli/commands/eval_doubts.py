@@ -10,46 +10,51 @@ import torch
 
 from uexcli.commands.eval_data import Data
 from uexcli.core.statistics import interval
+from uexcli.wording import plainly
 
 if TYPE_CHECKING:
-    from uexcli.commands.evaluate import Cell, Side
+    from uexcli.commands.eval_result import Cell
 
 FITTED = 0.9  # of the own training images that a net must get right to have been trained long enough
 FEW = 100  # test images
-TOLD, ALIKE, UNCLEAR = "told", "alike", "unclear"  # what the figures of a cell are worth
+TOLD, ALIKE, UNCLEAR, UNFIT = "told", "alike", "unclear", "unfit"  # what the figures of a cell are worth
 REACHED = 0.5  # of the bound that some image must come to, where photos were resized
 
 
-def doubts(cells: Sequence[Cell], base: float, tests: int, *, faces: bool = False) -> list[str]:
+def doubts(cells: Sequence[Cell], tests: int, *, faces: bool = False) -> list[str]:
     """Look at what was measured on so many test images, and on pairs of faces."""
-    found = [*_of_cells(cells, base, tests), *_of_strength(cells, tests)]
+    found = [*_of_cells(cells, tests), *_of_strength(cells, tests)]
     mute = sorted({cell.target for cell in cells if faces and not cell.clean.has("auc")})
     return [*found, *(f"target '{name}' has no features: pairs of faces are not compared" for name in mute)]
 
 
-def of_data(data: Data) -> list[str]:
+def of_data(folds: Sequence[Data]) -> list[str]:
     """Look at the images, before anything is trained on them."""
     found = []
-    tests = len(data.test_labels)
-    if torch.equal(data.clean, data.protected):
+    tests = sum(len(data.test_labels) for data in folds)
+    levels = folds[0].levels
+    if all(torch.equal(data.clean, data.protected) for data in folds):
         found.append("clean and protected images are the same at this size: there is no noise to measure")
-    elif data.levels is not None:
-        pairs = zip(data.protected.split(1024), data.clean.split(1024), strict=True)
-        most = max(int((after.short() - before.short()).abs().max()) for after, before in pairs)
-        if most < REACHED * data.levels:
-            found.append(
-                f"no image comes near the bound: at most {most} of {data.levels} levels at this size; "
-                "was the release re-encoded, or is --size far below the photos'?"
-            )
+    elif levels is not None and (most := max(map(_most, folds))) < REACHED * levels:
+        found.append(
+            f"no image comes near the bound: at most {most} of {levels} levels at this size; "
+            "was the release re-encoded, or is --size far below the photos'?"
+        )
     if tests < FEW:
         found.append(f"only {tests} test images: accuracies are uncertain by about {100 / tests**0.5:.0f} points")
-    leaked = _leaked(data)
+    leaked = sum(map(_leaked, folds))
     if leaked:
         found.append(
             f"{leaked} test images are, pixel for pixel at this size, among the training images: "
             "memory passes for learning; test on others"
         )
     return found
+
+
+def _most(data: Data) -> int:
+    """Give the largest difference of a value, in levels."""
+    pairs = zip(data.protected.split(1024), data.clean.split(1024), strict=True)
+    return max(int((after.short() - before.short()).abs().max()) for after, before in pairs)
 
 
 def _leaked(data: Data) -> int:
@@ -62,18 +67,20 @@ def _digests(images: torch.Tensor, kind: type = set) -> Any:
     return kind(hashlib.sha256(image.tobytes()).digest() for image in images.cpu().numpy())
 
 
-def _of_cells(cells: Sequence[Cell], base: float, tests: int) -> list[str]:
+def _of_cells(cells: Sequence[Cell], tests: int) -> list[str]:
     found = []
     for cell in cells:
-        where = f"under '{cell.against}', target '{cell.target}',"
+        where = f"under {plainly(cell.against)}, target '{cell.target}'{cell.at and ', '}{cell.at},"
         clean, protected = ([run.last for run in side.runs] for side in (cell.clean, cell.protected))
         if cell.learnability_peak is None:
-            found.append(f"{where} the clean baseline is not above chance, so nothing can be said; train longer")
+            found.append(f"{where} the clean baseline is not above chance, so nothing can be told; train longer")
             continue
-        worth = verdict(cell.clean, cell.protected, cell.learnability_peak, base, tests)
-        if worth == UNCLEAR:
-            found.append(f"{where} the clean baseline is within the uncertainty of chance; train longer")
-        elif worth == ALIKE:
+        fitted = cell.protected.mean("train_accuracy")
+        if cell.verdict == UNCLEAR:
+            found.append(
+                f"{where} the clean baseline is within the uncertainty of chance, so nothing can be told; train longer"
+            )
+        elif cell.verdict == ALIKE:
             found.append(
                 f"{where} clean and protected differ by less than they are uncertain: they cannot be told apart; "
                 "take more test images, or more --seeds"
@@ -83,10 +90,11 @@ def _of_cells(cells: Sequence[Cell], base: float, tests: int) -> list[str]:
                 f"{where} the protected images are learnt better than the clean ones: "
                 "the training on the clean ones broke down, or ended too early"
             )
-        if cell.protected.mean("train_accuracy") < FITTED and not cell.hinders:
+        if fitted < FITTED and not cell.hinders:
+            what = ", so nothing can be told" if cell.verdict == UNFIT else ""
             found.append(
-                f"{where} the target fits only {cell.protected.mean('train_accuracy'):.1%} of the "
-                "protected training images: it may not have been trained long enough to tell"
+                f"{where} the target fits only {fitted:.1%} of the protected training images{what}: "
+                "it may not have been trained long enough"
             )
         for side in (cell.clean, cell.protected):
             if any(run.gradient is not None and run.gradient < FITTED for run in side.runs):
@@ -95,13 +103,17 @@ def _of_cells(cells: Sequence[Cell], base: float, tests: int) -> list[str]:
     return found
 
 
-def verdict(clean: Side, protected: Side, peak: float | None, base: float, tests: int) -> str:
-    """Say what a cell is worth: `unclear` if its clean side may be chance, `alike` if its sides are not told apart."""
-    first, second = ([run.last for run in side.runs] for side in (clean, protected))
-    if peak is None or clean.mean("last") < base + interval(first, tests):
+def verdict(last: tuple[float, float] | None, peak: tuple[float, float] | None, fitted: float, *, hinders: bool) -> str:
+    """Say what a cell is worth, by the intervals of its learnability and how well the protected images are fitted.
+
+    `unclear`: the clean side may be chance. `alike`: all may still be learnt, at the last epoch and at the best.
+    `unfit`: less is learnt, by a net that had not learnt its own training images either. Else `told`.
+    """
+    if last is None or peak is None:
         return UNCLEAR
-    apart = abs(clean.mean("last") - protected.mean("last"))
-    return ALIKE if apart < _together(first, second, tests) else TOLD
+    if last[1] >= 1 and peak[1] >= 1:
+        return ALIKE
+    return UNFIT if fitted < FITTED and not hinders else TOLD
 
 
 def _together(clean: list[float], protected: list[float], tests: int) -> float:
@@ -113,7 +125,7 @@ def _of_strength(cells: Sequence[Cell], tests: int) -> list[str]:
     found = []
     for weak in cells:
         for strong in cells:
-            if weak.target != strong.target or not _weaker(weak, strong):
+            if (weak.target, weak.at) != (strong.target, strong.at) or not _weaker(weak, strong):
                 continue
             pair = [[run.peak for run in cell.protected.runs] for cell in (weak, strong)]
             margin = (interval(pair[0], tests) ** 2 + interval(pair[1], tests) ** 2) ** 0.5

@@ -19,6 +19,7 @@ FIELDS: dict[str, schema.Kind] = {
     "summary": schema.text(),
     "targets": NAMES,
     "against": NAMES,
+    "pretrained": NAMES,
     "seeds": schema.whole(0, 2**20),
     "epochs": schema.whole(0, 2**40),
     "size": schema.whole(0, SIDE),
@@ -35,6 +36,7 @@ class Protocol:
     summary: str = ""
     targets: tuple[str, ...] = ("auto",)
     against: tuple[str, ...] = (PLAIN,)
+    pretrained: tuple[str, ...] = ()  # targets in plain training alone, where their weights are at hand
     seeds: int = 1
     epochs: int | None = None
     size: int | None = None
@@ -94,5 +96,5 @@ def parse(found: Mapping[str, Any], name: str) -> Protocol:
             FIELDS[key](value, key)
         except schema.Mismatch as error:
             raise UsageError(f"--protocol {name}: {error}.") from None
-    lists = {key: tuple(found[key]) for key in ("targets", "against") if key in found}
+    lists = {key: tuple(found[key]) for key in ("targets", "against", "pretrained") if key in found}
     return Protocol(**{**found, **lists, "name": name})

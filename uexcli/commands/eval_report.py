@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,30 @@ import numpy as np
 from PIL import Image
 
 from uexcli import __version__
+from uexcli.commands.eval_result import Result, Side
 from uexcli.commands.listener import visible
 from uexcli.io import atomic, release, report, sheet
 
 if TYPE_CHECKING:
-    from uexcli.commands.evaluate import Request, Result
+    from uexcli.commands.evaluate import Request
+
+
+def without_images(result: Result) -> Result:
+    """Leave out which test images were right: long, and in the kept trainings."""
+
+    def bare(side: Side) -> Side:
+        return Side(tuple(replace(run, right_images=()) for run in side.runs))
+
+    cells = tuple(
+        replace(
+            cell,
+            clean=bare(cell.clean),
+            protected=bare(cell.protected),
+            clean_part=None if cell.clean_part is None else bare(cell.clean_part),
+        )
+        for cell in result.cells
+    )
+    return replace(result, cells=cells)
 
 
 def write(path: Path, result: Result, pairs: Sequence[tuple[np.ndarray, np.ndarray]], request: Request) -> None:
@@ -35,10 +54,11 @@ def write(path: Path, result: Result, pairs: Sequence[tuple[np.ndarray, np.ndarr
         **{key: stated[key] for key in ("method", "granularity", "eps_text", "images", "lossless") if key in stated},
     }
     document = {
-        **asdict(result),
+        **asdict(without_images(result)),
         "passed": result.passed,
         "undecided": result.undecided,
         "worst_learnability_peak": result.worst,
+        "most_learnability_peak": result.most,
     }
     page = report.page(
         document, heading=visible(f"What can be learnt from {root.name or request.release}"),

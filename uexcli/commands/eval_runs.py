@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,104 +15,40 @@ from torch import Tensor, nn
 from uexcli import api
 from uexcli.commands import eval_cells
 from uexcli.commands.eval_cells import Cells
+from uexcli.commands.eval_jobs import Job
 from uexcli.commands.eval_protocol import PLAIN, Protocol
 from uexcli.commands.eval_scenario import Scenario, Side
 from uexcli.commands.listener import Listener, duration
 from uexcli.core import seeding
 from uexcli.core.against import Against
+from uexcli.core.pooled import pooled
 from uexcli.core.scores import Pairs
 from uexcli.core.trial import Fresh, MemoryTrial
 from uexcli.errors import UsageError
 from uexcli.io import views
 from uexcli.io.images import open_photo
 from uexcli.io.shards import Shard
-from uexcli.registry import Registry, build, convert, options_of
+from uexcli.registry import Registry, build, options_of
 
-FAST = 64  # px; up to here the fast net is the default on a GPU
 PROBED = 256  # images a training is timed on
 
 
 @dataclass(frozen=True)
-class Job:
-    """A target under countermeasures, for each side and seed."""
+class Ground:
+    """What is trained and tested on: one scenario at one size, split into one fold or more."""
 
-    name: str
-    target: api.Target
-    against: Against
-    seeds: int
+    folds: tuple[Scenario, ...]
+    pairs: Pairs | None = None
 
-
-Run = tuple[Job, str, int]  # side and seed
-Done = Mapping[Run, api.Outcome]
-
-
-def against_of(registry: Registry, spec: str) -> Against:
-    """Read `none`, `jpeg:10`, or `jpeg:10+cutmix`.
-
-    Raises:
-        UsageError: there is no such countermeasure, or not with these values.
-    """
-    if spec == PLAIN:
-        return Against(PLAIN)
-    parts = tuple(registry.make(api.Countermeasure, "countermeasure", part) for part in spec.split("+"))
-    return Against(spec, parts)
+    @property
+    def test_labels(self) -> Tensor:
+        """Of the test images of all folds, in their order: int64 `(N,)`."""
+        return torch.cat([fold.test_labels for fold in self.folds])
 
 
-def jobs_of(
-    registry: Registry, protocol: Protocol, device: torch.device, size: int, *, strict: bool, listener: Listener
-) -> list[Job]:
-    """Make all of them, for images of this side; what does not go together is refused if `strict`, else left out.
-
-    Raises:
-        UsageError: unknown names, options a target does not have, or nothing that goes together.
-        UexError: a target lacks what it needs.
-    """
-    found = []
-    measures = [against_of(registry, spec) for spec in dict.fromkeys(protocol.against)]
-    for spec in dict.fromkeys(protocol.targets):
-        name = _default(device, size) if spec == "auto" else spec
-        target = _target(registry, name, protocol)
-        if (lacking := target.lacks()) is not None:
-            raise lacking
-        if protocol.view != views.SQUASH and not target.crops:
-            listener.warn(f"target '{name}' sees the middles of the photos, not crops of them")
-        for against in measures:
-            if against.on_batches and not target.batches:
-                text = f"'{against.spec}' changes the batches of a training, and target '{name}' trains on none."
-                if strict:
-                    raise UsageError(text, hint="Use another target for it.")
-                listener.warn(f"left out: {text}")
-                continue
-            found.append(Job(name, target, against, protocol.seeds))
-    if not found:
-        raise UsageError("none of these countermeasures goes with these targets.")
-    for name in protocol.options:
-        registry.find("target", name)
-    return list(dict.fromkeys(found))
-
-
-def as_text(value: object) -> str:
-    """Write a value of TOML as the command line has it."""
-    if isinstance(value, list):
-        return ",".join(map(as_text, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _default(device: torch.device, size: int) -> str:
-    if device.type == "cpu":
-        return "small"
-    return "airbench" if device.type == "cuda" and size <= FAST else "resnet18"
-
-
-def _target(registry: Registry, spec: str, protocol: Protocol) -> api.Target:
-    """Make a target with the options that the protocol has for it, and those written in its name."""
-    cls, _ = registry.read("target", spec)
-    fields, options = options_of(cls), {}
-    for key, value in protocol.options.get(cls.name, {}).items():
-        if key not in fields:
-            raise UsageError(f"protocol {protocol.name}: target '{cls.name}' has no option '{key}'.")
-        options[key] = convert(as_text(value), fields[key], f"protocol {protocol.name}, [options.{cls.name}]")
-    return registry.make(api.Target, "target", spec, options)  # type: ignore[type-abstract]
+Place = tuple[str, int]  # the scenario, and the size
+Run = tuple[Job, str, int, int]  # side, seed and fold
+Done = Mapping[tuple[Job, str, int], api.Outcome]  # side and seed, of all folds
 
 
 @dataclass
@@ -119,8 +56,7 @@ class Plan:
     """All trainings of an evaluation."""
 
     registry: Registry
-    scenario: Scenario
-    pairs: Pairs | None
+    grounds: Mapping[Place, Ground]
     jobs: list[Job]
     protocol: Protocol
     device: torch.device
@@ -136,7 +72,11 @@ class Plan:
     @property
     def total(self) -> int:
         """How many trainings there are."""
-        return sum(job.seeds for job in self.jobs) * len(self.scenario.sides)
+        return sum(job.seeds * sum(len(fold.sides) for fold in self.ground(job).folds) for job in self.jobs)
+
+    def ground(self, job: Job) -> Ground:
+        """What a job trains and tests on."""
+        return self.grounds[job.at, job.size]
 
     def run(self) -> Done | None:
         """Do what is not done yet and is this shard's; None where others still have to do theirs.
@@ -158,28 +98,53 @@ class Plan:
             if outcome is not None:
                 self._found[run] = outcome
         self.have = len(self._found)
-        return self._found if self.have == self.total else None
+        return self._done() if self.have == self.total else None
+
+    def _done(self) -> dict[tuple[Job, str, int], api.Outcome]:
+        """Put the folds together."""
+        made = {}
+        for job in self.jobs:
+            folds = self.ground(job).folds
+            tests = [len(fold.test_labels) for fold in folds]
+            for name in folds[0].sides:
+                trained = [len(fold.sides[name].labels) for fold in folds]
+                for seed in range(job.seeds):
+                    runs = [self._found[job, name, seed, fold] for fold in range(len(folds))]
+                    made[job, name, seed] = pooled(runs, tests, trained)
+        return made
 
     def _todo(self) -> list[Run]:
-        """Look what is there; give the others, one countermeasure and side after the other."""
-        for name, side in self.scenario.sides.items():
-            images = eval_cells.fingerprint(
-                side.images, side.labels, self.scenario.test, self.scenario.test_labels, side.parts,
-                *((self.pairs.left, self.pairs.right, self.pairs.same) if self.pairs else ()),
-            )  # fmt: skip
-            view = _told(side.views)
-            for job in self.jobs:
-                for seed in range(job.seeds):
-                    run = (job, name, seed)
-                    trial = self._trial(job, side.images, side, seed)
-                    self._facts[run] = eval_cells.facts_of(self.registry, job.target, trial, images, view)
-                    self._keys[run] = self.cells.key(self._facts[run])
-                    outcome = self.cells.load(self._keys[run])
-                    if outcome is not None:
-                        self._found[run] = outcome
+        """Look what is there; give the others, one countermeasure, fold and side after the other."""
+        for place, ground in self.grounds.items():
+            jobs = [job for job in self.jobs if (job.at, job.size) == place]
+            for fold, scenario in enumerate(ground.folds):
+                for name, side in scenario.sides.items():
+                    self._look(jobs, fold, scenario, name, side, ground.pairs)
         order = {spec: place for place, spec in enumerate(dict.fromkeys(job.against.spec for job in self.jobs))}
+        places = {place: number for number, place in enumerate(self.grounds)}
         todo = [run for run in self._keys if run not in self._found]
-        return sorted(todo, key=lambda run: (order[run[0].against.spec], run[1]))
+        return sorted(
+            todo, key=lambda run: (order[run[0].against.spec], places[run[0].at, run[0].size], run[3], run[1])
+        )
+
+    def _look(
+        self, jobs: Sequence[Job], fold: int, scenario: Scenario, name: str, side: Side, pairs: Pairs | None
+    ) -> None:
+        """Find what was kept of the trainings of one side."""
+        images = eval_cells.fingerprint(
+            side.images, side.labels, scenario.test, scenario.test_labels, side.parts,
+            *((pairs.left, pairs.right, pairs.same) if pairs else ()),
+        )  # fmt: skip
+        view = _told(side.views)
+        for job in jobs:
+            for seed in range(job.seeds):
+                run = (job, name, seed, fold)
+                trial = self._trial(run, side.images)
+                self._facts[run] = eval_cells.facts_of(self.registry, job.target, trial, images, view)
+                self._keys[run] = self.cells.key(self._facts[run])
+                outcome = self.cells.load(self._keys[run])
+                if outcome is not None:
+                    self._found[run] = outcome
 
     def _do(self, runs: list[Run]) -> None:
         seconds = self._estimates(runs)
@@ -187,10 +152,10 @@ class Plan:
         words = "1 training" if len(runs) == 1 else f"{len(runs)} trainings"
         self.listener.say(f"{words}; estimated time: about {duration(whole)}")
         before = 0.0
-        prepared: tuple[tuple[str, str], Tensor] | None = None
+        prepared: tuple[tuple[object, ...], Tensor] | None = None
         for run in runs:
-            job, name, seed = run
-            side, place = self.scenario.sides[name], (job.against.spec, name)
+            job, name, _, fold = run
+            side, place = self._side(run), (job.against.spec, job.at, job.size, fold, name)
             known = None if self.cells.fresh else self.cells.load(self._keys[run])
             if known is not None:  # the same by another name, or done by another shard
                 self._found[run] = known
@@ -198,27 +163,39 @@ class Plan:
                 continue
             if prepared is None or prepared[0] != place:
                 prepared = (place, job.against.prepare(side.images, side.labels))
-            what = f"{name}, {job.name}, {job.against.spec}, seed {seed}"
+            what = self._words(run)
 
             def on_step(p: api.Progress, job: Job = job, before: float = before, what: str = what) -> None:
                 note = f"{what}: {p.note}" if p.note else what
                 done = before + seconds[job] * min(1.0, p.done / p.total)
                 self.listener.step(api.Progress(done, whole, note, "train"))
 
-            outcome = job.target.evaluate(self._trial(job, prepared[1], side, seed, on_step))
+            outcome = job.target.evaluate(self._trial(run, prepared[1], on_step))
             self._found[run] = outcome
             self.cells.save(self._keys[run], {**self._facts[run], "side": name}, outcome, self.device)
             before += seconds[job]
 
-    def _trial(
-        self, job: Job, images: Tensor, side: Side, seed: int, on_step: api.OnStep = lambda _: None
-    ) -> MemoryTrial:
+    def _words(self, run: Run) -> str:
+        """Say what is trained."""
+        job, name, seed, fold = run
+        against = "plain training" if job.against.spec == PLAIN else job.against.spec
+        folds = len(self.ground(job).folds)
+        parts = [name, job.name, against, job.at, f"seed {seed}", f"fold {fold + 1} of {folds}" if folds > 1 else ""]
+        return ", ".join(part for part in parts if part)
+
+    def _side(self, run: Run) -> Side:
+        job, name, _, fold = run
+        return self.ground(job).folds[fold].sides[name]
+
+    def _trial(self, run: Run, images: Tensor, on_step: api.OnStep = lambda _: None) -> MemoryTrial:
+        job, _, seed, fold = run
+        scenario, side = self.ground(job).folds[fold], self._side(run)
         return MemoryTrial(
             images,
             side.labels,
-            self.scenario.test,
-            self.scenario.test_labels,
-            len(self.scenario.classes),
+            scenario.test,
+            scenario.test_labels,
+            len(scenario.classes),
             seed,
             self.protocol.epochs,
             self.device,
@@ -227,12 +204,12 @@ class Plan:
             _fresh(job.against, side),
             job.against,
             side.parts,
-            self.pairs,
-            self._surrogate,
+            self.ground(job).pairs,
+            functools.partial(self._surrogate, side, len(scenario.classes)),
         )
 
-    def _surrogate(self, name: str, weights: str) -> nn.Module:
-        """Build a pretrained net for the images of this evaluation."""
+    def _surrogate(self, side: Side, classes: int, name: str, weights: str) -> nn.Module:
+        """Build a pretrained net for the images of a side."""
         cls = self.registry.find("surrogate", name).cls
         given = {"weights": weights} if "weights" in options_of(cls) and weights != "auto" else {}
         if weights != "auto" and not given:
@@ -245,19 +222,20 @@ class Plan:
             )
         if (lacking := made.lacks()) is not None:
             raise lacking
-        shape = self.scenario.sides["clean"].images.shape
-        return made.build(num_classes=len(self.scenario.classes), channels=int(shape[1]), size=int(shape[2]))
+        shape = side.images.shape
+        return made.build(num_classes=classes, channels=int(shape[1]), size=int(shape[2]))
 
     def _estimates(self, runs: list[Run]) -> dict[Job, float]:
         """Time each target on a few images, once; seconds for one training of each job."""
-        plain: dict[str, float] = {}
-        for number, (job, name, _) in enumerate(runs):
-            if job.name not in plain:
+        plain: dict[tuple[str, int], float] = {}
+        for number, run in enumerate(runs):
+            job = run[0]
+            if (job.name, job.size) not in plain:
                 self.listener.step(api.Progress(number, len(runs), job.name, "estimate"))
-                side = self.scenario.sides[name]
-                trial = self._trial(dataclasses.replace(job, against=Against(PLAIN)), side.images, side, 0)
-                plain[job.name] = _estimate(job.target, trial) + _cutting(side, job.target, trial)
-        return {job: plain[job.name] * job.against.cost for job, _, _ in runs}
+                side = self._side(run)
+                trial = dataclasses.replace(self._trial(run, side.images), against=Against(PLAIN), seed=0)
+                plain[job.name, job.size] = _estimate(job.target, trial) + _cutting(side, job.target, trial)
+        return {job: plain[job.name, job.size] * job.against.cost for job, *_ in runs}
 
 
 def _told(drawn: views.Views | None) -> str | None:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from uexcli import api
-from uexcli.commands.eval_data import Data, Sources, held_out, without_trained
+from uexcli.commands.eval_data import Data, Sources, without_trained
+from uexcli.commands.eval_folds import held_out
 from uexcli.commands.listener import Listener
 from uexcli.errors import UexError
 from uexcli.io import samples

@@ -4,34 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from uexcli import api
-from uexcli.commands import eval_cells, eval_protocol, eval_runs, eval_scenario
-from uexcli.commands.eval_data import Sources, read, read_pairs
-from uexcli.commands.eval_doubts import TOLD, doubts, of_data, verdict
+from uexcli.commands import eval_cells, eval_data, eval_jobs, eval_protocol, eval_scenario
+from uexcli.commands.eval_data import Data, Sources, read, read_pairs
+from uexcli.commands.eval_doubts import doubts, of_data
 from uexcli.commands.eval_protocol import Protocol
-from uexcli.commands.eval_runs import Done, Plan
-from uexcli.commands.eval_scenario import CLEAN, CLEAN_PART, PROTECTED, Scenario, Wanted
+from uexcli.commands.eval_result import Cell, Partial, Result, Side, cell_of
+from uexcli.commands.eval_runs import Ground, Place, Plan
+from uexcli.commands.eval_scenario import CLEAN, PROTECTED, Scenario, Wanted
 from uexcli.commands.eval_transfer import into
-from uexcli.commands.listener import Listener
+from uexcli.commands.listener import Listener, Quietly
 from uexcli.core.detect import Probe, detect
-from uexcli.core.learnability import chance, learnability
-from uexcli.core.statistics import interval
+from uexcli.core.learnability import chance
+from uexcli.core.statistics import told_apart
 from uexcli.errors import UexError, UsageError, unknown
-from uexcli.io import images, samples, shards, views
+from uexcli.io import images, release, samples, shards, views
 from uexcli.io.claims import claim
-from uexcli.registry import load
-from uexcli.runtime import machine
+from uexcli.registry import Registry, load
+from uexcli.runtime import machine, room
+from uexcli.wording import plainly
+
+__all__ = ["Cell", "Partial", "Request", "Result", "Side", "check", "protocol_of", "run"]
 
 SHOWN = 8  # pairs of the contact sheet
+NATIVE = 260  # px, the most that a pretrained net is used to
+PRETRAINED = ("probe",)  # beside the default target, where photos are large enough for it
+BLIND, INFORMED = "blind", "informed"
+ATTACKERS = (BLIND, INFORMED)
 
 
 @dataclass(frozen=True)
@@ -48,9 +56,12 @@ class Request:
     epochs: int | None = None
     size: int | None = None
     view: str | None = None
-    share: float = 1.0
+    folds: int | None = None  # of a cross-validation; None: several where there are few photos
+    attacker: str = BLIND
+    weights: str = "auto"  # of the pretrained nets
+    shares: tuple[float, ...] = (1.0,)
     protect_classes: tuple[str, ...] = ()
-    merge: str | None = None
+    merges: tuple[str | None, ...] = (None,)
     into: str | None = None
     into_test: str | None = None
     pairs: Path | None = None
@@ -66,96 +77,6 @@ class Request:
     shard: str | None = None
     report: Path | None = None
     force: bool = False
-
-
-@dataclass(frozen=True)
-class Side:
-    """The runs of one side of a cell, one a seed."""
-
-    runs: tuple[api.Outcome, ...]
-
-    def mean(self, what: str) -> float:
-        """The mean over seeds of a number that every run has, such as `last`, `peak` or `seconds`."""
-        return fmean(getattr(run, what) for run in self.runs)
-
-    def has(self, what: str) -> bool:
-        """Whether every run knows this number."""
-        return all(getattr(run, what) is not None for run in self.runs)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Clean and protected, trained alike, by one target under one countermeasure.
-
-    Learnability is None where the clean baseline is not above chance.
-    """
-
-    target: str
-    against: str
-    clean: Side
-    protected: Side
-    learnability_last: float | None
-    learnability_peak: float | None
-    learnability_early_stop: float | None = None
-    verdict: str = TOLD  # whether the figures tell anything: `told`, `alike` or `unclear`
-    clean_part: Side | None = None  # trained on the images that are not protected, where some are
-    intervals: Mapping[str, float] = field(default_factory=dict)  # half of the 95 % interval of `last`, by side
-    groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # of test classes: accuracy by side
-    hinders: bool = False  # the countermeasure keeps a net from fitting its training images
-    strengths: tuple[tuple[str, float | None], ...] = ()  # of the countermeasures, beside what rivals them
-
-
-@dataclass(frozen=True)
-class Result:
-    """The cells, worst first, and what they were measured with."""
-
-    cells: tuple[Cell, ...]
-    protocol: str
-    targets: tuple[str, ...]
-    seeds: int
-    size: int
-    view: str
-    train_images: int
-    test_images: int
-    test_source: str
-    classes: tuple[str, ...]
-    chance: float
-    scenario: str  # what of the data is protected, and how it is labelled; "" for all, as it is
-    share: float  # of the training images that are protected
-    detect: Mapping[str, tuple[Probe, ...]]  # by side
-    device: str
-    versions: Mapping[str, object]
-    warnings: tuple[str, ...]
-    max_learnability: float | None
-    seconds: float
-    reused: int  # trainings that were done before
-    folder: str  # of the trainings
-
-    @property
-    def worst(self) -> float:
-        """The highest mean peak learnability of any cell."""
-        return max(cell.learnability_peak for cell in self.cells if cell.learnability_peak is not None)
-
-    @property
-    def undecided(self) -> bool:
-        """Whether a gate was set and nothing speaks against it, but some cell says nothing at all."""
-        silent = any(cell.learnability_peak is None for cell in self.cells)
-        return self.max_learnability is not None and silent and self.worst <= self.max_learnability
-
-    @property
-    def passed(self) -> bool:
-        """Whether the gate holds; true where none was set."""
-        return self.max_learnability is None or (self.worst <= self.max_learnability and not self.undecided)
-
-
-@dataclass(frozen=True)
-class Partial:
-    """A shard is done, and other shards are not."""
-
-    done: int
-    of: int
-    folder: str
-    seconds: float
 
 
 def run(request: Request, listener: Listener | None = None) -> Result | Partial:
@@ -181,48 +102,57 @@ def _run(request: Request, listener: Listener) -> Result | Partial:
     machine.settle(device)
     images.limit_pixels(request.max_pixels)
     strict = request.protocol is None
-    eval_runs.jobs_of(registry, protocol, device, protocol.size or 32, strict=strict, listener=Listener())
+    eval_jobs.jobs_of(registry, protocol, device, protocol.size or 32, strict=strict, listener=Listener())
     cells = eval_cells.Cells(request.cells or eval_cells.default_folder(), fresh=request.fresh)
-    wanted = Wanted(request.share, request.protect_classes, request.merge)
-    eval_scenario.check(wanted)
+    wanted = scenarios_of(request)
+    for one, _ in wanted.values():
+        eval_scenario.check(one)
+    informed = _informed(request, registry, listener)
     sources = Sources(
-        request.photos, request.release, request.test, request.labels, protocol.size, request.on_error, protocol.view
-    )
-    data = read(sources, device, listener)
-    if request.into is not None:
-        data = into(data, request.into, request.into_test, sources, listener)
-    scenario = eval_scenario.stage(data, wanted)
-    pairs = None
-    if request.pairs is not None:
-        size, channels = int(data.clean.shape[2]), int(data.clean.shape[1])
-        pairs = read_pairs(request.pairs, size, channels, request.pairs_middle, device)
-    jobs = eval_runs.jobs_of(registry, protocol, device, int(data.clean.shape[2]), strict=strict, listener=listener)
-    base = chance(scenario.test_labels)
-    names = ", ".join(dict.fromkeys(job.name for job in jobs))
+        request.photos, request.release, request.test, request.labels, protocol.size, request.on_error, protocol.view,
+        1 if request.into is not None and request.folds is None else request.folds,
+    )  # fmt: skip
+    folds = _read(sources, request, device, listener)
+    size, channels = int(folds[0].clean.shape[2]), int(folds[0].clean.shape[1])
+    jobs = eval_jobs.jobs_of(
+        registry, protocol, device, size, strict=strict, listener=listener, weights=request.weights,
+        side=_side(folds, protocol, channels, listener), sized=protocol.size is not None, informed=informed,
+    )  # fmt: skip
+    grounds = _grounds(jobs, folds, sources, request, device, listener)
+    jobs = [dataclasses.replace(job, at=at) for at in wanted for job in jobs]
+    first = grounds[next(iter(wanted)), jobs[0].size]
+    scenario, base = first.folds[0], chance(first.test_labels)
+    tests = len(first.test_labels)
+    names = ", ".join(dict.fromkeys(_shown(job, jobs) for job in jobs))
     listener.say(
-        f"{len(data.labels):,} training and {len(data.test_labels):,} test images ({data.test_source}), "
+        f"{len(folds[0].labels):,} training and {tests:,} test images ({folds[0].test_source}), "
         f"{len(scenario.classes)} classes, chance {base:.1%}, target {names} on {machine.name_of(device)}"
     )
-    if scenario.words:
-        listener.say(f"Scenario: {scenario.words}.")
-    early = of_data(data)
+    words = "; ".join(dict.fromkeys(ground.folds[0].words for ground in grounds.values() if ground.folds[0].words))
+    if words:
+        listener.say(f"Scenario: {words}.")
+    listener.say(
+        f"On {tests:,} test images accuracies that differ by less than about {100 * told_apart(tests):.1f} points may "
+        f"not be told apart{'' if protocol.seeds > 1 else '; what another start of the nets gives is for --seeds'}."
+    )
+    early = of_data(folds)
     for text in early:
         listener.warn(text)
     cells.prepare()
-    plan = Plan(registry, scenario, pairs, jobs, protocol, device, autocast, cells, shard, listener)
+    plan = Plan(registry, grounds, jobs, protocol, device, autocast, cells, shard, listener)
     began = time.perf_counter()
     done = plan.run()
     if done is None:
         return Partial(plan.have, plan.total, str(cells.folder), time.perf_counter() - began)
     made = sorted(
-        (_cell(job, scenario, done, base) for job in jobs),
-        key=lambda cell: -(cell.learnability_peak if cell.learnability_peak is not None else float("-inf")),
+        (cell_of(job, plan.ground(job), done, wanted[job.at][1]) for job in jobs),
+        key=lambda cell: (not cell.tells, -(cell.learnability_peak or 0.0)),
     )
     if all(cell.learnability_peak is None for cell in made):
-        first = made[0]
+        worst = made[0]
         raise UexError(
-            f"under '{first.against}' the clean baseline reaches {first.clean.mean('last'):.1%}, not above chance "
-            f"({base:.1%}): nothing can be said.",
+            f"under {plainly(worst.against)} the clean baseline reaches {worst.clean.mean('last'):.1%}, not above "
+            f"chance ({worst.chance:.1%}): nothing can be said.",
             hint="Train longer (--epochs), or on more images.",
         )
     result = Result(
@@ -230,19 +160,21 @@ def _run(request: Request, listener: Listener) -> Result | Partial:
         protocol=protocol.name,
         targets=tuple(dict.fromkeys(job.name for job in jobs)),
         seeds=protocol.seeds,
-        size=int(data.clean.shape[2]),
+        folds=len(folds),
+        size=size,
         view=protocol.view,
-        train_images=len(data.labels),
-        test_images=len(data.test_labels),
-        test_source=data.test_source,
+        train_images=len(folds[0].labels),
+        test_images=tests,
+        test_source=folds[0].test_source,
         classes=scenario.classes,
         chance=base,
-        scenario=scenario.words,
+        scenario=words,
         share=scenario.share,
+        attacker=request.attacker,
         detect=_detected(scenario, cells, listener),
         device=machine.name_of(device),
         versions=machine.describe(),
-        warnings=(*early, *doubts(made, base, len(data.test_labels), faces=pairs is not None)),
+        warnings=(*early, *doubts(made, tests, faces=request.pairs is not None)),
         max_learnability=request.max_learnability,
         seconds=time.perf_counter() - began,
         reused=cells.used,
@@ -258,14 +190,94 @@ def _run(request: Request, listener: Listener) -> Result | Partial:
     return result
 
 
+def _grounds(
+    jobs: Sequence[eval_jobs.Job],
+    folds: tuple[Data, ...],
+    sources: Sources,
+    request: Request,
+    device: torch.device,
+    listener: Listener,
+) -> dict[Place, Ground]:
+    """Stage each scenario at each size that a target sees; what was read is read again for other sizes."""
+    size, channels = int(folds[0].clean.shape[2]), int(folds[0].clean.shape[1])
+    found: dict[Place, Ground] = {}
+    for shown in dict.fromkeys(job.size for job in jobs):
+        data = folds
+        if shown != size:
+            data = _read(dataclasses.replace(sources, size=shown), request, device, Quietly(listener))
+        pairs = None
+        if request.pairs is not None:
+            pairs = read_pairs(request.pairs, shown, channels, request.pairs_middle, device)
+        for at, (wanted, _) in scenarios_of(request).items():
+            found[at, shown] = Ground(tuple(eval_scenario.stage(part, wanted) for part in data), pairs)
+    return found
+
+
+def _shown(job: eval_jobs.Job, jobs: Sequence[eval_jobs.Job]) -> str:
+    """Name a target, with the size at which it sees the photos where that is not the same for all."""
+    return job.name if len({one.size for one in jobs}) == 1 else f"{job.name} at {job.size} px"
+
+
+def _read(sources: Sources, request: Request, device: torch.device, listener: Listener) -> tuple[Data, ...]:
+    """Read the images, within another set where one is named."""
+    folds = read(sources, device, listener)
+    if request.into is None:
+        return folds
+    return tuple(into(data, request.into, request.into_test, sources, listener) for data in folds)
+
+
+def _side(folds: Sequence[Data], protocol: Protocol, channels: int, listener: Listener) -> int:
+    """Give the side of the photos, or 0 where they would not fit into memory at the size of pretrained nets."""
+    side = folds[0].side
+    photos = (len(folds[0].labels) + len(folds[0].test_labels)) * (1 if len(folds) == 1 else 2)
+    fits = eval_jobs.fits(photos, NATIVE, channels, room.left())
+    if side > eval_data.LARGEST and protocol.size is None and not fits:
+        listener.warn("pretrained nets see the photos as small as the others do: larger ones would not fit into memory")
+        return 0
+    return side
+
+
+def scenarios_of(request: Request) -> dict[str, tuple[Wanted, float | None]]:
+    """Name all scenarios that are asked for, "" where there is one; with the share or number of classes of each."""
+    found: dict[str, tuple[Wanted, float | None]] = {}
+    several = len(request.shares) * len(request.merges) > 1
+    for share in request.shares:
+        for merge in request.merges:
+            words = [f"share {share:.0%}"] if len(request.shares) > 1 else []
+            words += [f"merged into {merge}" if merge else "not merged"] if len(request.merges) > 1 else []
+            value = share if len(request.shares) > 1 else float(merge) if merge and merge.isdecimal() else None
+            found[", ".join(words)] = (Wanted(share, request.protect_classes, merge), value if several else None)
+    return found
+
+
+def _informed(request: Request, registry: Registry, listener: Listener) -> tuple[str, ...]:
+    """Give the countermeasures of who knows the method, as the release says it; none for a blind attacker."""
+    if request.attacker == BLIND:
+        return ()
+    root = Path(request.release)
+    facts = (release.read_facts(root) if root.is_dir() else None) or {}
+    found: dict[str, None] = {}
+    for kind in ("method", "granularity"):
+        if facts.get(kind) in registry.names(kind):
+            cls = registry.find(kind, facts[kind]).cls
+            assert issubclass(cls, api.Method | api.Granularity)
+            found |= dict.fromkeys(cls.undone_by)
+    if "method" not in facts:
+        listener.warn("the release does not say by what method it was made: an informed attacker knows no more")
+    elif not found:
+        listener.say(f"No countermeasure is known that undoes {facts['method']} and no other method.")
+    return tuple(found)
+
+
 def protocol_of(request: Request) -> Protocol:
     """Give the protocol, changed by what the command line says."""
-    protocol = Protocol() if request.protocol is None else eval_protocol.read(request.protocol)
+    protocol = Protocol(pretrained=PRETRAINED) if request.protocol is None else eval_protocol.read(request.protocol)
     # plain training always belongs to it
     against = tuple(dict.fromkeys((eval_protocol.PLAIN, *(request.against or protocol.against))))
     return dataclasses.replace(
         protocol,
         targets=request.targets or protocol.targets,
+        pretrained=() if request.targets else protocol.pretrained,
         against=against,
         seeds=protocol.seeds if request.seeds is None else request.seeds,
         epochs=protocol.epochs if request.epochs is None else request.epochs,
@@ -290,6 +302,12 @@ def check(request: Request, protocol: Protocol) -> None:
         raise UsageError(f"--max-learnability {request.max_learnability}: not within 0 to 1.")
     if not 0 < request.pairs_middle <= 1:
         raise UsageError(f"--pairs-middle {request.pairs_middle}: not above 0 and at most 1.")
+    if request.folds is not None and request.folds < 1:
+        raise UsageError(f"--folds {request.folds}: at least 1.")
+    if request.folds not in {None, 1} and request.into is not None:
+        raise UsageError("--folds: not with --into.", hint="Leave one of them out.")
+    if request.attacker not in ATTACKERS:
+        raise unknown("attacker", request.attacker, ATTACKERS)
     if protocol.view not in views.VIEWS:
         raise unknown("view", protocol.view, views.VIEWS)
     if request.into is not None and protocol.view != views.SQUASH:
@@ -299,59 +317,6 @@ def check(request: Request, protocol: Protocol) -> None:
     if request.report is not None and request.report.exists() and not request.force:
         raise UsageError(f"{request.report}: exists already.", hint="Use --force to replace it.")
     samples.check_options(request.on_error)
-
-
-def _learnt(protected: Side, clean: Side, what: str, labels: Tensor) -> float | None:
-    """Count the test images that are right, over all seeds; chance is to name the largest class."""
-    if not (clean.has(what) and protected.has(what)):
-        return None
-    right = [sum(round(getattr(run, what) * len(labels)) for run in side.runs) for side in (protected, clean)]
-    return learnability(right[0], right[1], len(clean.runs) * int(labels.bincount().max()))
-
-
-def _cell(job: eval_runs.Job, scenario: Scenario, done: Done, base: float) -> Cell:
-    labels = scenario.test_labels.cpu()
-    tests = len(labels)
-    sides = {name: Side(tuple(done[job, name, seed] for seed in range(job.seeds))) for name in scenario.sides}
-    clean, protected = sides[CLEAN], sides[PROTECTED]
-    learnt: dict[str, float | None] = {}
-    above = _learnt(clean, clean, "last", labels)
-    for what in ("last", "peak", "early_stop"):
-        # not by the peak: the best of many epochs is above chance for a net that learnt nothing
-        learnt[what] = None if above is None else _learnt(protected, clean, what, labels)
-    return Cell(
-        target=job.name,
-        against=job.against.spec,
-        clean=clean,
-        protected=protected,
-        learnability_last=learnt["last"],
-        learnability_peak=learnt["peak"],
-        learnability_early_stop=learnt["early_stop"],
-        verdict=verdict(clean, protected, learnt["peak"], base, tests),
-        clean_part=sides.get(CLEAN_PART),
-        intervals={name: interval([run.last for run in side.runs], tests) for name, side in sides.items()},
-        groups=_groups(scenario, sides),
-        hinders=job.against.on_batches or not job.target.batches,
-        strengths=tuple((part.rivals or part.name, part.strength) for part in job.against.parts),
-    )
-
-
-def _groups(scenario: Scenario, sides: Mapping[str, Side]) -> dict[str, dict[str, float]]:
-    """Give the accuracy on the protected classes and on the others, where not all are protected."""
-    if not scenario.protected_classes:
-        return {}
-    counts = scenario.test_labels.bincount(minlength=len(scenario.classes)).tolist()
-    mine = {scenario.classes.index(name) for name in scenario.protected_classes}
-    numbers = {"protected classes": mine, "other classes": set(range(len(scenario.classes))) - mine}
-    return {
-        group: {
-            name: fmean(sum(run.right[number] for number in chosen) / total for run in side.runs)
-            for name, side in sides.items()
-            if all(run.right for run in side.runs)
-        }
-        for group, chosen in numbers.items()
-        if (total := sum(counts[number] for number in chosen))
-    }
 
 
 def _detected(scenario: Scenario, cells: eval_cells.Cells, listener: Listener) -> dict[str, tuple[Probe, ...]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from uexcli.api import Progress
 from uexcli.wording import visible
 
-__all__ = ["Listener", "Overall", "duration", "visible"]
+__all__ = ["Listener", "Overall", "Quietly", "duration", "visible"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,17 @@ class Listener:
 
     def step(self, progress: Progress) -> None:
         """Hear how far a long job is."""
+
+
+class Quietly(Listener):
+    """Passes on how far a job is, and nothing that was said before."""
+
+    def __init__(self, other: Listener) -> None:
+        self._other = other
+
+    def step(self, progress: Progress) -> None:
+        """Pass it on."""
+        self._other.step(progress)
 
 
 def duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -32,11 +33,14 @@ class BookOf(api.Scores):
     parts: Tensor | None = None  # bool (N,): the training images that are protected
     pairs: Pairs | None = None
     _right: list[Tensor] = field(default_factory=list)
+    _parts: list[dict[str, float]] = field(default_factory=list)
 
     def epoch(self, predict: Callable[[Tensor], Tensor]) -> float:
-        """Show the clean test images."""
+        """Show the clean test images, and where some training images are protected and some clean, these too."""
         right = (predict(self.trial.test_images) == self.trial.test_labels).cpu()
         self._right.append(right)
+        if self.parts is not None:
+            self._parts.append(self._by_part(self._own(predict)))
         return float(right.float().mean())
 
     def outcome(
@@ -51,7 +55,7 @@ class BookOf(api.Scores):
     ) -> api.Outcome:
         """Close the book."""
         right = torch.stack(self._right)
-        own = (predict(self.trial.train_images) == self.trial.train_labels).cpu()
+        own = self._own(predict)
         return api.Outcome(
             curve=tuple(right.float().mean(1).tolist()),
             train_accuracy=float(own.float().mean()),
@@ -60,7 +64,9 @@ class BookOf(api.Scores):
             early_stop=early_stop(right),
             right=tuple(self.trial.test_labels.cpu()[right[-1]].bincount(minlength=self.trial.num_classes).tolist()),
             confusion=self._confusion(predict),
-            parts=self._parts(own),
+            parts=self._by_part(own),
+            part_curves={name: tuple(part[name] for part in self._parts) for name in self._by_part(own)},
+            right_images=tuple(map(packed, right)),
             gradient=gradient,
             auc=None if embed is None else self.auc(embed),
             frozen_auc=frozen_auc,
@@ -81,11 +87,32 @@ class BookOf(api.Scores):
         table: list[list[int]] = places.cpu().bincount(minlength=count * count).view(count, count).tolist()
         return tuple(tuple(row) for row in table)
 
-    def _parts(self, own: Tensor) -> dict[str, float]:
+    def _own(self, predict: Callable[[Tensor], Tensor]) -> Tensor:
+        """Say which of the training images, un-augmented, are right: bool `(N,)`."""
+        return (predict(self.trial.train_images) == self.trial.train_labels).cpu()
+
+    def _by_part(self, own: Tensor) -> dict[str, float]:
         if self.parts is None:
             return {}
         masks = {"protected": self.parts.cpu(), "clean": ~self.parts.cpu()}
         return {name: float(own[mask].float().mean()) for name, mask in masks.items() if bool(mask.any())}
+
+
+def packed(right: Tensor) -> str:
+    """Write which images are right, bool `(N,)`, in hexadecimal, eight to a byte."""
+    return np.packbits(right.numpy()).tobytes().hex()
+
+
+def unpacked(text: str, count: int) -> np.ndarray:
+    """Read what `packed` wrote of so many images: bool `(N,)`.
+
+    Raises:
+        ValueError: it is not of so many.
+    """
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))
+    if not count <= len(bits) < count + 8:
+        raise ValueError(f"the marks of {len(bits)} images, not {count}")
+    return bits[:count].astype(bool)
 
 
 def early_stop(right: Tensor) -> float | None:

@@ -135,6 +135,8 @@ OUTCOME = record(
         "right": listing(COUNT),
         "confusion": listing(listing(COUNT)),
         "parts": table(SHARE),
+        "part_curves": table(listing(SHARE)),
+        "right_images": listing(text()),
         "gradient": maybe(SHARE),
         "auc": maybe(SHARE),
         "frozen_auc": maybe(SHARE),

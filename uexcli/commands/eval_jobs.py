@@ -1,0 +1,172 @@
+"""What an evaluation trains: targets under countermeasures, and at which size each of them sees the photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from uexcli import api
+from uexcli.commands.eval_data import LARGEST
+from uexcli.commands.eval_protocol import PLAIN, Protocol
+from uexcli.commands.listener import Listener
+from uexcli.core.against import Against
+from uexcli.errors import UexError, UsageError
+from uexcli.io import views
+from uexcli.registry import Registry, build, convert, options_of
+
+NARROW = "airbench:width=16"  # what a CPU carries of it
+ROOM = 0.25  # of the free memory that the photos may take which a pretrained net is shown unasked
+
+
+@dataclass(frozen=True)
+class Job:
+    """A target under countermeasures, for each side, seed and fold."""
+
+    name: str
+    target: api.Target
+    against: Against
+    seeds: int
+    size: int  # px, of the images
+    at: str = ""  # the scenario, where there are several
+    informed: bool = False  # a countermeasure of who knows how the noise was made
+
+
+def against_of(registry: Registry, spec: str) -> Against:
+    """Read `none`, `jpeg:10`, or `jpeg:10+cutmix`.
+
+    Raises:
+        UsageError: there is no such countermeasure, or not with these values.
+    """
+    if spec == PLAIN:
+        return Against(PLAIN)
+    parts = tuple(registry.make(api.Countermeasure, "countermeasure", part) for part in spec.split("+"))
+    return Against(spec, parts)
+
+
+def jobs_of(
+    registry: Registry,
+    protocol: Protocol,
+    device: torch.device,
+    size: int,
+    *,
+    strict: bool,
+    listener: Listener,
+    side: int = 0,
+    sized: bool = True,
+    weights: str = "auto",
+    informed: Sequence[str] = (),
+) -> list[Job]:
+    """Make all of them, for images of this size; what does not go together is refused if `strict`, else left out.
+
+    `side` is that of the photos as they are: nets that are trained on larger ones than `size` see them at their own
+    size, unless `sized` says that the user has chosen one. `weights` are of the pretrained nets; `informed` are
+    countermeasures of who knows how the noise was made.
+
+    Raises:
+        UsageError: unknown names, options a target does not have, or nothing that goes together.
+        UexError: a target lacks what it needs.
+    """
+    found = []
+    measures = [against_of(registry, spec) for spec in dict.fromkeys(protocol.against)]
+    known = [against_of(registry, spec) for spec in dict.fromkeys(informed) if spec not in protocol.against]
+    large = side > LARGEST and not sized
+    for spec in dict.fromkeys(protocol.targets):
+        name = _default(device, size) if spec == "auto" else spec
+        target = _target(registry, name, protocol, weights)
+        if (lacking := target.lacks() or lacks_weights(registry, target)) is not None:
+            raise lacking
+        if protocol.view != views.SQUASH and not target.crops:
+            listener.warn(f"target '{name}' sees the middles of the photos, not crops of them")
+        shown = (native_of(registry, target) or size) if large else size
+        for against in (*measures, *known):
+            if against.on_batches and not target.batches:
+                text = f"'{against.spec}' changes the batches of a training, and target '{name}' trains on none."
+                if strict and against in measures:
+                    raise UsageError(text, hint="Use another target for it.")
+                listener.warn(f"left out: {text}")
+                continue
+            found.append(Job(name, target, against, protocol.seeds, shown, informed=against in known))
+    if not found:
+        raise UsageError("none of these countermeasures goes with these targets.")
+    for name in protocol.options:
+        registry.find("target", name)
+    found += _pretrained(registry, protocol, size, large=large, weights=weights, listener=listener)
+    return list(dict.fromkeys(found))
+
+
+def _pretrained(
+    registry: Registry, protocol: Protocol, size: int, *, large: bool, weights: str, listener: Listener
+) -> list[Job]:
+    """Make the jobs of nets that know the world already, in plain training; say so where none is at hand."""
+    if not protocol.pretrained or not (large or protocol.name):
+        return []
+    made = [(spec, _target(registry, spec, protocol, weights)) for spec in dict.fromkeys(protocol.pretrained)]
+    lacking = next((why for _, target in made if (why := lacks_weights(registry, target)) is not None), None)
+    if lacking is not None:
+        listener.warn(
+            "the main threat was not tried: whoever trains today starts from a pretrained net, and none is at hand. "
+            f"{lacking.hint} Or give --weights FILE"
+        )
+        return []
+    return [
+        Job(spec, target, Against(PLAIN), protocol.seeds, (native_of(registry, target) or size) if large else size)
+        for spec, target in made
+    ]
+
+
+def _surrogate_of(registry: Registry, target: api.Target) -> api.Surrogate | None:
+    """Make the pretrained net that a target builds on, without its weights; None where it builds on none."""
+    named = getattr(target, "surrogate", None)
+    if not isinstance(named, str):
+        return None
+    cls = registry.find("surrogate", named).cls
+    weights = getattr(target, "weights", "auto")
+    given = {"weights": weights} if "weights" in options_of(cls) and weights != "auto" else {}
+    made = build(cls, given, f"surrogate '{named}'")
+    assert isinstance(made, api.Surrogate)
+    return made
+
+
+def native_of(registry: Registry, target: api.Target) -> int | None:
+    """Give the side in px that a target's pretrained net is used to; None where it has none, or any will do."""
+    made = _surrogate_of(registry, target)
+    return None if made is None else made.native
+
+
+def lacks_weights(registry: Registry, target: api.Target) -> UexError | None:
+    """Say what a target's pretrained net lacks."""
+    made = _surrogate_of(registry, target)
+    return None if made is None else made.lacks()
+
+
+def fits(count: int, size: int, channels: int, free: int | None) -> bool:
+    """Whether so many photos, clean and protected, take no more than a part of so many bytes that are free."""
+    return free is None or 2 * count * channels * size**2 <= ROOM * free
+
+
+def as_text(value: object) -> str:
+    """Write a value of TOML as the command line has it."""
+    if isinstance(value, list):
+        return ",".join(map(as_text, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _default(device: torch.device, size: int) -> str:
+    if device.type == "cpu":
+        return NARROW if size <= LARGEST else "small"
+    return "airbench" if device.type == "cuda" and size <= LARGEST else "resnet18"
+
+
+def _target(registry: Registry, spec: str, protocol: Protocol, weights: str) -> api.Target:
+    """Make a target with the options that the protocol has for it, and those written in its name."""
+    cls, _ = registry.read("target", spec)
+    fields, options = options_of(cls), {}
+    for key, value in protocol.options.get(cls.name, {}).items():
+        if key not in fields:
+            raise UsageError(f"protocol {protocol.name}: target '{cls.name}' has no option '{key}'.")
+        options[key] = convert(as_text(value), fields[key], f"protocol {protocol.name}, [options.{cls.name}]")
+    if weights != "auto" and "weights" in fields:
+        options["weights"] = weights
+    return registry.make(api.Target, "target", spec, options)  # type: ignore[type-abstract]
