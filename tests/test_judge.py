@@ -397,7 +397,7 @@ def test_small_classes_do_not_turn_a_share_into_classes(tmp_path: Path) -> None:
 
 def test_a_training_knows_the_files_it_was_given(pair: tuple[Path, Path], uex: Uex, onnx_encoder: Path) -> None:
     shutil.copy(onnx_encoder, "enc.onnx")
-    words = ("eval", *pair, "--target", "onnx:enc.onnx", "--json")
+    words = ("eval", *pair, "--target", "onnx:enc.onnx", "--folds", 1, "--json")
     assert uex(*words).json["reused"] == 0
     assert uex(*words).json["reused"] == 2
     model = onnx.load("enc.onnx")
@@ -407,7 +407,7 @@ def test_a_training_knows_the_files_it_was_given(pair: tuple[Path, Path], uex: U
 
 
 def test_the_same_target_by_two_names_is_trained_once(pair: tuple[Path, Path], uex: Uex) -> None:
-    ran = uex("eval", *pair, "--epochs", 3, "--target", "small", "--target", "auto", "--json")
+    ran = uex("eval", *pair, *TINY[2:], "--target", "airbench:width=16", "--target", "auto", "--json")
     assert ran.code == 0, ran.err
     assert len(ran.json["cells"]) == 1
     same = uex("eval", *pair, *TINY, "--against", "jpeg", "--against", "jpeg:10", "--fresh", "--json")
@@ -416,7 +416,13 @@ def test_the_same_target_by_two_names_is_trained_once(pair: tuple[Path, Path], u
 
 @pytest.mark.parametrize(
     ("device", "size", "wanted"),
-    [("cpu", 32, "small"), ("cuda", 64, "airbench"), ("cuda", 65, "resnet18"), ("mps", 32, "resnet18")],
+    [
+        ("cpu", 32, "airbench:width=16"),
+        ("cpu", 97, "small"),
+        ("cuda", 96, "airbench"),
+        ("cuda", 97, "resnet18"),
+        ("mps", 32, "resnet18"),
+    ],
 )
 def test_the_default_target_goes_by_device_and_size(device: str, size: int, wanted: str) -> None:
     protocol = eval_protocol.Protocol()

@@ -12,8 +12,9 @@ from conftest import Ran, bright
 from test_report import cell_of, page
 
 from uexcli import api
-from uexcli.commands import eval_doubts, evaluate
+from uexcli.commands import eval_doubts, eval_result, evaluate
 from uexcli.core.learnability import chance
+from uexcli.core.statistics import learnability_interval_of_accuracies
 
 Uex = Callable[..., Ran]
 
@@ -33,30 +34,54 @@ def test_a_clean_side_at_chance_has_no_learnability_however_its_accuracy_is_roun
     right[: int(labels.bincount().max())] = 1
     rounded = float(right.mean())  # float32, as nets are scored
     for protected in (0.0, chance(labels), 1.0):
-        assert evaluate._learnt(side(protected, protected), side(rounded, rounded), "peak", labels) is None
+        assert eval_result.learnt(side(protected, protected), side(rounded, rounded), "peak", labels) is None
 
 
 def test_learnability_counts_images() -> None:
     labels = labels_of(100, 200)  # the largest class has 200
-    assert evaluate._learnt(side(0.75, 0.85), side(0.9, 0.9), "last", labels) == (225 + 255 - 400) / (270 + 270 - 400)
-    assert evaluate._learnt(side(0.5), side(201 / 300), "last", labels) == -50
+    assert eval_result.learnt(side(0.75, 0.85), side(0.9, 0.9), "last", labels) == (225 + 255 - 400) / (270 + 270 - 400)
+    assert eval_result.learnt(side(0.5), side(201 / 300), "last", labels) == -50
 
 
-def cell(peak: float | None, **changes: Any) -> evaluate.Cell:
-    return evaluate.Cell("small", "none", side(0.9), side(0.5), peak, peak, **changes)
+def cell(peak: float | None, most: float | None = None, **changes: Any) -> evaluate.Cell:
+    upper = peak if most is None else most
+    sure = None if peak is None or upper is None else (peak, upper)
+    worth = eval_doubts.UNCLEAR if peak is None else eval_doubts.TOLD
+    return evaluate.Cell(
+        "small", "none", side(0.9), side(0.5), peak, peak, learnability_interval_peak=sure,
+        **{"verdict": worth, **changes},
+    )  # fmt: skip
+
+
+def result_of(*cells: evaluate.Cell, allowed: float | None = 0.5) -> evaluate.Result:
+    known: dict[str, Any] = dict.fromkeys(evaluate.Result.__dataclass_fields__)
+    return evaluate.Result(**{**known, "cells": cells, "max_learnability": allowed})
 
 
 @pytest.mark.parametrize(
-    ("peaks", "passed", "undecided"),
-    [([0.1, 0.2], True, False), ([0.1, None], False, True), ([0.6, None], False, False), ([0.6], False, False)],
+    ("cells", "passed", "undecided"),
+    [
+        ([cell(0.1), cell(0.2)], True, False),
+        ([cell(0.1), cell(None)], False, True),
+        ([cell(0.6), cell(None)], False, False),
+        ([cell(0.6)], False, False),
+        ([cell(0.4, 0.45)], True, False),
+        ([cell(0.4, 0.55)], False, False),  # it may be above
+        ([cell(0.1), cell(0.2, verdict=eval_doubts.UNFIT)], False, True),
+        ([cell(None)], False, True),
+        ([cell(-3.0, verdict=eval_doubts.UNCLEAR)], False, True),  # a clean net that learnt nothing passes no gate
+    ],
 )
 def test_a_gate_passes_only_where_every_cell_says_something(
-    peaks: list[float | None], passed: bool, undecided: bool
+    cells: list[evaluate.Cell], passed: bool, undecided: bool
 ) -> None:
-    known: dict[str, Any] = dict.fromkeys(evaluate.Result.__dataclass_fields__)
-    result = evaluate.Result(**{**known, "cells": tuple(map(cell, peaks)), "max_learnability": 0.5})
+    result = result_of(*cells)
     assert (result.passed, result.undecided) == (passed, undecided)
-    assert evaluate.Result(**{**known, "cells": (cell(None), cell(0.9))}).passed
+
+
+def test_without_a_gate_all_passes_and_one_of_1_allows_all() -> None:
+    assert result_of(cell(None), cell(0.9), allowed=None).passed
+    assert result_of(cell(0.99, 1.2), allowed=1.0).passed
 
 
 def test_an_undecided_gate_exits_3(uex: Uex) -> None:
@@ -64,7 +89,7 @@ def test_an_undecided_gate_exits_3(uex: Uex) -> None:
     assert uex("fit", photos, "--method", "random", "-o", "n").code == 0
     assert uex("apply", "n", photos, "-o", "r").code == 0
     learns, does_not = ("--target", "small:width=4,batch=8"), ("--target", "small:lr=1e-9,width=4")
-    asked = ("eval", photos, "r", "--epochs", 8, *learns, *does_not)
+    asked = ("eval", photos, "r", "--epochs", 8, "--folds", 1, *learns, *does_not)
     ran = uex(*asked, "--json")
     assert ran.code == 0, ran.err
     assert [item["learnability_peak"] is None for item in ran.json["cells"]] == [False, True]
@@ -77,18 +102,19 @@ def test_an_undecided_gate_exits_3(uex: Uex) -> None:
 
 
 @pytest.mark.parametrize(
-    ("clean", "protected", "peak", "worth"),
+    ("clean", "protected", "fitted", "worth"),
     [
-        ((0.9, 0.9), (0.5, 0.5), 0.0, eval_doubts.TOLD),
-        ((0.9, 0.9), (0.9, 0.9), 1.0, eval_doubts.ALIKE),
-        ((0.53, 0.53), (0.5, 0.5), 0.0, eval_doubts.UNCLEAR),
-        ((0.4, 0.4), (0.5, 0.5), None, eval_doubts.UNCLEAR),
+        (0.9, 0.5, 1.0, eval_doubts.TOLD),
+        (0.9, 0.9, 1.0, eval_doubts.ALIKE),
+        (0.53, 0.5, 1.0, eval_doubts.UNCLEAR),
+        (0.4, 0.5, 1.0, eval_doubts.UNCLEAR),
+        (0.9, 0.5, 0.6, eval_doubts.UNFIT),
+        (0.9, 0.9, 0.6, eval_doubts.ALIKE),  # nothing is kept from it, however little it was trained
     ],
 )
-def test_what_a_cell_is_worth(
-    clean: tuple[float, ...], protected: tuple[float, ...], peak: float | None, worth: str
-) -> None:
-    assert eval_doubts.verdict(side(*clean), side(*protected), peak, 0.5, 200) == worth
+def test_what_a_cell_is_worth(clean: float, protected: float, fitted: float, worth: str) -> None:
+    found = learnability_interval_of_accuracies([protected] * 2, [clean] * 2, 200, 0.5)
+    assert eval_doubts.verdict(found, found, fitted, hinders=False) == worth
 
 
 def test_the_headline_says_no_more_than_the_doubts() -> None:
@@ -107,12 +133,12 @@ def test_the_terminal_and_json_say_what_the_report_says(uex: Uex) -> None:
     photos = bright(Path("photos"), ("cat", "dog"), 12)
     assert uex("fit", photos, "--method", "random", "-o", "n").code == 0
     assert uex("apply", "n", photos, "-o", "r").code == 0
-    asked = ("eval", photos, "r", "--epochs", 8, "--target", "small:width=4,batch=8")
+    asked = ("eval", photos, "r", "--epochs", 8, "--folds", 1, "--target", "small:width=4,batch=8")
     ran = uex(*asked, "--json")
     assert ran.code == 0, ran.err
     (found,) = ran.json["cells"]
     shown = uex(*asked, "--report", "r.html").out
-    text = {"alike": "none, small:width=4,batch=8: as far as", "unclear": ": nothing can be told, as"}[found["verdict"]]
+    text = {"alike": "plain, small:width=4,batch=8: as far as", "unclear": ": nothing can be told, as"}[found["verdict"]]
     assert text in shown
     lead = Path("r.html").read_text().partition('class="lead">')[2].partition("</p>")[0]
     assert lead.startswith({"alike": "As far as", "unclear": "<strong>Nothing"}[found["verdict"]])

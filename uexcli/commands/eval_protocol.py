@@ -21,6 +21,7 @@ FIELDS: dict[str, schema.Kind] = {
     "against": NAMES,
     "pretrained": NAMES,
     "seeds": schema.whole(0, 2**20),
+    "folds": schema.whole(0, 2**20),
     "epochs": schema.whole(0, 2**40),
     "size": schema.whole(0, SIDE),
     "view": schema.text(),
@@ -38,6 +39,7 @@ class Protocol:
     against: tuple[str, ...] = (PLAIN,)
     pretrained: tuple[str, ...] = ()  # targets in plain training alone, where their weights are at hand
     seeds: int = 1
+    folds: int | None = None  # of a cross-validation; None: several where there are few photos
     epochs: int | None = None
     size: int | None = None
     view: str = "squash"

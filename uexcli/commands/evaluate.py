@@ -110,7 +110,7 @@ def _run(request: Request, listener: Listener) -> Result | Partial:
     informed = _informed(request, registry, listener)
     sources = Sources(
         request.photos, request.release, request.test, request.labels, protocol.size, request.on_error, protocol.view,
-        1 if request.into is not None and request.folds is None else request.folds,
+        1 if request.into is not None else protocol.folds,
     )  # fmt: skip
     folds = _read(sources, request, device, listener)
     size, channels = int(folds[0].clean.shape[2]), int(folds[0].clean.shape[1])
@@ -280,6 +280,7 @@ def protocol_of(request: Request) -> Protocol:
         pretrained=() if request.targets else protocol.pretrained,
         against=against,
         seeds=protocol.seeds if request.seeds is None else request.seeds,
+        folds=protocol.folds if request.folds is None else request.folds,
         epochs=protocol.epochs if request.epochs is None else request.epochs,
         size=protocol.size if request.size is None else request.size,
         view=protocol.view if request.view is None else request.view,
@@ -302,9 +303,9 @@ def check(request: Request, protocol: Protocol) -> None:
         raise UsageError(f"--max-learnability {request.max_learnability}: not within 0 to 1.")
     if not 0 < request.pairs_middle <= 1:
         raise UsageError(f"--pairs-middle {request.pairs_middle}: not above 0 and at most 1.")
-    if request.folds is not None and request.folds < 1:
-        raise UsageError(f"--folds {request.folds}: at least 1.")
-    if request.folds not in {None, 1} and request.into is not None:
+    if protocol.folds is not None and protocol.folds < 1:
+        raise UsageError(f"--folds {protocol.folds}: at least 1.")
+    if protocol.folds not in {None, 1} and request.into is not None:
         raise UsageError("--folds: not with --into.", hint="Leave one of them out.")
     if request.attacker not in ATTACKERS:
         raise unknown("attacker", request.attacker, ATTACKERS)

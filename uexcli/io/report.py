@@ -49,10 +49,6 @@ def shell(title: str, body: str) -> str:
 
 
 def _head(result: Mapping[str, Any], heading: str) -> str:
-    known = [cell for cell in result["cells"] if cell["learnability_peak"] is not None]
-    worst = next((cell for cell in known if _verdict(cell) != "unclear"), known[0])
-    by = f"<b>{escape(worst['target'])}</b> under <b>{escape(_against(worst))}</b>"
-    words = f"{_headline(worst)}: by {by}."
     facts = {
         "training images": f"{result['train_images']:,}",
         "test images": f"{result['test_images']:,} ({result['test_source']})",
@@ -60,24 +56,51 @@ def _head(result: Mapping[str, Any], heading: str) -> str:
         "chance": f"{result['chance']:.1%}",
         "targets": ", ".join(result["targets"]),
         "seeds": str(result["seeds"]),
-        "shown at": f"{result['size']} px, {result['view']}",
+        "shown at": f"{', '.join(_sizes(result))} px, {result['view']}",
         "scenario": result["scenario"] or "all images protected",
     }
     if result["max_learnability"] is not None:
         verdict = "not decided" if result.get("undecided") else "passed" if result["passed"] else "failed"
         facts["gate"] = f"{verdict}: at most {result['max_learnability']:.2f} was allowed"
-    return f'<header>\n<h1>{escape(heading)}</h1>\n<p class="lead">{words}</p>\n{_list(facts)}\n</header>'
+    lead = "".join(f'<p class="lead">{words}</p>\n' for words in _leads(result["cells"]))
+    return f"<header>\n<h1>{escape(heading)}</h1>\n{lead}{_list(facts)}\n</header>"
+
+
+def _sizes(result: Mapping[str, Any]) -> list[str]:
+    found = {int(cell.get("size") or result["size"]) for cell in result["cells"]}
+    return [str(size) for size in sorted(found)]
+
+
+def _leads(cells: Sequence[Cell]) -> list[str]:
+    """What the worst cell says; of the blind attackers and of the informed ones, where there are any."""
+    informed = [cell for cell in cells if cell.get("informed")]
+    if not informed:
+        return [_lead(cells)]
+    blind = [cell for cell in cells if not cell.get("informed")]
+    return [f"<b>Blind attacker.</b> {_lead(blind)}", f"<b>Informed attacker</b>, who knows the method. {_lead(informed)}"]
+
+
+def _lead(cells: Sequence[Cell]) -> str:
+    worst = next((cell for cell in cells if _tells(cell)), cells[0])
+    at = f", {escape(worst['at'])}" if worst.get("at") else ""
+    return f"{_headline(worst)}: by <b>{escape(worst['target'])}</b> under <b>{escape(_against(worst))}</b>{at}."
 
 
 def _verdict(cell: Cell) -> str:
     return str(cell.get("verdict", "told"))  # older files have none
 
 
+def _tells(cell: Cell) -> bool:
+    return cell["learnability_peak"] is not None and _verdict(cell) in {"told", "alike"}
+
+
 def _headline(worst: Cell) -> str:
     """What the worst cell says, and no more than it can."""
     share, verdict = worst["learnability_peak"], _verdict(worst)
-    if verdict == "unclear":
+    if share is None or verdict == "unclear":
         return "<strong>Nothing can be told</strong>, as the clean images are learnt no better than chance for sure"
+    if verdict == "unfit":
+        return "<strong>Nothing can be told</strong>, as the net does not fit the images it was trained on"
     if verdict == "alike":
         return "As far as so many test images tell, <strong>all</strong> is still learnt from the protected ones"
     much = f"up to <strong>{max(0.0, share):.0%}</strong>" if share < 1 else "<strong>all</strong>"
@@ -106,7 +129,8 @@ def _against(cell: Cell) -> str:
 
 
 def _name(cell: Cell, several: bool) -> str:
-    return f"{_against(cell)} · {cell['target']}" if several else _against(cell)
+    parts = [_against(cell), cell["target"] if several else "", cell.get("at") or ""]
+    return " · ".join(part for part in parts if part)
 
 
 def _bars(cells: Sequence[Cell]) -> str:
@@ -115,25 +139,33 @@ def _bars(cells: Sequence[Cell]) -> str:
     for cell in cells:
         peak, last = cell["learnability_peak"], cell["learnability_last"]
         name = escape(_name(cell, several))
-        if peak is None:
-            rows.append(
-                f'<li><span class="name">{name}</span><span class="value">the clean baseline is at chance</span></li>'
-            )
+        if not _tells(cell):
+            rows.append(f'<li><span class="name">{name}</span><span class="value">cannot be told</span></li>')
             continue
         shown = f"{max(0.0, min(1.0, peak)):.4f}"
-        tick = "" if last is None else f'<i class="tick" style="left:{100 * max(0.0, min(1.0, last)):.2f}%"></i>'
+        tick = "" if last is None else f'<i class="tick" style="left:{_place(last)}"></i>'
         said = f"{last:.2f} / {peak:.2f}" if last is not None else f"{peak:.2f}"
+        between = ""
+        if cell.get("learnability_interval_peak"):
+            low, high = cell["learnability_interval_peak"]
+            between = f", 95 % interval {low:.2f} to {high:.2f}"
+            tick += f'<i class="whisker" style="left:{_place(low)};right:calc(100% - {_place(high)})"></i>'
         rows.append(
             f'<li><span class="name">{name}</span><span class="track" role="img" '
-            f'aria-label="peak learnability {peak:.2f} under {name}"><i class="bar" style="--share:{shown}"></i>{tick}'
-            f'</span><span class="value">{said}</span></li>'
+            f'aria-label="peak learnability {peak:.2f} under {name}{between}">'
+            f'<i class="bar" style="--share:{shown}"></i>{tick}</span><span class="value">{said}</span></li>'
         )
     return _section(
         "Learnability",
         f'<ol class="bars">{"".join(rows)}</ol>',
-        "0 is chance, 1 what the clean images give. The bar is the best epoch, the mark the last one; "
-        "the worst case comes first.",
+        "0 is chance, 1 what the clean images give. The bar is the best epoch, with its 95 % interval over test images "
+        "and seeds; the mark is the last epoch. The worst case comes first, and what cannot be told last.",
     )
+
+
+def _place(value: float) -> str:
+    """Where a learnability lies on its track."""
+    return f"{100 * max(0.0, min(1.0, value)):.2f}%"
 
 
 def _percent(values: Iterable[float | None]) -> str:
@@ -143,7 +175,7 @@ def _percent(values: Iterable[float | None]) -> str:
 
 def _table(result: Mapping[str, Any]) -> str:
     part = any(cell["clean_part"] for cell in result["cells"])
-    heads = ["target", "against", "clean", "protected", *(["clean part"] if part else []), "peak", "early stop", "own"]
+    heads = ["target", "against", "clean", "protected", *(["clean part"] if part else []), "peak", "early stop", "train"]
     rows = []
     for cell in result["cells"]:
         sides = [("clean", cell["clean"]), ("protected", cell["protected"])]
@@ -163,7 +195,8 @@ def _table(result: Mapping[str, Any]) -> str:
             _percent(run["train_accuracy"] for run in runs),
         ]
         cols = "".join(f"<td>{escape(figure)}</td>" for figure in figures)
-        names = "".join(f"<th scope=row>{escape(name)}</th>" for name in (cell["target"], _against(cell)))
+        against = _name(cell, False)
+        names = "".join(f"<th scope=row>{escape(name)}</th>" for name in (cell["target"], against))
         rows.append(f"<tr>{names}{cols}</tr>")
     head = "".join(f"<th scope=col>{escape(name)}</th>" for name in heads)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
@@ -171,7 +204,7 @@ def _table(result: Mapping[str, Any]) -> str:
         "Accuracy on clean test images, percent",
         f'<div class="wide" tabindex="0" role="region" aria-label="table of accuracies">{table}</div>{_groups(result)}',
         "Last epoch, mean over seeds ± half of the 95 % interval. Peak, early stop (at the epoch a clean validation "
-        "set chooses) and own (on the training images themselves) are of the protected side.",
+        "set chooses) and train (on the training images themselves) are of the protected side.",
     )
 
 
