@@ -44,7 +44,8 @@ class ClassMean(Countermeasure):
             shift -= functional.gaussian_blur(shift, [2 * reach + 1] * 2, [self.sigma] * 2)
 
         def cleaned(part: Tensor, ones: Tensor) -> Tensor:
-            return (part.float() - shift[ones]).round().clamp(0, 255).to(images.dtype)
+            left: Tensor = part.float() - shift[ones]
+            return left.round().clamp(0, 255).to(images.dtype)
 
         return torch.cat([cleaned(*both) for both in zip(images.split(1024), of.split(1024), strict=True)])
 

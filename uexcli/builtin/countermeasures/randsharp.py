@@ -61,7 +61,8 @@ def _lowest(side: int, share: float) -> Tensor:
     frequencies = torch.arange(max(1, int(side * share + 1e-9)), dtype=torch.float64).unsqueeze(1)
     basis = (math.pi / side * frequencies * places).cos()
     basis = basis / basis.norm(dim=1, keepdim=True)
-    return (basis.T @ basis).float()
+    projection: Tensor = (basis.T @ basis).float()
+    return projection
 
 
 @hookimpl
