@@ -32,7 +32,8 @@ PROMISED = {
     "timm onnx",
     "dataset": "folder cifar10 cifar100 mnist",
     "countermeasure": "jpeg webp grayscale bdr gaussian median resize crop uniform-noise cutout cutmix mixup "
-    "randaugment autoaugment ueraser orthogonal-projection adversarial adversarial-fast",
+    "randaugment autoaugment ueraser orthogonal-projection class-mean dead-pixel spectrum coin randsharp jpeg-crop sda "
+    "adversarial adversarial-fast",
     "target": "small airbench resnet18 resnet34 resnet50 vgg11 densenet121 efficientnet_b1 regnet_x_1_6gf mobilenet_v2 "
     "inception_resnet_v1 vit simclr probe finetune onnx linear mobilefacenet",
 }

@@ -78,22 +78,48 @@ def _drawn(images: Tensor, generator: Generator) -> Tensor:
 
 
 def plasma(images: Tensor, generator: Generator) -> Tensor:
-    """Draw a cloudy picture for each image, float `(B, 1, H, W)` in [0, 1]: octaves of noise, each finer and weaker.
+    """Draw a cloudy picture for each channel of each image, float `(B, C, H, W)` in [0, 1], by diamonds and squares.
 
-    The roughness, the strength of an octave against the coarser one, is uniform in .3 to .7, as in the paper.
+    As in kornia, which the paper's code uses: the four corners are drawn uniformly from [0, 1]; a pixel between others
+    is their mean, mixed with a number drawn likewise. The weight of what is drawn is none at first, then the roughness,
+    and falls by the roughness at each finer grid; the roughness of an image is uniform in .3 to .7. Nothing is
+    stretched: a map keeps near .5, with a standard deviation of .1.
     """
+    import torch
+
+    count, channels, height, width = images.shape
+    roughness = _uniform(count, 0.3, 0.7, generator)
+    picture = torch.rand(count, channels, 2, 2, generator=generator)
+    share = torch.zeros(count, 1, 1, 1)
+    while picture.shape[2] < max(height, width):
+        picture = _doubled(picture, share, generator)
+        share = roughness if picture.shape[2] == 3 else share * roughness
+    return picture[:, :, :height, :width].to(images.device)
+
+
+def _doubled(grid: Tensor, share: Tensor, generator: Generator) -> Tensor:
+    """Put a pixel between any two of a square grid, float `(B, C, S, S)` to `(B, C, 2S - 1, 2S - 1)`."""
     import torch
     from torch.nn import functional
 
-    count, size = len(images), tuple(images.shape[2:])
-    roughness = _uniform(count, 0.3, 0.7, generator)
-    picture, side, strength = torch.zeros(count, 1, *size), 2, torch.ones(count, 1, 1, 1)
-    while side < 2 * max(size):
-        octave = torch.rand(count, 1, side, side, generator=generator) - 0.5
-        picture += strength * functional.interpolate(octave, size, mode="bilinear", align_corners=True)
-        side, strength = 2 * side - 1, strength * roughness
-    low, high = picture.amin((1, 2, 3), keepdim=True), picture.amax((1, 2, 3), keepdim=True)
-    return ((picture - low) / (high - low).clamp(min=1e-6)).to(images.device)
+    count, channels, side = grid.shape[:3]
+    inside = torch.full((side, 1), 4.0)
+    inside[[0, -1]] = 3.0  # a pixel on the border has three neighbours
+
+    def mixed(mean: Tensor) -> Tensor:
+        return mean + share * (torch.rand(mean.shape, generator=generator) - mean)
+
+    centres = mixed(functional.avg_pool2d(grid, 2, stride=1))
+    beside = (
+        grid[..., :-1] + grid[..., 1:] + functional.pad(centres, (0, 0, 1, 0)) + functional.pad(centres, (0, 0, 0, 1))
+    )
+    below = grid[..., :-1, :] + grid[..., 1:, :] + functional.pad(centres, (1, 0)) + functional.pad(centres, (0, 1))
+    finer = grid.new_empty(count, channels, 2 * side - 1, 2 * side - 1)
+    finer[..., ::2, ::2] = grid
+    finer[..., 1::2, 1::2] = centres
+    finer[..., ::2, 1::2] = mixed(beside / inside)
+    finer[..., 1::2, ::2] = mixed(below / inside.T)
+    return finer
 
 
 def _uniform(count: int, low: float, high: float, generator: Generator) -> Tensor:

@@ -71,17 +71,17 @@ def contrast(projected: Tensor, temperature: float) -> Tensor:
     return functional.cross_entropy(alike, others)
 
 
-def views(images: Tensor, generator: Generator) -> Tensor:
+def views(images: Tensor, generator: Generator, *, least: float = AREA[0]) -> Tensor:
     """Draw a view of each: a crop, enlarged, mirrored or not; brightness, contrast, saturation; at times grey.
 
-    Float `(B, C, S, S)` in [0, 1] to the same.
+    Float `(B, C, S, S)` in [0, 1] to the same; a crop is at least that share of the area.
     """
     count, channels = images.shape[:2]
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(count, generator=generator)
 
-    area, ratio = uniform(*AREA), uniform(math.log(RATIO[0]), math.log(RATIO[1])).exp()
+    area, ratio = uniform(least, AREA[1]), uniform(math.log(RATIO[0]), math.log(RATIO[1])).exp()
     wide, high = ((area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1))
     right, down = ((1 - side) * uniform(-1, 1) for side in (wide, high))
     mirrored = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
