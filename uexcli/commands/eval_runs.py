@@ -19,6 +19,7 @@ from uexcli.commands.eval_scenario import Scenario, Side
 from uexcli.commands.listener import Listener, duration
 from uexcli.core import seeding
 from uexcli.core.against import Against
+from uexcli.core.feature_cache import FeatureCache
 from uexcli.core.scores import Pairs
 from uexcli.core.trial import Fresh, MemoryTrial
 from uexcli.errors import UsageError
@@ -129,6 +130,7 @@ class Plan:
     shard: Shard
     listener: Listener
     have: int = 0
+    _features: FeatureCache = field(default_factory=FeatureCache)
     _found: dict[Run, api.Outcome] = field(default_factory=dict)
     _keys: dict[Run, str] = field(default_factory=dict)
     _facts: dict[Run, dict[str, object]] = field(default_factory=dict)
@@ -229,6 +231,7 @@ class Plan:
             side.parts,
             self.pairs,
             self._surrogate,
+            self._features,
         )
 
     def _surrogate(self, name: str, weights: str) -> nn.Module:
@@ -285,7 +288,7 @@ def _estimate(target: api.Target, trial: MemoryTrial) -> float:
     probe = dataclasses.replace(
         trial, train_images=trial.train_images[few], train_labels=trial.train_labels[few],
         test_images=trial.test_images[:32], test_labels=trial.test_labels[:32], seed=0, epochs=1,
-        on_step=lambda _: None, fresh=None, parts=None, pairs=None,
+        on_step=lambda _: None, fresh=None, parts=None, pairs=None, features=FeatureCache(0),
     )  # fmt: skip
     target.evaluate(probe)  # the first run pays for start-up
     began = time.perf_counter()
