@@ -22,7 +22,7 @@ from uex_clusters.uc import UnlearnableClusters, centres_of
 
 from uexcli import registry
 from uexcli.api import Progress
-from uexcli.builtin.surrogates import efficientnet_lite0
+from uexcli.builtin.surrogates.efficientnet_lite import EfficientnetLite0
 from uexcli.commands.encoding import Encoding
 from uexcli.core.clusters import Thumbnails
 from uexcli.core.nets import SmallNet
@@ -241,7 +241,7 @@ def test_without_pretrained_weights_the_default_is_em_and_the_way_out_is_told(
     flat: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = importlib.util.find_spec
-    gone = efficientnet_lite0.PACKAGE
+    gone = EfficientnetLite0.package
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == gone else real(name, *rest))
     ran = uex("fit", flat, "-O", "rounds=1", "--seed", 1)
     assert ran.code == 0, ran.err
@@ -284,7 +284,7 @@ def test_a_new_photo_gets_the_noise_of_the_nearest_cluster_and_a_strange_one_is_
 def test_new_photos_need_the_encoder_of_the_fit(flat: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("fit", flat, "--method", "random", "--seed", 1, "-O", "clusters=2")
     assert uex(*words).code == 0
-    monkeypatch.setattr(efficientnet_lite0, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(EfficientnetLite0, "package", "no_such_package")
     assert uex("apply", "flat.noise.safetensors", flat, "-o", "fitted").code == 0, "fitted photos need no encoder"
     new = flat.parent / "new"
     new.mkdir()
@@ -365,7 +365,7 @@ def test_the_features_of_an_untrained_encoder_are_those_of_the_surrogate(flat: P
     assert ran.code == 0, ran.err
     assert ran.json["passes"]["moved"] > 0
     setup_seed = int(noise_file.read(Path("flat.noise.safetensors")).header["seed"])
-    encoder = efficientnet_lite0.EfficientnetLite0(weights="random")
+    encoder = EfficientnetLite0(weights="random")
     encoding = Encoding(encoder, channels=3, size=16, seed=setup_seed, device=torch.device("cpu"))
     problem = make_problem(
         seed=setup_seed, make_surrogate=lambda: encoder.build(num_classes=7, channels=3, size=16), rows=2

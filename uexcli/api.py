@@ -935,6 +935,16 @@ class Trial(ABC):
             UexError: there is no such surrogate, it knows nothing before it is trained, or its weights are not here.
         """
 
+    @abstractmethod
+    def encoder(self, name: str, weights: str) -> Callable[[Tensor], Tensor]:
+        """Give what encodes images by that surrogate, frozen: uint8 `(N, C, S, S)` to float32 `(N, F)`, on the device.
+
+        An evaluation encodes each image once and keeps its features, whichever of its runs shows it.
+
+        Raises:
+            UexError: as `surrogate` does.
+        """
+
 
 class Target(Plugin, ABC):
     """Who tries to learn from the images (the papers say victim)."""

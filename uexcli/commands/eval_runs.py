@@ -21,6 +21,7 @@ from uexcli.commands.eval_scenario import Scenario, Side
 from uexcli.commands.listener import Listener, duration
 from uexcli.core import seeding
 from uexcli.core.against import Against
+from uexcli.core.feature_cache import FeatureCache
 from uexcli.core.pooled import pooled
 from uexcli.core.scores import Pairs
 from uexcli.core.trial import Fresh, MemoryTrial
@@ -65,6 +66,7 @@ class Plan:
     shard: Shard
     listener: Listener
     have: int = 0
+    _features: FeatureCache = field(default_factory=FeatureCache)
     _found: dict[Run, api.Outcome] = field(default_factory=dict)
     _keys: dict[Run, str] = field(default_factory=dict)
     _facts: dict[Run, dict[str, object]] = field(default_factory=dict)
@@ -206,6 +208,7 @@ class Plan:
             side.parts,
             self.ground(job).pairs,
             functools.partial(self._surrogate, side, len(scenario.classes)),
+            self._features,
         )
 
     def _surrogate(self, side: Side, classes: int, name: str, weights: str) -> nn.Module:
@@ -263,7 +266,7 @@ def _estimate(target: api.Target, trial: MemoryTrial) -> float:
     probe = dataclasses.replace(
         trial, train_images=trial.train_images[few], train_labels=trial.train_labels[few],
         test_images=trial.test_images[:32], test_labels=trial.test_labels[:32], seed=0, epochs=1,
-        on_step=lambda _: None, fresh=None, parts=None, pairs=None,
+        on_step=lambda _: None, fresh=None, parts=None, pairs=None, features=FeatureCache(0),
     )  # fmt: skip
     target.evaluate(probe)  # the first run pays for start-up
     began = time.perf_counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from uexcli import api
 from uexcli.core import seeding, train
 from uexcli.core.against import PLAIN, Against
+from uexcli.core.feature_cache import FeatureCache
 from uexcli.core.scores import BookOf, Pairs
 from uexcli.errors import UexError
 
@@ -41,6 +42,7 @@ class MemoryTrial(api.Trial):
     parts: Tensor | None = None  # bool (N,): which training images are protected
     pairs: Pairs | None = None  # of faces
     make_surrogate: Callable[[str, str], nn.Module] = _no_surrogates
+    features: FeatureCache = field(default_factory=FeatureCache)  # of the whole evaluation, where it has one
 
     def supervised(
         self,
@@ -89,3 +91,7 @@ class MemoryTrial(api.Trial):
         """Build it, on the device."""
         with self.seeded("target"):
             return self.make_surrogate(name, weights).to(self.device)
+
+    def encoder(self, name: str, weights: str) -> Callable[[Tensor], Tensor]:
+        """Build the surrogate, and look in the cache before it is asked."""
+        return self.features.encoder(self.surrogate(name, weights), f"{name}:{weights}", self.autocast)

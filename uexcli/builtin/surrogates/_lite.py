@@ -1,6 +1,8 @@
-"""EfficientNet-Lite0: EfficientNet without squeeze-and-excitation, with ReLU6 (Tan and Le, ICML 2019; Google, 2020)."""
+"""EfficientNet-Lite: EfficientNet without squeeze-and-excitation, with ReLU6 (Tan and Le, ICML 2019; Google, 2020)."""
 
 from __future__ import annotations
+
+import math
 
 from torch import Tensor, nn
 
@@ -15,21 +17,25 @@ STAGES = (
     (3, 1, 6, 320, 1),
 )
 STEM, OUTPUTS = 32, 1280
+MULTIPLE = 8  # of which channels are, however wide the net
 
 
-class Lite0(nn.Module):
+class Lite(nn.Module):
     """Normalised images `(B, 3, side, side)` to features `(B, 1280)`.
 
-    Its state has the tensors of the published file in their order. Padding is TensorFlow's: the odd pixel comes last.
+    `width` multiplies the channels of the stages and `depth` the blocks of all but the first and the last; stem and
+    features keep their size. Its state has the tensors of the published file in their order. Padding is TensorFlow's:
+    the odd pixel comes last.
     """
 
-    def __init__(self, side: int) -> None:
+    def __init__(self, side: int, *, width: float = 1.0, depth: float = 1.0) -> None:
         super().__init__()
         self.stem = nn.Sequential(*_conv(3, STEM, 3, 2, side))
         side = -(-side // 2)
         blocks: list[nn.Module] = []
         inputs = STEM
-        for kernel, first, expansion, outputs, repeats in STAGES:
+        for kernel, first, expansion, narrow, few in STAGES:
+            outputs, repeats = _channels(narrow * width), few if few == 1 else math.ceil(few * depth)
             for repeat in range(repeats):
                 stride = first if repeat == 0 else 1
                 blocks.append(Block(inputs, outputs, kernel, stride, expansion, side))
@@ -59,6 +65,12 @@ class Block(nn.Module):
         """`(B, inputs, h, w)` to `(B, outputs, h / stride, w / stride)`."""
         made: Tensor = self.net(maps)
         return maps + made if self.adds else made
+
+
+def _channels(wanted: float) -> int:
+    """Round to a multiple, but never down by more than a tenth."""
+    channels = max(MULTIPLE, int(wanted / MULTIPLE + 0.5) * MULTIPLE)
+    return channels if channels >= 0.9 * wanted else channels + MULTIPLE
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int, side: int, groups: int = 1) -> list[nn.Module]:

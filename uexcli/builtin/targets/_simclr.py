@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from uexcli.api import Outcome, Progress, Trial
 from uexcli.builtin.targets._probe import probe
+from uexcli.core import nets
 from uexcli.core.nets import ResNet18, SmallNet, as_input
 from uexcli.core.pixels import LUMA
 
@@ -52,7 +54,7 @@ def learn(trial: Trial, *, width: int | None, epochs: int, batch: int, lr: float
             rate.step()
             trial.on_step(Progress(epoch + number * batch / len(images), epochs + 1, "without labels"))
         trial.on_step(Progress(epoch + 1, epochs + 1, f"loss {float(loss.detach()):.2f}"))
-    return probe(trial, net, began=began)
+    return probe(trial, functools.partial(nets.embed, net, autocast=trial.autocast), began=began)
 
 
 def _cosine(step: int, total: int) -> float:

@@ -24,7 +24,7 @@ class Probe(Target):
         """Encode all images once, and fit the layer."""
         from uexcli.builtin.targets._probe import probe
 
-        return probe(trial, trial.surrogate(self.surrogate, self.weights))
+        return probe(trial, trial.encoder(self.surrogate, self.weights))
 
     def work(self, trial: Trial) -> float:
         """Forward passes of all images."""
@@ -54,7 +54,7 @@ class OnnxProbe(Target):
         """Encode all images once, and fit the layer."""
         from uexcli.builtin.targets._probe import probe
 
-        return probe(trial, trial.surrogate("onnx", self.model))
+        return probe(trial, trial.encoder("onnx", self.model))
 
     def work(self, trial: Trial) -> float:
         """Forward passes of all images."""
