@@ -45,6 +45,9 @@ def test_methods_against_countermeasures(photos: Path, uex: Uex) -> None:
     assert [row["worst_peak"] for row in table["rows"]] == sorted(row["worst_peak"] for row in table["rows"])
     assert next(row for row in table["rows"] if row["name"] == "lsp-linf")["bound"] == "linf 16/255"
     assert all(len(row["cells"]) == 2 and row["findings"] == 0 for row in table["rows"])
+    side = table["rows"][0]["cells"][0]["clean"]
+    assert [len(curve) for curve in side["curves"]] == [8] and side["curve"] == side["curves"][0]
+    assert side["curve"][-1] == side["last"][0] and max(side["curve"]) == side["peak"][0]
     before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.safetensors")}
     trained = sorted(Path("out/trainings").iterdir())
     outcomes = [path for path in trained if '"outcome"' in path.read_text()]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from uexcli.commands import apply, eval_protocol, evaluate, fit, verify
@@ -331,6 +332,8 @@ def _plain(row: Row) -> dict[str, Any]:
                         "early_stop": [run.early_stop for run in runs],
                         "train_accuracy": [run.train_accuracy for run in runs],
                         "seconds": [run.seconds for run in runs],
+                        "curves": [list(run.curve) for run in runs],
+                        "curve": [fmean(values) for values in zip(*(run.curve for run in runs), strict=False)],
                         "interval": cell.intervals[side],
                     }
                     for side, runs in (("clean", cell.clean.runs), ("protected", cell.protected.runs))
