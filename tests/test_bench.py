@@ -19,12 +19,14 @@ seeds = 1
 
 [[row]]
 method = "random"
+seed = 1
 
 [[row]]
 name = "lsp-linf"
 method = "lsp"
 norm = "linf"
 eps = "16/255"
+seed = 1
 options = { block = 4 }
 """
 

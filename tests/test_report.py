@@ -9,14 +9,16 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Ran, bright
 from PIL import Image
 
-from uexcli.io import leaderboard, report
+from uexcli.io import confusion, curves, leaderboard, report, sheet
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
@@ -128,6 +130,43 @@ def test_many_classes_have_no_room_for_names() -> None:
     cell = cell_of("none", 0.5, protected={"runs": [run_of([0.1, 0.2], confusion=table)]})
     text = page(cells=[cell], classes=[f"class {number}" for number in range(60)])
     assert text.count("<rect") == 3600 and ">class 7</text>" not in text
+    assert "<text" not in confusion.picture(table, [f"class {number}" for number in range(60)])
+
+
+def test_a_confusion_matrix_has_heads_at_both_sides_and_numbers() -> None:
+    shown = confusion.picture([[8, 0], [4, 96]], ["cat", "a very long name of a class"])
+    Strict(shown)
+    assert shown.count(">cat</text>") == 2 and shown.count(">a very long nam…</text>") == 2
+    assert re.findall(r">(\d+)</text>", shown) == ["8", "4", "96"]  # nothing is written for none
+    assert [">8<" in cell or ">96<" in cell for cell in re.findall(r'<text class="on".*?</text>', shown)] == [True] * 2
+    assert shown.count("rotate") == 2 and "rotate" not in confusion.picture([[1, 0], [0, 1]], ["0", "1"])
+
+
+def test_the_axes_of_curves_have_numbers() -> None:
+    shown = curves.plot([curves.by_epoch("em", [0.1] * 30, "hue-0")], said="x", ticks=curves.epochs(30))
+    ticks = re.findall(r">([^<>]+)</text>", shown)
+    assert ticks == ["0%", "25%", "50%", "75%", "100%", "5", "10", "15", "20", "25", "30", "epoch"]
+    assert list(curves.epochs(3).values()) == ["1", "2", "3"] and len(curves.epochs(200)) <= 8
+    assert "<circle" in curves.plot([curves.by_epoch("em", [0.1], "hue-0")], said="x", ticks=curves.epochs(1))
+
+
+def test_names_at_the_ends_of_curves_do_not_lie_upon_each_other() -> None:
+    lines = [curves.by_epoch(f"row {number}", [0.1, 0.02], curves.hue(number)) for number in range(18)]
+    height = curves.room_for(len(lines))
+    shown = curves.plot(lines, said="x", ticks=curves.epochs(2), size=(720, height), named=True)
+    Strict(shown)
+    levels = sorted(float(y) for y in re.findall(r'<text class="named" x="[\d.]+" y="([-\d.]+)"', shown))
+    assert len(levels) == 18 and levels[0] > 0 and levels[-1] < height
+    assert min(after - before for before, after in pairwise(levels)) >= 12
+    assert len({curves.hue(number) for number in range(18)}) == 18
+
+
+def test_the_sheet_of_a_report_takes_the_colour_of_its_page() -> None:
+    grey = np.full((16, 16, 1), 120, np.uint8)
+    shown = sheet.contact_sheet([(grey, grey)] * 2, 1.0, side=32)
+    assert shown.shape[2] == 4 and shown[0, 0, 3] == 0 and shown[32, 12].tolist() == [120, 120, 120, 255]
+    assert sheet.contact_sheet([(grey, grey)] * 2, 1.0, paper=True)[0, 0].tolist() == list(sheet.PAPER)
+    assert sheet.side_by_side(grey, grey, 1.0)[0, 0].tolist() == list(sheet.PAPER)
 
 
 def test_the_command_writes_it(tmp_path: Path, uex: Callable[..., Ran]) -> None:
