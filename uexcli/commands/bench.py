@@ -94,6 +94,11 @@ def boards(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return found
 
 
+def ranked(rows: Sequence[Row]) -> list[Row]:
+    """The rows, the one that holds best first; those that cannot be told stand below."""
+    return sorted(rows, key=lambda row: (row.silent, row.worst))
+
+
 def columns(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """The targets and countermeasures that were measured, plain training first."""
     return board.columns([_plain(row) for row in rows])
@@ -143,7 +148,7 @@ def _run(request: Request, recipes: Recipes, listener: Listener) -> Result:
                 _comparable(next(row for row in rows if _board(row) == _board(made)), made)
     places = {photos.name: place for place, photos in enumerate(recipes.sets)}
     order = {name: place for place, name in enumerate(boards(rows))}
-    rows.sort(key=lambda row: (places[row.set], order[_board(row)], row.silent, row.worst))
+    rows = sorted(ranked(rows), key=lambda row: (places[row.set], order[_board(row)]))
     tables: tuple[Path, ...] = ()
     if not missing:
         title = f"Protection of {', '.join(photos.name or photos.photos for photos in recipes.sets)}"
