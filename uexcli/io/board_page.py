@@ -148,7 +148,7 @@ def _sweep(key: tuple[str, str, str], rows: Sequence[Row]) -> str:
             for place, row in zip(places, rows, strict=True)
             if column in (found := board.cells(row))
         ]
-        lines.append(curves.Line(board.title(column, several=several), points, curves.hue(number)))
+        lines.append(curves.Line(board.title(column, several=several), points, curves.hue(number), dotted=True))
     plain = known[0]
     for word, look in (("clean", "clean reference"), ("chance", "chance")):
         points = [

@@ -25,6 +25,7 @@ class Line:
     name: str
     points: Sequence[tuple[float, float]]
     look: str
+    dotted: bool = False  # each point has a mark
 
 
 def by_epoch(name: str, curve: Sequence[float], look: str) -> Line:
@@ -38,11 +39,11 @@ def hue(number: int) -> str:
 
 
 def epochs(longest: int) -> dict[float, str]:
-    """Ticks for so many epochs: round numbers, at most eight."""
+    """Ticks for so many epochs: the first one, and at most eight round numbers."""
     step = next(
         step for power in range(12) for step in (10**power, 2 * 10**power, 5 * 10**power) if longest / step <= TICKS
     )
-    return {float(epoch): str(epoch) for epoch in range(step, longest + 1, step)}
+    return {float(epoch): str(epoch) for epoch in sorted({1, *range(step, longest + 1, step)})}
 
 
 def plot(
@@ -98,7 +99,8 @@ def _drawn(line: Line, places: Sequence[tuple[float, float]]) -> str:
         x, y = places[0]
         return f'<circle class="{line.look}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>'
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    return f'<polyline class="{line.look}" points="{points}"/>'
+    marks = (f'<circle class="{line.look}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in places if line.dotted)
+    return f'<polyline class="{line.look}" points="{points}"/>{"".join(marks)}'
 
 
 def _names(lines: Sequence[Line], end: float, level: Callable[[float], float], high: float) -> list[str]:
