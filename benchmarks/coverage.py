@@ -1,9 +1,9 @@
 """How often the 95 % interval of learnability holds what is true: `python -m benchmarks.coverage --out CELLS.json`.
 
 Draws what nets get right on test images: each image has a difficulty of its own that both sides share in part, each
-training an effect of its own, each epoch another. What is true is known then: with one seed that of the nets which were
-trained, with more that of all nets that this recipe trains. The last lines are of a clean net at chance: how often is it
-held for one that learnt something, and how often would a gate pass?
+training an effect of its own, each epoch another. What is true is known then: with one seed that of the nets that were
+trained, with more that of all nets which this recipe trains. The last lines are of a clean net at chance: how often is
+it held for one that learnt something, and how often would a gate pass?
 """
 
 from __future__ import annotations

@@ -9,14 +9,16 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Ran, bright
 from PIL import Image
 
-from uexcli.io import leaderboard, report
+from uexcli.io import confusion, curves, leaderboard, report, sheet
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
@@ -128,6 +130,43 @@ def test_many_classes_have_no_room_for_names() -> None:
     cell = cell_of("none", 0.5, protected={"runs": [run_of([0.1, 0.2], confusion=table)]})
     text = page(cells=[cell], classes=[f"class {number}" for number in range(60)])
     assert text.count("<rect") == 3600 and ">class 7</text>" not in text
+    assert "<text" not in confusion.picture(table, [f"class {number}" for number in range(60)])
+
+
+def test_a_confusion_matrix_has_heads_at_both_sides_and_numbers() -> None:
+    shown = confusion.picture([[8, 0], [4, 96]], ["cat", "a very long name of a class"])
+    Strict(shown)
+    assert shown.count(">cat</text>") == 2 and shown.count(">a very long nam…</text>") == 2
+    assert re.findall(r">(\d+)</text>", shown) == ["8", "4", "96"]  # nothing is written for none
+    assert [">8<" in cell or ">96<" in cell for cell in re.findall(r'<text class="on".*?</text>', shown)] == [True] * 2
+    assert shown.count("rotate") == 2 and "rotate" not in confusion.picture([[1, 0], [0, 1]], ["0", "1"])
+
+
+def test_the_axes_of_curves_have_numbers() -> None:
+    shown = curves.plot([curves.by_epoch("em", [0.1] * 30, "hue-0")], said="x", ticks=curves.epochs(30))
+    ticks = re.findall(r">([^<>]+)</text>", shown)
+    assert ticks == ["0%", "25%", "50%", "75%", "100%", "1", "5", "10", "15", "20", "25", "30", "epoch"]
+    assert list(curves.epochs(3).values()) == ["1", "2", "3"] and len(curves.epochs(200)) <= 9
+    assert "<circle" in curves.plot([curves.by_epoch("em", [0.1], "hue-0")], said="x", ticks=curves.epochs(1))
+
+
+def test_names_at_the_ends_of_curves_do_not_lie_upon_each_other() -> None:
+    lines = [curves.by_epoch(f"row {number}", [0.1, 0.02], curves.hue(number)) for number in range(18)]
+    height = curves.room_for(len(lines))
+    shown = curves.plot(lines, said="x", ticks=curves.epochs(2), size=(720, height), named=True)
+    Strict(shown)
+    levels = sorted(float(y) for y in re.findall(r'<text class="named" x="[\d.]+" y="([-\d.]+)"', shown))
+    assert len(levels) == 18 and levels[0] > 0 and levels[-1] < height
+    assert min(after - before for before, after in pairwise(levels)) >= 12
+    assert len({curves.hue(number) for number in range(18)}) == 18
+
+
+def test_the_sheet_of_a_report_takes_the_colour_of_its_page() -> None:
+    grey = np.full((16, 16, 1), 120, np.uint8)
+    shown = sheet.contact_sheet([(grey, grey)] * 2, 1.0, side=32)
+    assert shown.shape[2] == 4 and shown[0, 0, 3] == 0 and shown[32, 12].tolist() == [120, 120, 120, 255]
+    assert sheet.contact_sheet([(grey, grey)] * 2, 1.0, paper=True)[0, 0].tolist() == list(sheet.PAPER)
+    assert sheet.side_by_side(grey, grey, 1.0)[0, 0].tolist() == list(sheet.PAPER)
 
 
 def test_the_command_writes_it(tmp_path: Path, uex: Callable[..., Ran]) -> None:
@@ -178,11 +217,100 @@ def test_the_leaderboard_is_a_table(tmp_path: Path) -> None:
     text = made[0].read_text()
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in lines} == {10}
-    assert lines[0].endswith("| plain | jpeg:10 | worst |")
+    assert lines[0].startswith("| method | worst | plain | jpeg:10 |")
     assert "90.0 / 90.0" in lines[2] and "35.0 / 55.0" in lines[3] and "2 findings" in lines[4]
     shown = made[2].read_text()
     Strict(shown)
     assert "few &lt;images&gt;" in shown
+
+
+def side_of(*curves: list[float]) -> dict[str, Any]:
+    return {
+        "last": [curve[-1] for curve in curves],
+        "peak": [max(curve) for curve in curves],
+        "curves": list(curves),
+        "curve": [sum(values) / len(values) for values in zip(*curves, strict=True)],
+        "interval": 0.02,
+    }
+
+
+def row_of(name: str, worst: float, **changes: Any) -> dict[str, Any]:
+    cells = [
+        {
+            "target": "small", "against": against, "clean": side_of([0.5, 0.9], [0.6, 0.9]),
+            "protected": side_of([0.2, worst], [0.1, worst]), "learnability_last": worst, "learnability_peak": worst,
+            "verdict": "told",
+        }
+        for against in ("none", "jpeg:10")
+    ]  # fmt: skip
+    made = {"row": name, "method": name, "cells": cells, "warnings": [], "worst_peak": worst, "test_source": "held out"}
+    return {**rows()[0], **made, "name": name, **changes}
+
+
+def test_the_leaderboard_draws_every_row_and_opens_each() -> None:
+    one = row_of("<em>", 0.3, made_with={"eps": "8/255"}, published={"none": 12.34}, scenario="half")
+    text = leaderboard.html("Methods", [one, row_of("lsp", 0.5)])
+    page = Strict(text)
+    heads = re.findall(r"<th scope=col>([^<]*)</th>", text)
+    assert heads[:4] == ["method", "worst", "plain", "jpeg:10"]
+    pictures = [attrs["aria-label"] or "" for tag, attrs in page.seen if tag == "svg"]
+    assert sum("<em> 30.0, lsp 50.0, clean 90.0" in said for said in pictures) == 2  # for a desk, and for a phone
+    wide = text[text.index('<div class="desk">') : text.index('<div class="phone">')]
+    assert wide.count("<polyline") == 3 and ">&lt;em&gt;</text>" in wide and ">clean</text>" in wide
+    assert text.count('<details class="row">') == 2
+    links = [str(attrs["href"]) for tag, attrs in page.seen if tag == "a"]
+    assert {"#row-1", "#row-2"} <= set(links)
+    assert {link[1:] for link in links} <= {attrs.get("id") for _, attrs in page.seen}
+    inside = text[text.index('id="row-1"') : text.index('id="row-2"')]
+    assert "8/255" in inside and "half" in inside and inside.count("<polyline") == 2 * 4 and "90.0 ± 2.0" in inside
+    assert "<small>paper 12.3</small>" in text and text.count("paper 12.3") == 1
+    assert not any(tag == "script" for tag, _ in page.seen)
+
+
+def test_a_doubt_is_told_once_with_the_rows_it_was_seen_in() -> None:
+    few = "only 20 test images"
+    fits = "under '{}', target 'small', the target fits only {}% of its images"
+    ours = [row_of("a", 0.3, warnings=[few, fits.format("none", 50.5), fits.format("jpeg:10", 8)]),
+            row_of("b", 0.4, warnings=[few, fits.format("none", 70)])]  # fmt: skip
+    text = leaderboard.markdown("x", ours)
+    assert text.count(few) == 1 and f"- {few} (seen in all rows)" in text
+    assert "- the target fits only 8% to 70% of its images (seen in: a (plain, jpeg:10), b (plain))" in text
+    page = leaderboard.html("x", ours)
+    assert page.partition('id="doubts"')[2].count(few) == 1
+
+
+def test_what_does_not_compare_stands_apart_and_what_cannot_be_told_below() -> None:
+    silent = row_of("mute", 0.1)
+    silent["cells"][1]["verdict"] = "unclear"
+    ours = [row_of("a", 0.3, set="one"), {**silent, "set": "one"}, row_of("a", 0.2, set="one", question="into x")]
+    text = leaderboard.markdown("x", ours)
+    assert [line for line in text.splitlines() if line.startswith("## ")] == ["## one", "## one, into x"]
+    names = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("|")]
+    assert names == ["| method", "| ---", "| (clean)", "| a", "| (cannot be told)", "| mute", *names[:4]]
+    page = leaderboard.html("x", ours)
+    Strict(page)
+    assert page.count('<table class="board">') == 2 and page.count('<tr class="silent">') == 1
+    assert "<summary><b>mute (one)</b> cannot be told</summary>" in page
+
+
+def test_the_values_of_a_scenario_are_a_curve() -> None:
+    ours = [
+        row_of(
+            f"em, share {value}", 1 - float(value) / 2, row="em", varies={"key": "share", "value": value, "place": n}
+        )
+        for n, value in enumerate(("0.25", "0.5", "1.0"))
+    ]
+    page = leaderboard.html("x", list(reversed(ours)))
+    shown = page[page.index("<h2>em by share</h2>") :].partition("</svg>")[0]
+    line = re.search(r'<polyline class="hue-0" points="([^"]+)"', shown)
+    assert line is not None
+    places = [[float(number) for number in point.split(",")] for point in line[1].split()]
+    across = [x for x, _ in places]
+    assert (across[1] - across[0]) * 2 == pytest.approx(across[2] - across[1], abs=0.3)
+    assert [y for _, y in places] == sorted(y for _, y in places)  # less is learnt of more
+    assert shown.count('<circle class="hue-0"') == 3
+    assert ">0.25</text>" in shown and "clean, plain" in shown
+    assert "by share" not in leaderboard.html("x", ours[:1])
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +336,14 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Image
             return image.convert("RGB"), int(found[1])
 
     return shoot
+
+
+@needs_chromium
+def test_a_leaderboard_fits_a_phone(shots: Callable[..., tuple[Image.Image, int]]) -> None:
+    names = [f"a method with a long name {number}" for number in range(4)]
+    image, wide = shots(leaderboard.html("Methods", [row_of(name, 0.3) for name in names]), 500, dark=True)
+    assert wide <= 500
+    assert max(image.getpixel((3, image.height // 2))) < 60
 
 
 @needs_chromium

@@ -138,7 +138,8 @@ def test_the_terminal_and_json_say_what_the_report_says(uex: Uex) -> None:
     assert ran.code == 0, ran.err
     (found,) = ran.json["cells"]
     shown = uex(*asked, "--report", "r.html").out
-    text = {"alike": "plain, small:width=4,batch=8: as far as", "unclear": ": nothing can be told, as"}[found["verdict"]]
+    worth = {"alike": "plain, small:width=4,batch=8: as far as", "unclear": ": nothing can be told, as"}
+    text = worth[found["verdict"]]
     assert text in shown
     lead = Path("r.html").read_text().partition('class="lead">')[2].partition("</p>")[0]
     assert lead.startswith({"alike": "As far as", "unclear": "<strong>Nothing"}[found["verdict"]])

@@ -1,41 +1,28 @@
-"""Bench: methods against countermeasures on one set of photos, from fit to the table, in one resumable command."""
+"""Bench: methods against countermeasures on sets of photos, from fit to the table, in one resumable command."""
 
 from __future__ import annotations
 
 import functools
 import json
-import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from uexcli.commands import apply, eval_protocol, evaluate, fit, verify
-from uexcli.commands.eval_protocol import FIELDS as PROTOCOL
-from uexcli.commands.eval_jobs import jobs_of
+from uexcli.api import Progress
+from uexcli.commands import apply, bench_targets, bench_tests, evaluate, fit, verify
+from uexcli.commands.bench_recipes import FIT, TRAININGS, Photos, Question, Recipes, name_of, questions, read
 from uexcli.commands.listener import Listener
 from uexcli.errors import UexError, UsageError, unknown
-from uexcli.io import atomic, header_schema, leaderboard, schema
+from uexcli.io import atomic, board, header_schema, leaderboard, schema
 from uexcli.io.claims import claim
 from uexcli.io.release import FACTS
 from uexcli.registry import load
-from uexcli.runtime import machine
 from uexcli.wording import pasted
 
-SET = ("photos", "test", "labels", "limit")  # what is measured on
-TEXT = schema.text()
-FIT: dict[str, schema.Kind] = {
-    "method": TEXT, "mode": TEXT, "norm": TEXT, "eps": TEXT, "surrogate": TEXT,
-    "size": schema.whole(1, header_schema.SIDE), "seed": schema.whole(0, schema.HUGE - 1), "preset": TEXT,
-    "patch": TEXT, "no_labels": schema.flag,
-}  # fmt: skip
-ROW = {"name": TEXT, "release": TEXT, "options": schema.table(schema.option), **FIT}
-WHOLE: dict[str, schema.Kind] = {
-    "photos": TEXT, "test": TEXT, "labels": TEXT, "limit": schema.whole(1, header_schema.MANY), "protocol": TEXT,
-    "row": schema.listing(schema.table(schema.anything), least=1),
-}  # fmt: skip
-TRAININGS = "trainings"
+__all__ = ["TRAININGS", "Recipes", "Request", "Result", "Row", "read", "run"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +39,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Row:
-    """One method: how its noise was made, and what was measured."""
+    """One method under one question: how its noise was made, and what was measured."""
 
     name: str
     method: str
@@ -62,6 +49,12 @@ class Row:
     psnr: float | None
     findings: int | None  # of `verify`; None: nothing states the bound of a release made elsewhere
     evaluation: evaluate.Result
+    set: str = ""
+    recipe: str = ""  # the name of the row in the recipes, which may ask for several values
+    question: Question = field(default_factory=Question)
+    published: Mapping[str, float] = field(default_factory=dict)  # percent, by countermeasure
+    made_with: Mapping[str, Any] = field(default_factory=dict)
+    test_source: str = ""
 
     @property
     def worst(self) -> float:
@@ -70,10 +63,17 @@ class Row:
         telling = [cell.protected.mean("peak") for cell in cells if cell.tells]
         return max(telling or [cell.protected.mean("peak") for cell in cells])
 
+    @property
+    def silent(self) -> bool:
+        """Whether the row cannot be ranked, as a clean baseline may be at chance."""
+        return board.is_silent(
+            {"cells": [{"against": one.against, "tells": one.tells} for one in self.evaluation.cells]}
+        )
+
 
 @dataclass(frozen=True)
 class Result:
-    """The rows, the one that holds best first, and where the tables are."""
+    """The rows of each set, the one that holds best first, and where the tables are."""
 
     rows: tuple[Row, ...]
     tables: tuple[Path, ...]
@@ -81,80 +81,28 @@ class Result:
     seconds: float
 
     @property
-    def columns(self) -> list[tuple[str, str]]:
-        """The targets and countermeasures that were measured, plain training first."""
-        return leaderboard.columns([_plain(row) for row in self.rows])
+    def boards(self) -> dict[str, list[Row]]:
+        """The rows that compare, by what they are of."""
+        return boards(self.rows)
 
 
-@dataclass(frozen=True)
-class Recipes:
-    """What a TOML file asks for."""
-
-    photos: str
-    test: str | None = None
-    labels: Path | None = None
-    limit: int | None = None
-    judged: Mapping[str, Any] = field(default_factory=dict)  # by `uex eval`
-    rows: tuple[Mapping[str, Any], ...] = ()
-
-
-def read(path: Path) -> Recipes:
-    """Read recipes.
-
-    Raises:
-        UsageError: there is no such file, or it says what no recipe can say.
-        UexError: it is no TOML.
-    """
-    try:
-        found = schema.read_toml(path.read_bytes())
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file.") from None
-    except (OSError, schema.Mismatch) as error:
-        raise UexError(f"{path}: cannot be read ({error}).") from None
-    judged = {"protocol", *PROTOCOL} - {"summary", "options"}
-    for key in found:
-        if key not in {*SET, *judged, "row"}:
-            raise unknown(f"key in {path}", key, {*SET, *judged, "row"})
-        _checked(path, WHOLE.get(key, schema.anything), found[key], key)
-    eval_protocol.parse({key: found[key] for key in judged & set(found) - {"protocol"}}, str(path))
-    rows = found.get("row", [])
-    if "photos" not in found or not rows:
-        raise UsageError(f'{path}: it needs photos = "..." and one [[row]] or more.')
-    _check(path, rows)
-    return Recipes(
-        found["photos"],
-        found.get("test"),
-        Path(found["labels"]) if "labels" in found else None,
-        found.get("limit"),
-        {key: found[key] for key in judged if key in found},
-        tuple(rows),
-    )
-
-
-def _check(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Refuse rows that say what no row can say, and names that cannot be folders or are there twice."""
+def boards(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows that compare, by what they are of: one set of photos, with the same classes and test images."""
+    found: dict[str, list[Row]] = {}
     for row in rows:
-        for key, value in row.items():
-            if key not in ROW:
-                raise unknown(f"key of a row in {path}", key, ROW)
-            _checked(path, ROW[key], value, key)
-    names = [_name(row) for row in rows]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"{path}: two rows are called '{name}'.", hint='Give them a name = "..." each.')
-        if not re.fullmatch(r"[\w.+-]{1,80}", name) or name.startswith(".") or name == TRAININGS:
-            raise UsageError(f"{path}: '{name}' cannot name a folder.", hint="Use letters, digits, - and _.")
+        parts = [text for text in (row.set, row.question.board) if text]
+        found.setdefault(", ".join(parts), []).append(row)
+    return found
 
 
-def _checked(path: Path, kind: schema.Kind, value: object, key: str) -> None:
-    try:
-        kind(value, key)
-    except schema.Mismatch as error:
-        raise UsageError(f"{path}: {error}.") from None
+def ranked(rows: Sequence[Row]) -> list[Row]:
+    """The rows, the one that holds best first; those that cannot be told stand below."""
+    return sorted(rows, key=lambda row: (row.silent, row.worst))
 
 
-def _name(row: Mapping[str, Any]) -> str:
-    return str(row.get("name") or row.get("method") or "default")
+def columns(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """The targets and countermeasures that were measured, plain training first."""
+    return board.columns([_plain(row) for row in rows])
 
 
 def run(request: Request, listener: Listener | None = None) -> Result:
@@ -168,7 +116,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     """
     listener = listener or Listener()
     recipes = read(request.recipes)
-    _check_names(recipes, request)
+    _check(recipes, request)
     with claim(request.output, shared=request.shard is not None):  # shards share out the work within it
         return _run(request, recipes, listener)
 
@@ -180,26 +128,37 @@ def _run(request: Request, recipes: Recipes, listener: Listener) -> Result:
         listener.warn(
             f"others may look into {request.output}, where the noise will lie: {pasted('chmod', '700', request.output)}"
         )
-    rows, missing = [], 0
-    for number, recipe in enumerate(recipes.rows, 1):
-        name = _name(recipe)
+    work = [(photos, recipe) for photos in recipes.sets for recipe in recipes.rows if photos in recipes.wanted(recipe)]
+    tests = {photos.name: bench_tests.find(photos, listener) for photos in dict.fromkeys(one for one, _ in work)}
+    sizes: dict[str, int] = {}
+    rows: list[Row] = []
+    missing = 0
+    for number, (photos, recipe) in enumerate(work, 1):
+        name, folder = name_of(recipe), request.output / photos.name
+        atomic.private_folder(folder)
+        shown = f"{photos.name}/{name}" if photos.name else name
         listener.say("")
-        listener.say(f"[{number}/{len(recipes.rows)}] {name}")
-        waited = functools.partial(listener.say, f"another uex is at '{name}': waiting for it")
-        with claim(request.output / f".{name}.row", wait=waited):  # not the release, which `apply` claims
-            made = _row(name, recipe, recipes, request, listener)
-        if isinstance(made, Row):
-            rows.append(made)
-            _comparable(rows[0], made)
-            recipes = replace(recipes, judged={"size": made.evaluation.size, **recipes.judged})
-        else:
-            missing += made.of - made.done
-    rows.sort(key=lambda row: row.worst)
+        listener.say(f"[{number}/{len(work)}] {shown}")
+        waited = functools.partial(listener.say, f"another uex is at '{shown}': waiting for it")
+        with claim(folder / f".{name}.row", wait=waited):  # not the release, which `apply` claims
+            for made in _Bench(request, recipes, photos, tests[photos.name], listener).rows(recipe, sizes):
+                if isinstance(made, evaluate.Partial):
+                    missing += made.of - made.done
+                    continue
+                rows.append(made)
+                _comparable(next(row for row in rows if _board(row) == _board(made)), made)
+    places = {photos.name: place for place, photos in enumerate(recipes.sets)}
+    order = {name: place for place, name in enumerate(boards(rows))}
+    rows = sorted(ranked(rows), key=lambda row: (places[row.set], order[_board(row)]))
     tables: tuple[Path, ...] = ()
     if not missing:
-        title = f"Protection of {recipes.photos}"
+        title = f"Protection of {', '.join(photos.name or photos.photos for photos in recipes.sets)}"
         tables = leaderboard.write(request.output, title, [_plain(row) for row in rows])
     return Result(tuple(rows), tables, missing, time.perf_counter() - began)
+
+
+def _board(row: Row) -> str:
+    return next(iter(boards([row])))
 
 
 def _comparable(first: Row, other: Row) -> None:
@@ -217,72 +176,130 @@ def _comparable(first: Row, other: Row) -> None:
             )
 
 
-def _check_names(recipes: Recipes, request: Request) -> None:
+def _check(recipes: Recipes, request: Request) -> None:
     """Find what the recipes name, before the first of them has taken its hours."""
     registry = load()
     for row in recipes.rows:
         for key, kind in (("method", "method"), ("mode", "granularity"), ("norm", "norm")):
             if key in row:
                 registry.find(kind, row[key])
-    asked = evaluate.protocol_of(evaluate.Request("", "", **_judged(recipes)))
-    strict = asked.name == ""
-    evaluate.check(evaluate.Request("", "", **_judged(recipes)), asked)
-    jobs_of(registry, asked, machine.pick_device(request.device), asked.size or 32, strict=strict, listener=Listener())
+    asked = bench_targets.check(recipes, request.device)
+    for row in recipes.rows:
+        for against in row.get("published", {}):
+            if against not in asked.against:
+                raise unknown(f"countermeasure that is published for row '{name_of(row)}'", against, asked.against)
+        for question in questions(row):
+            wanted = question.asked
+            evaluate.check(evaluate.Request("", "", **bench_targets.judged(recipes), **wanted), asked)
+            (merge,) = wanted.get("merges", (None,))
+            files = [wanted.get("pairs"), None if merge is None or merge.isdigit() else merge]
+            for path in files:
+                if path is not None and not Path(path).is_file():
+                    raise UsageError(f"{request.recipes}: row '{name_of(row)}': {path}: no such file.")
 
 
-def _judged(recipes: Recipes) -> dict[str, Any]:
-    """What the evaluation of each row is asked for."""
-    lists = {key: tuple(recipes.judged[key]) for key in ("targets", "against") if key in recipes.judged}
-    return {**recipes.judged, **lists}
+@dataclass(frozen=True)
+class _Bench:
+    """The work on the rows of one set of photos."""
 
+    request: Request
+    recipes: Recipes
+    photos: Photos
+    test: bench_tests.Test
+    listener: Listener
 
-def _row(
-    name: str, recipe: Mapping[str, Any], recipes: Recipes, request: Request, listener: Listener
-) -> Row | evaluate.Partial:
-    noise = request.output / f"{name}.noise.safetensors"
-    given = recipe.get("release")
-    release = Path(given) if given else request.output / name
-    seconds = None
-    if not given:
+    def rows(self, recipe: Mapping[str, Any], sizes: dict[str, int]) -> Iterator[Row | evaluate.Partial]:
+        """Make a release and judge it, once for each question; the first evaluation of a set says its size."""
+        name, photos = name_of(recipe), self.photos
+        release, seconds = self._release(name, recipe)
+        checked = self._verified(recipe, release)
+        psnr = checked.psnr["median"] if checked and checked.psnr else None
+        method = str(recipe.get("method", "")) or ("made elsewhere" if "release" in recipe else "default")
+        bound = None if checked is None or checked.eps is None else f"{checked.norm} {checked.eps}"
+        levels, findings = (None, None) if checked is None else (checked.most_levels, len(checked.findings))
+        for question in questions(recipe):
+            made = self._evaluated(release, question, sizes.get(photos.name))
+            if isinstance(made, evaluate.Partial):
+                yield made
+                continue
+            sizes.setdefault(photos.name, made.size)
+            yield Row(
+                f"{name}, {question.key} {question.value}" if question.key else name,
+                method, seconds, bound, levels, psnr, findings, made, photos.name, name, question,
+                recipe.get("published", {}), _made_with(recipe), self.test.words(made.test_source),
+            )  # fmt: skip
+
+    def _release(self, name: str, recipe: Mapping[str, Any]) -> tuple[Path, float | None]:
+        """Fit and apply; of a release made elsewhere, say where it is."""
+        if "release" in recipe:
+            return Path(recipe["release"]), None
+        request, photos, folder = self.request, self.photos, self.request.output / self.photos.name
+        noise, release = folder / f"{name}.noise.safetensors", folder / name
         options = {key: _text(value) for key, value in recipe.get("options", {}).items()}
+        options |= {key: recipe[key] for key in ("weights",) if key in recipe}
         settings = {key: recipe[key] for key in FIT if key in recipe}
-        settings.setdefault("size", recipes.judged.get("size"))
+        settings.setdefault("size", self.recipes.judged.get("size"))
         fitted = fit.run(
             fit.Request(
-                recipes.photos, output=noise, labels=recipes.labels, limit=recipes.limit, options=options,
+                photos.photos, output=noise, labels=photos.labels, limit=photos.limit, options=options,
                 device=request.device, precision=request.precision, on_error=request.on_error, resume=True, **settings,
             ),
-            listener,
+            self.listener,
         )  # fmt: skip
-        seconds = _kept_seconds(request.output / f"{name}.fit.json", fitted.seconds)
+        seconds = _kept_seconds(folder / f"{name}.fit.json", fitted.seconds)
         apply.run(
             apply.Request(
-                noise, recipes.photos, release, labels=recipes.labels, limit=recipes.limit,
+                noise, photos.photos, release, labels=photos.labels, limit=photos.limit,
                 on_error=request.on_error, resume=True,
             ),
-            listener,
+            self.listener,
         )  # fmt: skip
-    stated = recipe.get("eps") if given else None
-    checked = None
-    if stated is not None or not given or (release / FACTS).is_file():
-        norm = recipe.get("norm") if given else None
-        asked = verify.Request(release, source=recipes.photos, eps=stated, norm=norm, allow_missing=True)
-        checked = verify.run(asked, listener)
-    made = evaluate.run(
-        evaluate.Request(
-            recipes.photos, str(release), test=recipes.test, labels=recipes.labels, device=request.device,
-            precision=request.precision, on_error=request.on_error, cells=request.output / TRAININGS,
-            shard=request.shard, **_judged(recipes),
-        ),
-        listener,
-    )  # fmt: skip
-    if isinstance(made, evaluate.Partial):
-        return made
-    psnr = checked.psnr["median"] if checked and checked.psnr else None
-    method = str(recipe.get("method", "")) or ("made elsewhere" if given else "default")
-    bound = None if checked is None or checked.eps is None else f"{checked.norm} {checked.eps}"
-    levels, findings = (None, None) if checked is None else (checked.most_levels, len(checked.findings))
-    return Row(name, method, seconds, bound, levels, psnr, findings, made)
+        return release, seconds
+
+    def _verified(self, recipe: Mapping[str, Any], release: Path) -> verify.Result | None:
+        given = "release" in recipe
+        stated, norm = (recipe.get("eps"), recipe.get("norm")) if given else (None, None)
+        if given and stated is None and not (release / FACTS).is_file():
+            return None
+        asked = verify.Request(release, source=self.photos.photos, eps=stated, norm=norm, allow_missing=True)
+        return verify.run(asked, self.listener)
+
+    def _evaluated(self, release: Path, question: Question, size: int | None) -> evaluate.Result | evaluate.Partial:
+        request, photos = self.request, self.photos
+        judged = bench_targets.judged(self.recipes)
+        judged = {**judged, "size": judged.get("size") or size, **question.asked}
+        heard = self.listener if self.test.beyond is None else _Limited(self.listener, self.test.beyond)
+        return evaluate.run(
+            evaluate.Request(
+                photos.photos, str(release), test=self.test.uri, labels=photos.labels, device=request.device,
+                precision=request.precision, on_error=request.on_error, cells=request.output / TRAININGS,
+                shard=request.shard, **judged,
+            ),
+            heard,
+        )  # fmt: skip
+
+
+class _Limited(Listener):
+    """Passes on what an evaluation says, but not that photos which a limit leaves out are not in the release."""
+
+    def __init__(self, listener: Listener, beyond: str) -> None:
+        self._listener, self._beyond = listener, beyond
+
+    def say(self, text: str) -> None:
+        self._listener.say(text)
+
+    def warn(self, text: str) -> None:
+        if not text.startswith(self._beyond):
+            self._listener.warn(text)
+
+    def step(self, progress: Progress) -> None:
+        self._listener.step(progress)
+
+
+def _made_with(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row's recipe says of its noise, but not the seed, which the noise can be made again with."""
+    shown = {key: recipe[key] for key in (*FIT, "weights") if key in recipe and key not in ("method", "seed")}
+    return {**shown, **recipe.get("options", {})}
 
 
 def _kept_seconds(path: Path, seconds: float) -> float | None:
@@ -302,44 +319,61 @@ def _text(value: Any) -> str:
 
 def _plain(row: Row) -> dict[str, Any]:
     """What the tables show of a row."""
-    first = row.evaluation
+    first, question = row.evaluation, row.question
     return {
         "name": row.name,
+        "set": row.set,
+        "row": row.recipe,
+        "varies": {"key": question.key, "value": question.value, "place": question.place} if question.key else None,
+        "question": question.board,
+        "scenario": first.scenario,
         "method": row.method,
+        "made_with": dict(row.made_with),
+        "published": dict(row.published),
         "fit_seconds": row.seconds,
         "bound": row.bound,
         "levels": row.levels,
         "psnr": row.psnr,
         "findings": row.findings,
         "worst_peak": row.worst,
+        "told": not row.silent,
         "chance": first.chance,
         "seeds": first.seeds,
         "train_images": first.train_images,
         "test_images": first.test_images,
+        "test_source": row.test_source,
         "size": first.size,
         "device": first.device,
         "versions": dict(first.versions),
         "detected": any(probe.flagged for probe in first.detect["protected"]),
         "warnings": list(first.warnings),
-        "cells": [
-            {
-                "target": cell.target,
-                "against": cell.against,
-                **{
-                    side: {
-                        "last": [run.last for run in runs],
-                        "peak": [run.peak for run in runs],
-                        "early_stop": [run.early_stop for run in runs],
-                        "train_accuracy": [run.train_accuracy for run in runs],
-                        "seconds": [run.seconds for run in runs],
-                        "interval": cell.intervals[side],
-                    }
-                    for side, runs in (("clean", cell.clean.runs), ("protected", cell.protected.runs))
-                },
-                "learnability_last": cell.learnability_last,
-                "learnability_peak": cell.learnability_peak,
-                "verdict": cell.verdict,
-            }
-            for cell in first.cells
-        ],
+        "cells": [_plain_cell(cell) for cell in first.cells],
+    }
+
+
+def _plain_cell(cell: evaluate.Cell) -> dict[str, Any]:
+    intervals = ("learnability_interval_last", "learnability_interval_peak")
+    return {
+        "target": cell.target,
+        "against": cell.against,
+        "clean": _plain_side(cell.clean, cell.intervals["clean"]),
+        "protected": _plain_side(cell.protected, cell.intervals["protected"]),
+        "learnability_last": cell.learnability_last,
+        "learnability_peak": cell.learnability_peak,
+        **{name: getattr(cell, name) for name in intervals if hasattr(cell, name)},
+        "verdict": cell.verdict,
+    }
+
+
+def _plain_side(side: evaluate.Side, interval: float) -> dict[str, Any]:
+    runs = side.runs
+    return {
+        "last": [run.last for run in runs],
+        "peak": [run.peak for run in runs],
+        "early_stop": [run.early_stop for run in runs],
+        "train_accuracy": [run.train_accuracy for run in runs],
+        "seconds": [run.seconds for run in runs],
+        "curves": [list(run.curve) for run in runs],
+        "curve": [fmean(values) for values in zip(*(run.curve for run in runs), strict=False)],
+        "interval": interval,
     }

@@ -138,4 +138,4 @@ def draw_sheet(photos: Path, out: Path, picture: Path) -> None:
         released = api.Sample(sample.key, None, path=out / names[sample.key])
         pairs.append((images.open_photo(sample).pixels, images.open_photo(released).pixels))
     factor = min(sheet.amplification(*pair) for pair in pairs)
-    images.write_png(picture, sheet.contact_sheet(pairs, factor))
+    images.write_png(picture, sheet.contact_sheet(pairs, factor, paper=True))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from uexcli import api
-from uexcli.commands import eval_cells, eval_data, eval_jobs, eval_protocol, eval_scenario
+from uexcli.commands import eval_cells, eval_data, eval_folds, eval_jobs, eval_protocol, eval_scenario
 from uexcli.commands.eval_data import Data, Sources, read, read_pairs
 from uexcli.commands.eval_doubts import doubts, of_data
 from uexcli.commands.eval_protocol import Protocol
@@ -52,6 +52,7 @@ class Request:
     protocol: str | None = None
     targets: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
+    pretrained: tuple[str, ...] = ()
     seeds: int | None = None
     epochs: int | None = None
     size: int | None = None
@@ -105,8 +106,6 @@ def _run(request: Request, listener: Listener) -> Result | Partial:
     eval_jobs.jobs_of(registry, protocol, device, protocol.size or 32, strict=strict, listener=Listener())
     cells = eval_cells.Cells(request.cells or eval_cells.default_folder(), fresh=request.fresh)
     wanted = scenarios_of(request)
-    for one, _ in wanted.values():
-        eval_scenario.check(one)
     informed = _informed(request, registry, listener)
     sources = Sources(
         request.photos, request.release, request.test, request.labels, protocol.size, request.on_error, protocol.view,
@@ -277,7 +276,7 @@ def protocol_of(request: Request) -> Protocol:
     return dataclasses.replace(
         protocol,
         targets=request.targets or protocol.targets,
-        pretrained=() if request.targets else protocol.pretrained,
+        pretrained=request.pretrained or (() if request.targets else protocol.pretrained),
         against=against,
         seeds=protocol.seeds if request.seeds is None else request.seeds,
         folds=protocol.folds if request.folds is None else request.folds,
@@ -303,10 +302,9 @@ def check(request: Request, protocol: Protocol) -> None:
         raise UsageError(f"--max-learnability {request.max_learnability}: not within 0 to 1.")
     if not 0 < request.pairs_middle <= 1:
         raise UsageError(f"--pairs-middle {request.pairs_middle}: not above 0 and at most 1.")
-    if protocol.folds is not None and protocol.folds < 1:
-        raise UsageError(f"--folds {protocol.folds}: at least 1.")
-    if protocol.folds not in {None, 1} and request.into is not None:
-        raise UsageError("--folds: not with --into.", hint="Leave one of them out.")
+    eval_folds.check(protocol.folds, together=request.into is None)
+    for wanted, _ in scenarios_of(request).values():
+        eval_scenario.check(wanted)
     if request.attacker not in ATTACKERS:
         raise unknown("attacker", request.attacker, ATTACKERS)
     if protocol.view not in views.VIEWS:

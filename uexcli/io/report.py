@@ -10,13 +10,12 @@ from importlib import resources
 from statistics import fmean
 from typing import Any
 
+from uexcli.io import confusion, curves
 from uexcli.io.html import escape
 from uexcli.wording import visible
 
 Cell = Mapping[str, Any]
 CURVES = 6  # cells whose curves are drawn, the worst first
-LABELLED = 24  # classes of a confusion matrix that still has room for names
-WIDTH, HEIGHT, MARGIN = 320, 190, (10, 10, 26, 44)  # of a plot; top, right, bottom, left
 
 
 def page(result: Mapping[str, Any], *, heading: str, facts: Mapping[str, Any], sheet: bytes | None) -> str:
@@ -77,7 +76,10 @@ def _leads(cells: Sequence[Cell]) -> list[str]:
     if not informed:
         return [_lead(cells)]
     blind = [cell for cell in cells if not cell.get("informed")]
-    return [f"<b>Blind attacker.</b> {_lead(blind)}", f"<b>Informed attacker</b>, who knows the method. {_lead(informed)}"]
+    return [
+        f"<b>Blind attacker.</b> {_lead(blind)}",
+        f"<b>Informed attacker</b>, who knows the method. {_lead(informed)}",
+    ]
 
 
 def _lead(cells: Sequence[Cell]) -> str:
@@ -175,7 +177,8 @@ def _percent(values: Iterable[float | None]) -> str:
 
 def _table(result: Mapping[str, Any]) -> str:
     part = any(cell["clean_part"] for cell in result["cells"])
-    heads = ["target", "against", "clean", "protected", *(["clean part"] if part else []), "peak", "early stop", "train"]
+    parts = ["clean part"] if part else []
+    heads = ["target", "against", "clean", "protected", *parts, "peak", "early stop", "train"]
     rows = []
     for cell in result["cells"]:
         sides = [("clean", cell["clean"]), ("protected", cell["protected"])]
@@ -239,39 +242,14 @@ def _curves(cells: Sequence[Cell], chance: float) -> str:
 
 
 def _plot(cell: Cell, chance: float) -> str:
-    top, right, bottom, left = MARGIN
-    wide, high = WIDTH - left - right, HEIGHT - top - bottom
-    epochs = len(cell["clean"]["runs"][0]["curve"])
-
-    def place(epoch: int, value: float) -> str:
-        across = left + wide * (epoch / max(1, epochs - 1))
-        return f"{across:.1f},{top + high * (1 - value):.1f}"
-
-    marks = []
-    for value in (0.0, 0.5, 1.0):
-        level = top + high * (1 - value)
-        marks.append(f'<path class="grid" d="M{left} {level:.1f}H{WIDTH - right}"/>')
-        marks.append(f'<text x="{left - 6}" y="{level + 4:.1f}" text-anchor="end">{value:.0%}</text>')
-    for epoch in sorted({1, epochs}):
-        across = left + wide * ((epoch - 1) / max(1, epochs - 1))
-        anchor = "start" if epoch == 1 else "end"
-        words = f"epoch {epoch}"
-        marks.append(f'<text x="{across:.1f}" y="{HEIGHT - 6}" text-anchor="{anchor}">{words}</text>')
-    level = top + high * (1 - chance)
-    marks.append(f'<path class="chance" d="M{left} {level:.1f}H{WIDTH - right}"/>')
-    for side in ("clean", "protected"):
-        for run in cell[side]["runs"]:
-            points = " ".join(place(epoch, value) for epoch, value in enumerate(run["curve"]))
-            marks.append(f'<polyline class="{side}" points="{points}"/>')
+    epochs = max(len(run["curve"]) for side in ("clean", "protected") for run in cell[side]["runs"])
+    lines = [curves.by_epoch("", run["curve"], side) for side in ("clean", "protected") for run in cell[side]["runs"]]
     ends = {side: _percent(run["curve"][-1] for run in cell[side]["runs"]) for side in ("clean", "protected")}
     said = (
         f"Test accuracy over {epochs} epochs under {_against(cell)}: clean ends at {ends['clean']} percent, "
         f"protected at {ends['protected']} percent"
     )
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(said)}">'
-        f"<title>{escape(said)}</title>{''.join(marks)}</svg>"
-    )
+    return curves.plot(lines, said=said, ticks=curves.epochs(epochs), chance=chance)
 
 
 def _confusion(cells: Sequence[Cell], classes: Sequence[str]) -> str:
@@ -279,37 +257,11 @@ def _confusion(cells: Sequence[Cell], classes: Sequence[str]) -> str:
     table = plain["protected"]["runs"][0]["confusion"]
     if not table:
         return ""
-    classes = [visible(name) for name in classes]
-    count = len(table)
-    named = count <= LABELLED
-    side = max(4, min(26, 520 // count))
-    left, top = (20 + 7 * min(16, max(map(len, classes))) if named else 24, 14)
-    marks = []
-    for row, (name, numbers) in enumerate(zip(classes, table, strict=True)):
-        total = max(1, sum(numbers))
-        if named:
-            shown = name if len(name) <= 16 else f"{name[:15]}…"
-            middle = top + row * side + side / 2 + 4
-            marks.append(f'<text x="{left - 6}" y="{middle:.1f}" text-anchor="end">{escape(shown)}</text>')
-        for column, number in enumerate(numbers):
-            share = number / total
-            kind = "right" if row == column else "wrong"
-            marks.append(
-                f'<rect class="{kind}" x="{left + column * side}" y="{top + row * side}" width="{side - 1}" '
-                f'height="{side - 1}" style="--share:{share:.3f}"><title>{escape(name)} taken for '
-                f"{escape(classes[column])}: {number} of {sum(numbers)}</title></rect>"
-            )
-    right = sum(table[number][number] for number in range(count)) / max(1, sum(map(sum, table)))
-    said = f"Confusion of {count} classes, protected side, seed 0: {right:.0%} of the test images are right"
-    box = f"0 0 {left + count * side + 4} {top + count * side + 4}"
-    picture = (
-        f'<svg class="confusion" viewBox="{box}" role="img" aria-label="{escape(said)}">'
-        f"<title>{escape(said)}</title>{''.join(marks)}</svg>"
-    )
     note = (
         f"{escape(_name(plain, True))}, first seed, last epoch. A row is what a test image is, a column what the net "
-        "takes it for, in the same order; the diagonal is right."
+        "takes it for; the numbers are test images, and the diagonal is right."
     )
+    picture = confusion.picture(table, [visible(name) for name in classes])
     return _section("What the protected run confuses", picture, note)
 
 

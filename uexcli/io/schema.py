@@ -157,6 +157,27 @@ def maybe(inner: Kind) -> Kind:
     return kind
 
 
+def either(first: Kind, other: Kind) -> Kind:
+    """Take what is of one of two kinds; of what is of neither, it is said what the second one wants."""
+
+    def kind(value: object, where: str) -> None:
+        try:
+            first(value, where)
+        except Mismatch:
+            other(value, where)
+
+    return kind
+
+
+def one_or_more(inner: Kind) -> Kind:
+    """Take one of a kind, or a list of at least one."""
+
+    def kind(value: object, where: str) -> None:
+        (listing(inner, least=1) if isinstance(value, list) else inner)(value, where)
+
+    return kind
+
+
 def listing(inner: Kind, *, least: int = 0, unique: bool = False) -> Kind:
     """Take a list of a kind; with `unique`, of texts that all differ."""
 

@@ -13,6 +13,7 @@ GAP = 8
 TITLE = 22
 TITLES = ("clean", "noise x{:.0f}", "protected")
 PAPER, INK = (250, 250, 250), (30, 30, 30)
+CLEAR, GREY = (128, 128, 128, 0), (122, 122, 122, 255)  # the same on a page that may be light or dark
 
 
 def amplification(clean: np.ndarray, protected: np.ndarray) -> float:
@@ -32,30 +33,39 @@ def noise_picture(clean: np.ndarray, protected: np.ndarray, factor: float) -> np
 
 def side_by_side(clean: np.ndarray, protected: np.ndarray, factor: float) -> np.ndarray:
     """Clean, amplified noise, protected, with titles: uint8 (H, W, 3)."""
-    return contact_sheet([(clean, protected)], factor, side=max(160, min(640, max(clean.shape[:2]))))
+    return contact_sheet([(clean, protected)], factor, side=max(160, min(640, max(clean.shape[:2]))), paper=True)
 
 
-def contact_sheet(pairs: Sequence[tuple[np.ndarray, np.ndarray]], factor: float, *, side: int = 96) -> np.ndarray:
-    """One column per (clean, protected) pair and three rows, or for a single pair one row: uint8 (H, W, 3)."""
+def contact_sheet(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], factor: float, *, side: int = 96, paper: bool = False
+) -> np.ndarray:
+    """One column per (clean, protected) pair and three rows, or for a single pair one row.
+
+    uint8 (H, W, 4), and nothing between the images, for a page of any colour; on white `paper` (H, W, 3).
+    """
     panels = [(clean, noise_picture(clean, protected, factor), protected) for clean, protected in pairs]
     titles = [title.format(factor) for title in TITLES]
     if len(pairs) == 1:
         tiles = [_tile(panel, side) for panel in panels[0]]
         width = sum(tile.width for tile in tiles) + GAP * 4
-        page = Image.new("RGB", (width, tiles[0].height + TITLE + GAP * 2), PAPER)
+        page = _blank((width, tiles[0].height + TITLE + GAP * 2), paper=paper)
         left = GAP
         for tile, title in zip(tiles, titles, strict=True):
             _write(page, (left, GAP // 2), title)
             page.paste(tile, (left, TITLE + GAP))
             left += tile.width + GAP
         return np.asarray(page)
-    page = Image.new("RGB", (len(pairs) * (side + GAP) + GAP, 3 * (side + TITLE + GAP) + GAP), PAPER)
+    page = _blank((len(pairs) * (side + GAP) + GAP, 3 * (side + TITLE + GAP) + GAP), paper=paper)
     for row, title in enumerate(titles):
         top = GAP + row * (side + TITLE + GAP)
         _write(page, (GAP, top), title)
         for column, panel in enumerate(panels):
             page.paste(_tile(panel[row], side), (GAP + column * (side + GAP), top + TITLE))
     return np.asarray(page)
+
+
+def _blank(size: tuple[int, int], *, paper: bool) -> Image.Image:
+    return Image.new("RGB", size, PAPER) if paper else Image.new("RGBA", size, CLEAR)
 
 
 def _tile(pixels: np.ndarray, side: int) -> Image.Image:
@@ -66,4 +76,4 @@ def _tile(pixels: np.ndarray, side: int) -> Image.Image:
 
 
 def _write(page: Image.Image, place: tuple[int, int], text: str) -> None:
-    ImageDraw.Draw(page).text(place, text, fill=INK, font=ImageFont.load_default(14))
+    ImageDraw.Draw(page).text(place, text, fill=INK if page.mode == "RGB" else GREY, font=ImageFont.load_default(14))

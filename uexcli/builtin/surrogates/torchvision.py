@@ -16,6 +16,7 @@ class _Classifier(Surrogate):
     """A classifier of torchvision, as the name says; features are the input of its last linear layer."""
 
     pretrained: ClassVar[bool] = True
+    native: ClassVar[int | None] = 224
     least: ClassVar[dict[str, str]] = {"weights": "random"}
 
     weights: str = option("auto", "auto: torchvision's, downloaded once; a safetensors file; random: none")
