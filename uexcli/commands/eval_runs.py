@@ -238,7 +238,11 @@ class Plan:
                 side = self._side(run)
                 trial = dataclasses.replace(self._trial(run, side.images), against=Against(PLAIN), seed=0)
                 plain[job.name, job.size] = _estimate(job.target, trial) + _cutting(side, job.target, trial)
-        return {job: plain[job.name, job.size] * job.against.cost for job, *_ in runs}
+        return {job: plain[job.name, job.size] * job.against.cost * self._new(job) for job, *_ in runs}
+
+    def _new(self, job: Job) -> float:
+        """Say what share of its images a run of a frozen net has not met in other folds: each is encoded once."""
+        return 1.0 if job.target.batches else 1 / len(self.ground(job).folds)
 
 
 def _told(drawn: views.Views | None) -> str | None:
