@@ -64,6 +64,7 @@ def cell_of(against: str, peak: float | None, **changes: Any) -> dict[str, Any]:
         "groups": {},
         "learnability_last": peak,
         "learnability_peak": peak,
+        "chance": 0.5,
     }
     return {**made, **changes}
 

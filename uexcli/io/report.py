@@ -15,6 +15,8 @@ from uexcli.io.html import escape
 from uexcli.wording import visible
 
 Cell = Mapping[str, Any]
+LOOKS = {"clean": "clean", "protected": "protected", "clean_part": "hue-1"}
+PARTS = {"protected": "hue-2 dotted", "clean": "hue-1 dotted"}  # of the training images
 CURVES = 6  # cells whose curves are drawn, the worst first
 
 
@@ -26,7 +28,8 @@ def page(result: Mapping[str, Any], *, heading: str, facts: Mapping[str, Any], s
         _doubts(result["warnings"]),
         _bars(cells),
         _table(result),
-        _curves(cells, result["chance"]),
+        _steps(cells),
+        _curves(cells),
         _confusion(cells, result["classes"]),
         _detected(result["detect"]),
         _sheet(sheet),
@@ -227,29 +230,80 @@ def _groups(result: Mapping[str, Any]) -> str:
     return f"<ul>{''.join(lines)}</ul>" if lines else ""
 
 
-def _curves(cells: Sequence[Cell], chance: float) -> str:
+def _steps(cells: Sequence[Cell]) -> str:
+    """Accuracy over the shares, or the numbers of classes, that were asked for."""
+    plots = []
+    known = {(cell["target"], cell["against"]): 0 for cell in cells if cell.get("value") is not None}
+    for target, against in known:
+        steps = sorted(
+            (cell for cell in cells if (cell["target"], cell["against"]) == (target, against)),
+            key=lambda cell: float(cell["value"]),
+        )
+        shares = all(cell["value"] <= 1 for cell in steps)
+        sides = [name for name in ("clean", "protected", "clean_part") if any(cell.get(name) for cell in steps)]
+        lines = [
+            curves.Line(
+                name.replace("_", " "),
+                [(cell["value"], _mean_last(cell[name])) for cell in steps if cell.get(name)],
+                LOOKS[name],
+                dotted=True,
+            )
+            for name in sides
+        ]
+        lines.append(curves.Line("chance", [(cell["value"], cell["chance"]) for cell in steps], "chance"))
+        ticks = {cell["value"]: f"{cell['value']:.0%}" if shares else f"{cell['value']:g}" for cell in steps}
+        across = "share of the images that is protected" if shares else "groups of classes"
+        ends = [(ticks[cell["value"]], *(_mean_last(cell[side]) for side in ("clean", "protected"))) for cell in steps]
+        said = f"Test accuracy by {across}: " + "; ".join(
+            f"{step}: clean {clean:.1%}, protected {protected:.1%}" for step, clean, protected in ends
+        )
+        picture = curves.plot(lines, said=said, ticks=ticks, across=across, size=(560, 260), named=True)
+        name = f"{_against(steps[0])} · {target}"
+        plots.append(f"<figure>{picture}<figcaption>{escape(name)}</figcaption></figure>")
+    if not plots:
+        return ""
+    return _section("By scenario", "".join(plots), "Last epoch, mean over seeds, on clean test images.")
+
+
+def _mean_last(side: Mapping[str, Any]) -> float:
+    return fmean(run["curve"][-1] for run in side["runs"])
+
+
+def _curves(cells: Sequence[Cell]) -> str:
     several = len({cell["target"] for cell in cells}) > 1
     longest = [cell for cell in cells if len(cell["clean"]["runs"][0]["curve"]) > 1][:CURVES]
     if not longest:
         return ""
     plots = "".join(
-        f"<figure>{_plot(cell, chance)}<figcaption>{escape(_name(cell, several))}</figcaption></figure>"
-        for cell in longest
+        f"<figure>{_plot(cell)}<figcaption>{escape(_name(cell, several))}</figcaption></figure>" for cell in longest
     )
-    names = "".join(f'<span><i class="{name}"></i> {name}</span>' for name in ("clean", "protected", "chance"))
+    looks = {name: name for name in ("clean", "protected", "chance")}
+    if any(_parts(cell) for cell in longest):
+        looks |= {f"{name} training images": look for name, look in PARTS.items()}
+    names = "".join(f'<span><i class="{look}"></i> {name}</span>' for name, look in looks.items())
     key = f'<p class="key">{names}</p>'
     return _section("Test accuracy by epoch", f'{key}<div class="plots">{plots}</div>', "One line a seed.")
 
 
-def _plot(cell: Cell, chance: float) -> str:
+def _parts(cell: Cell) -> list[curves.Line]:
+    """How well the protected and the clean part of the training images are fitted, where there are both."""
+    return [
+        curves.by_epoch("", curve, PARTS[name])
+        for run in cell["protected"]["runs"]
+        for name, curve in run.get("part_curves", {}).items()
+    ]
+
+
+def _plot(cell: Cell) -> str:
     epochs = max(len(run["curve"]) for side in ("clean", "protected") for run in cell[side]["runs"])
     lines = [curves.by_epoch("", run["curve"], side) for side in ("clean", "protected") for run in cell[side]["runs"]]
+    lines += _parts(cell)
     ends = {side: _percent(run["curve"][-1] for run in cell[side]["runs"]) for side in ("clean", "protected")}
     said = (
         f"Test accuracy over {epochs} epochs under {_against(cell)}: clean ends at {ends['clean']} percent, "
         f"protected at {ends['protected']} percent"
     )
-    return curves.plot(lines, said=said, ticks=curves.epochs(epochs), chance=chance)
+    return curves.plot(lines, said=said, ticks=curves.epochs(epochs), chance=cell["chance"])
 
 
 def _confusion(cells: Sequence[Cell], classes: Sequence[str]) -> str:
