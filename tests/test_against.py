@@ -80,6 +80,15 @@ def test_resizing_takes_fine_noise_and_leaves_what_is_smooth() -> None:
     assert float(applied("resize:0.5", rough).float().std()) < 0.6 * float(rough.float().std())
 
 
+@pytest.mark.parametrize("share", [0.5, 0.3])
+def test_resizing_rounds_twice_and_is_bilinear_else(share: float) -> None:
+    images, small = noisy(4, 32), round(32 * share)
+    shrunk = functional.interpolate(images.float(), (small, small), mode="bilinear", antialias=True)
+    exact = functional.interpolate(shrunk, (32, 32), mode="bilinear")
+    change = (applied(f"resize:{share}", images).float() - exact).abs()
+    assert float(change.max()) < 2 and float(change.mean()) < 0.5
+
+
 def test_crop_enlarges_the_middle() -> None:
     images = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
     images[:, :, 4:12, 4:12] = 200
