@@ -80,6 +80,15 @@ def test_resizing_takes_fine_noise_and_leaves_what_is_smooth() -> None:
     assert float(applied("resize:0.5", rough).float().std()) < 0.6 * float(rough.float().std())
 
 
+@pytest.mark.parametrize("share", [0.5, 0.3])
+def test_resizing_rounds_twice_and_is_bilinear_else(share: float) -> None:
+    images, small = noisy(4, 32), round(32 * share)
+    shrunk = functional.interpolate(images.float(), (small, small), mode="bilinear", antialias=True)
+    exact = functional.interpolate(shrunk, (32, 32), mode="bilinear")
+    change = (applied(f"resize:{share}", images).float() - exact).abs()
+    assert float(change.max()) < 2 and float(change.mean()) < 0.5
+
+
 def test_crop_enlarges_the_middle() -> None:
     images = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
     images[:, :, 4:12, 4:12] = 200
@@ -227,6 +236,31 @@ def test_the_adversary_stays_within_its_bound_and_raises_the_loss() -> None:
     assert grown["adversarial:8/255"] >= grown["adversarial-fast:8/255"] > 0
 
 
+def test_an_l2_adversary_bounds_the_norm_of_a_whole_image() -> None:
+    net, images = small().eval(), pictures(16).float() / 255
+    labels = torch.arange(16) % 2
+    shares = functional.one_hot(labels, 2).float()
+    grown = {}
+    for eps in (0.25, 1.0):
+        made = make(f"adversarial:{eps},10,l2").attack(net, images, shares, generator(0, "test"))
+        lengths = (made - images).flatten(1).norm(dim=1)
+        assert float(lengths.max()) <= eps + 1e-4 and float(lengths.mean()) > 0.9 * eps
+        assert float(made.min()) >= 0 and float(made.max()) <= 1
+        grown[eps] = loss_of(net, made, labels) - loss_of(net, images, labels)
+    change = made - images
+    assert float(change.abs().max()) > 2 * float(change.abs().mean())  # along the gradient, not its signs
+    noise = torch.randn(images.shape, generator=generator(1, "test"))
+    random = (images + noise / noise.flatten(1).norm(dim=1).view(-1, 1, 1, 1)).clamp(0, 1)
+    assert grown[1.0] > 2 * grown[0.25] > 0 and grown[1.0] > 3 * (
+        loss_of(net, random, labels) - loss_of(net, images, labels)
+    )
+
+
+def test_adversaries_of_two_norms_do_not_compare() -> None:
+    assert make("adversarial:4/255").strength == pytest.approx(4 / 255)
+    assert make("adversarial:1,10,l2").strength is None
+
+
 def test_an_attack_leaves_the_net_as_it_was() -> None:
     net, images = small(), pictures(8).float() / 255
     net.train()
@@ -289,7 +323,8 @@ def test_plain_training_sees_the_plain_loss() -> None:
 @pytest.mark.parametrize(
     "spec",
     ["bdr:0", "bdr:8", "median:4", "resize:1", "crop:0", "cutout:0", "webp:101", "ueraser:most", "adversarial:0/255",
-     "adversarial:8", "uniform-noise:0", "cutmix:0", "randaugment:0", "jpeg:0", "nothing", "jpeg:10+", "+"],
+     "adversarial:8", "adversarial:1", "adversarial:1,10,l3", "adversarial:0,10,l2",
+     "uniform-noise:0", "cutmix:0", "randaugment:0", "jpeg:0", "nothing", "jpeg:10+", "+"],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused(spec: str) -> None:
     with pytest.raises(UsageError):

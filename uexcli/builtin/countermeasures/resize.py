@@ -31,18 +31,18 @@ class Resize(Countermeasure):
         return -self.share
 
     def apply(self, images: Tensor, generator: Generator) -> Tensor:
-        """Shrink and enlarge, bilinear."""
+        """Shrink and enlarge, bilinear, to 8 bits both times, as a site that stores the smaller photo does."""
         import torch
-        from torch.nn import functional
+        from torchvision.transforms.v2 import functional
 
         height, width = images.shape[2:]
-        small = (max(1, round(self.share * height)), max(1, round(self.share * width)))
+        small = [max(1, round(self.share * height)), max(1, round(self.share * width))]
 
         def again(part: Tensor) -> Tensor:
-            shrunk = functional.interpolate(part.float(), small, mode="bilinear", antialias=True)
-            return functional.interpolate(shrunk, (height, width), mode="bilinear").round().clamp(0, 255)
+            enlarged: Tensor = functional.resize(functional.resize(part, small), [height, width])
+            return enlarged
 
-        return torch.cat([again(part).to(images.dtype) for part in images.split(256)])
+        return torch.cat([again(part) for part in images.split(256)])
 
 
 @hookimpl
