@@ -13,7 +13,7 @@ from conftest import Ran, bright
 from torch import Tensor, nn
 
 from uexcli import api
-from uexcli.builtin.targets import _airbench, _inception, _simclr
+from uexcli.builtin.targets import _airbench, _finetune, _inception, _simclr
 from uexcli.core.nets import SmallNet, as_input
 from uexcli.core.seeding import generator, global_seed
 from uexcli.core.trial import MemoryTrial
@@ -145,13 +145,30 @@ def test_a_probe_reads_frozen_features() -> None:
     assert all(torch.equal(net.state_dict()[name], tensor) for name, tensor in before.items())
 
 
-def test_finetuning_changes_the_backbone() -> None:
+def test_finetuning_changes_the_backbone_and_keeps_its_statistics() -> None:
     with global_seed(0, "net"):
         net = SmallNet(num_classes=2, channels=3, size=16, width=8)
-    before = net.body[0].weight.detach().clone()
-    outcome = target("finetune:lr=0.05,batch=32").evaluate(trial(8, make_surrogate=lambda *_: net))
-    assert outcome.last > 0.9
-    assert not torch.equal(net.body[0].weight, before)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    outcome = target("finetune:lr=0.05").evaluate(trial(8, make_surrogate=lambda *_: net))
+    assert (
+        outcome.last > 0.9 and outcome.last > target("probe").evaluate(trial(make_surrogate=lambda *_: net)).last - 0.1
+    )
+    same = {name for name, tensor in net.state_dict().items() if torch.equal(tensor, before[name])}
+    assert same and all(name.split(".")[-1] in {"running_mean", "running_var", "num_batches_tracked"} for name in same)
+    assert len(same) == 3 * 4, "four batch norms"
+
+
+def test_finetuning_starts_where_a_probe_ends() -> None:
+    with global_seed(0, "net"):
+        net = SmallNet(num_classes=2, channels=3, size=16, width=16)
+    images, labels = halves()
+    with torch.no_grad():
+        _finetune.start(net, net.eval().features(as_input(images)), labels, 2)
+        found = (net(as_input(images)).argmax(1) == labels).float().mean()
+    probed = target("probe").evaluate(
+        MemoryTrial(images, labels, images, labels, 2, 0, None, CPU, make_surrogate=lambda *_: net)
+    )
+    assert probed.train_accuracy > 0.8 and float(found) == pytest.approx(probed.train_accuracy, abs=0.02)
 
 
 @pytest.fixture

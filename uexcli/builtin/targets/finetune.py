@@ -3,61 +3,50 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from uexcli.api import Outcome, Target, Trial, UsageError, hookimpl, option
+from uexcli.api import Outcome, Target, Trial, hookimpl, option
 from uexcli.builtin.targets._scratch import check
-
-if TYPE_CHECKING:
-    from torch import nn
-
-LAST_LAYER = 2  # tensors of weights: all there is where another library runs the net
 
 
 @dataclass(frozen=True)
 class Finetune(Target):
-    """A pretrained surrogate, all of whose weights are trained further, with a fresh last layer."""
+    """A pretrained surrogate whose last layer starts as a linear probe, and all of whose weights are trained further.
+
+    Starting so keeps what the net knows: from a random last layer the first steps distort it. Its batch norms keep
+    their statistics, since a few images give worse ones.
+    """
 
     name: ClassVar[str] = "finetune"
     summary: ClassVar[str] = "a pretrained net trained further; finetune:NAME or finetune:NAME,WEIGHTS"
+    paper: ClassVar[str] = "Kumar et al., Fine-tuning can distort pretrained features, ICLR 2022"
 
     surrogate: str = option("efficientnet_lite0", "name of the surrogate")
     weights: str = option("auto", "file of its weights")
-    epochs: int = option(5, "epochs, where --epochs does not say")
-    batch: int = option(64, "images in a batch")
-    lr: float = option(0.01, "peak learning rate")
+    epochs: int = option(2, "epochs after the probe, where --epochs does not say")
+    batch: int = option(16, "images in a batch")
+    lr: float = option(0.003, "peak learning rate")
 
     def __post_init__(self) -> None:
         """Refuse what trains nothing."""
         check(self.epochs, self.batch, self.lr)
 
     def evaluate(self, trial: Trial) -> Outcome:
-        """Train on crops and flips.
+        """Probe, then train on crops and flips.
 
         Raises:
             UexError: the surrogate has no weights that could be trained.
         """
+        from uexcli.builtin.targets._finetune import finetune
 
-        def build() -> nn.Module:
-            net = trial.surrogate(self.surrogate, self.weights)
-            if sum(1 for _ in net.parameters()) <= LAST_LAYER:
-                raise UsageError(
-                    f"surrogate '{self.surrogate}' cannot be trained.", hint=f"probe:{self.surrogate} can."
-                )
-            return net
-
-        return trial.supervised(
-            build,
-            epochs=trial.epochs or self.epochs,
-            batch=self.batch,
-            lr=self.lr,
-            decay=1e-4,
-            knows=True,
-        )
+        return finetune(
+            trial, self.surrogate, self.weights,
+            epochs=trial.epochs or self.epochs, batch=self.batch, lr=self.lr,
+        )  # fmt: skip
 
     def work(self, trial: Trial) -> float:
-        """Training images times epochs."""
-        return len(trial.train_images) * (trial.epochs or self.epochs)
+        """Training images times epochs, and one pass of them for the probe."""
+        return len(trial.train_images) * ((trial.epochs or self.epochs) + 0.4)
 
 
 @hookimpl
