@@ -125,8 +125,8 @@ class Doubt:
         """Where it was seen, in words."""
         if len(self.rows) == len(rows) > 1 and not any(self.rows.values()):
             return "seen in all rows"
-        names = (name + (f" ({', '.join(found)})" if found else "") for name, found in self.rows.items())
-        return f"seen in: {', '.join(names)}"
+        names = [name + (f" under {', '.join(found)}" if found else "") for name, found in self.rows.items()]
+        return f"seen in: {('; ' if any(self.rows.values()) else ', ').join(names)}"
 
 
 def doubts(rows: Sequence[Row]) -> list[Doubt]:
