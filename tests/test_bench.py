@@ -125,6 +125,7 @@ def test_shards_share_a_folder(photos: Path, uex: Uex) -> None:
         ("[[set]]\nname = 'a'\nphotos = 'p'\n[[set]]\nname = 'a'\nphotos = 'q'\n[[row]]", 2, "two sets are called"),
         ("photos = 'p'\n[[row]]\nset = 'b'", 2, "unknown set"),
         (f"{SETS}[[row]]\nname = 'r'\nrelease = 'x'", 2, "one release for several sets"),
+        ("photos = 'p'\n[[row]]\nname = 'r'\nrelease = 'x'", 2, "x: no such release"),
         ("photos = 'p'\ntest = true\n[[row]]", 2, "'test' is true, not a text"),
         ("photos = 'p'\n[[row]]\nshare = 0", 2, "--share 0"),
         ("photos = 'p'\n[[row]]\nshare = [0.5, 2]", 2, "not a number from 0 to 1"),

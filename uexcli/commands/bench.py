@@ -18,7 +18,7 @@ from uexcli.commands.eval_doubts import UNCLEAR
 from uexcli.commands.eval_scenario import Wanted
 from uexcli.commands.listener import Listener
 from uexcli.errors import UexError, UsageError, unknown
-from uexcli.io import atomic, board, header_schema, leaderboard, schema
+from uexcli.io import atomic, board, header_schema, leaderboard, samples, schema
 from uexcli.io.claims import claim
 from uexcli.io.release import FACTS
 from uexcli.registry import load
@@ -182,6 +182,8 @@ def _check(recipes: Recipes, request: Request) -> None:
         for key, kind in (("method", "method"), ("mode", "granularity"), ("norm", "norm")):
             if key in row:
                 registry.find(kind, row[key])
+        if "release" in row and not samples.place_of(registry, row["release"]).exists():
+            raise UsageError(f"{request.recipes}: row '{name_of(row)}': {row['release']}: no such release.")
     asked = bench_targets.check(recipes, request.device)
     for row in recipes.rows:
         for against in row.get("published", {}):

@@ -140,13 +140,14 @@ def doubts(rows: Sequence[Row]) -> list[Doubt]:
             doubt = found.setdefault(SHARE.sub("%", said), Doubt([], {}))
             doubt.texts.append(said)
             places = doubt.rows.setdefault(name, [])
-            if about and (place := title((about["target"], about["against"]), several=_several(row))) not in places:
+            if about and (place := _place(about["target"], about["against"], row)) not in places:
                 places.append(place)
     return list(found.values())
 
 
-def _several(row: Row) -> bool:
-    return len({cell["target"] for cell in row["cells"]}) > 1
+def _place(target: str, against: str, row: Row) -> str:
+    several = len({cell["target"] for cell in row["cells"]}) > 1
+    return title((target, against), several=False) + (f" ({target})" if several else "")
 
 
 def sweeps(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:

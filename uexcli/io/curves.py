@@ -14,7 +14,7 @@ TOP, BOTTOM, LEFT, RIGHT = 10, 36, 46, 14
 TALL = 230  # from this height on there is room for a number at every fifth
 SPACING = 15  # of labels at the right end
 LETTER = 6.6  # width of one, at the 12 px of labels
-LONGEST = 22  # letters of a label
+LONGEST = 30  # letters of a label
 TICKS = 8
 
 
