@@ -103,7 +103,7 @@ def _figure(rows: Sequence[Row], target: str, *, several: bool) -> str:
     ends = ", ".join(f"{line.name} {100 * line.points[-1][1]:.1f}" for line in lines)
     words = f"Test accuracy by epoch, plain training{f', {target}' if several else ''}"
     left = f"; of {len(shown)} rows the first {DRAWN} are drawn" if len(shown) > DRAWN else ""
-    note = f"{words}: the protected side of each row, and the clean side. Mean over seeds{left}."
+    note = f"{words}: the protected side of each row, and the clean side. Mean over seeds{left}; dotted is chance."
     ticks = curves.epochs(max(len(line.points) for line in lines))
     return _both(
         lines, said=f"{words}; it ends at, in percent: {ends}", ticks=ticks, chance=rows[0]["chance"], note=note
