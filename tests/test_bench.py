@@ -278,6 +278,14 @@ def test_a_dataset_is_tested_on_its_own_test_split(tmp_path: Path) -> None:
     assert few.beyond == "39 of 40 photos are not in the release"
 
 
+def test_what_a_dataset_leaves_out_is_told_once(tmp_path: Path, uex: Uex) -> None:
+    uri = idx(tmp_path / "both", train=40, test=20)
+    Path("r.toml").write_text(f"photos = '{uri}'\ntargets = ['linear']\nepochs = 1\n[[row]]\nmethod = 'random'\n")
+    ran = uex("bench", "r.toml", "-o", "out")
+    assert "40 training and 20 test images" in ran.err
+    assert ran.err.count("left out, as of the split test") == 1
+
+
 def test_weights_of_a_row_are_its_surrogates(photos: Path, uex: Uex) -> None:
     Path("r.toml").write_text(
         RECIPES.partition("[[row]]")[0] + "[[row]]\nmethod = 'random'\nweights = 'gone.safetensors'\n"
