@@ -131,6 +131,7 @@ def test_shards_share_a_folder(photos: Path, uex: Uex) -> None:
         ("photos = 'p'\n[[row]]\nshare = [0.5, 2]", 2, "not a number from 0 to 1"),
         ("photos = 'p'\n[[row]]\nshare = []", 2, "at least 1"),
         ("photos = 'p'\n[[row]]\nshare = [0.5]\nmerge = [2, 3]", 2, "lists of share and of merge"),
+        ("photos = 'p'\n[[row]]\nshare = [1, 1.0]", 2, "a value of share twice"),
         ("photos = 'p'\n[[row]]\nmerge = 1", 2, "'merge' is the number 1"),
         ("photos = 'p'\n[[row]]\nmerge = 'gone.csv'", 2, "gone.csv: no such file"),
         ("photos = 'p'\n[[row]]\npairs = 'gone.csv'", 2, "gone.csv: no such file"),
