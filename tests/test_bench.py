@@ -125,11 +125,13 @@ def test_shards_share_a_folder(photos: Path, uex: Uex) -> None:
         ("[[set]]\nname = 'a'\nphotos = 'p'\n[[set]]\nname = 'a'\nphotos = 'q'\n[[row]]", 2, "two sets are called"),
         ("photos = 'p'\n[[row]]\nset = 'b'", 2, "unknown set"),
         (f"{SETS}[[row]]\nname = 'r'\nrelease = 'x'", 2, "one release for several sets"),
+        ("photos = 'p'\n[[row]]\nname = 'r'\nrelease = 'x'", 2, "x: no such release"),
         ("photos = 'p'\ntest = true\n[[row]]", 2, "'test' is true, not a text"),
         ("photos = 'p'\n[[row]]\nshare = 0", 2, "--share 0"),
         ("photos = 'p'\n[[row]]\nshare = [0.5, 2]", 2, "not a number from 0 to 1"),
         ("photos = 'p'\n[[row]]\nshare = []", 2, "at least 1"),
         ("photos = 'p'\n[[row]]\nshare = [0.5]\nmerge = [2, 3]", 2, "lists of share and of merge"),
+        ("photos = 'p'\n[[row]]\nshare = [1, 1.0]", 2, "a value of share twice"),
         ("photos = 'p'\n[[row]]\nmerge = 1", 2, "'merge' is the number 1"),
         ("photos = 'p'\n[[row]]\nmerge = 'gone.csv'", 2, "gone.csv: no such file"),
         ("photos = 'p'\n[[row]]\npairs = 'gone.csv'", 2, "gone.csv: no such file"),
@@ -201,17 +203,17 @@ def board(folder: str = "out") -> list[dict[str, Any]]:
 
 
 def test_several_sets_and_the_scenarios_of_a_row(photos: Path, uex: Uex) -> None:
-    bright(Path("more/train"), ("cat", "dog", "emu"), 20, invert=True)
-    bright(Path("more/test"), ("cat", "dog", "emu"), 10, invert=True, first=50)
+    bright(Path("more/train"), ("cat", "dog", "emu"), 16, invert=True)
+    bright(Path("more/test"), ("cat", "dog", "emu"), 8, invert=True, first=50)
     Path("groups.csv").write_text("class,group\ncat,fur\ndog,fur\nemu,bird\n")
     Path("r.toml").write_text("""
 targets = ["small"]
-epochs = 14
-against = ["none", "jpeg:50"]
+epochs = 10
+against = ["none"]
 
 [options.small]
 width = 4
-batch = 8
+batch = 4
 
 [[set]]
 name = "one"
@@ -251,8 +253,8 @@ merge = "groups.csv"
     by_name = {(row["set"], row["name"]): row for row in rows}
     one, two = by_name["one", "random"], by_name["two", "random"]
     assert (one["train_images"], one["test_images"], one["test_source"]) == (32, 8, "held out")
-    assert (two["train_images"], two["test_images"], two["test_source"]) == (60, 30, str(Path("more/test")))
-    assert {cell["target"] for row in rows for cell in row["cells"]} == {"small:width=4,batch=8"}
+    assert (two["train_images"], two["test_images"], two["test_source"]) == (48, 24, str(Path("more/test")))
+    assert {cell["target"] for row in rows for cell in row["cells"]} == {"small:width=4,batch=4"}
     half, merged = by_name["two", "shares, share 0.5"], by_name["two", "merged"]
     assert half["varies"] == {"key": "share", "value": "0.5", "place": 1} and "50%" in half["scenario"]
     assert merged["question"] == "merged as in groups.csv" and merged["varies"] is None
@@ -260,7 +262,7 @@ merge = "groups.csv"
     assert two["published"] == {"none": 94.2} and two["made_with"] == {}
     assert Path("out/two/random.noise.safetensors").is_file() and Path("out/one/random/cat").is_dir()
     page = Path("out/leaderboard.html").read_text()
-    assert "30 clean test images (more/test)" in page and "<h2>shares by share (two)</h2>" in page
+    assert "24 clean test images (more/test)" in page and "<h2>shares by share (two)</h2>" in page
     assert "(paper 94.2)" in Path("out/leaderboard.md").read_text()
     assert "two, merged as in groups.csv: protected side" in " ".join(ran.out.split())
 
@@ -275,6 +277,14 @@ def test_a_dataset_is_tested_on_its_own_test_split(tmp_path: Path) -> None:
     few = bench_tests.find(Photos("", idx(tmp_path / "both", train=40, test=20), limit=1), Heard())
     assert few.uri is None, "its test images are of classes that are not trained on"
     assert few.beyond == "39 of 40 photos are not in the release"
+
+
+def test_what_a_dataset_leaves_out_is_told_once(tmp_path: Path, uex: Uex) -> None:
+    uri = idx(tmp_path / "both", train=40, test=20)
+    Path("r.toml").write_text(f"photos = '{uri}'\ntargets = ['linear']\nepochs = 1\n[[row]]\nmethod = 'random'\n")
+    ran = uex("bench", "r.toml", "-o", "out")
+    assert "40 training and 20 test images" in ran.err
+    assert ran.err.count("left out, as of the split test") == 1
 
 
 def test_weights_of_a_row_are_its_surrogates(photos: Path, uex: Uex) -> None:

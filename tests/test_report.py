@@ -275,7 +275,10 @@ def test_a_doubt_is_told_once_with_the_rows_it_was_seen_in() -> None:
             row_of("b", 0.4, warnings=[few, fits.format("none", 70)])]  # fmt: skip
     text = leaderboard.markdown("x", ours)
     assert text.count(few) == 1 and f"- {few} (seen in all rows)" in text
-    assert "- the target fits only 8% to 70% of its images (seen in: a (plain, jpeg:10), b (plain))" in text
+    assert "- the target fits only 8% to 70% of its images (seen in: a under plain, jpeg:10; b under plain)" in text
+    both = row_of("a", 0.3, warnings=[fits.format("none", 50.5)])
+    both["cells"].append({**both["cells"][0], "target": "linear"})
+    assert "(seen in: a under plain (small))" in leaderboard.markdown("x", [both])
     page = leaderboard.html("x", ours)
     assert page.partition('id="doubts"')[2].count(few) == 1
 

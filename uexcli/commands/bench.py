@@ -16,7 +16,7 @@ from uexcli.commands import apply, bench_targets, bench_tests, evaluate, fit, ve
 from uexcli.commands.bench_recipes import FIT, TRAININGS, Photos, Question, Recipes, name_of, questions, read
 from uexcli.commands.listener import Listener
 from uexcli.errors import UexError, UsageError, unknown
-from uexcli.io import atomic, board, header_schema, leaderboard, schema
+from uexcli.io import atomic, board, header_schema, leaderboard, samples, schema
 from uexcli.io.claims import claim
 from uexcli.io.release import FACTS
 from uexcli.registry import load
@@ -131,6 +131,7 @@ def _run(request: Request, recipes: Recipes, listener: Listener) -> Result:
     work = [(photos, recipe) for photos in recipes.sets for recipe in recipes.rows if photos in recipes.wanted(recipe)]
     tests = {photos.name: bench_tests.find(photos, listener) for photos in dict.fromkeys(one for one, _ in work)}
     sizes: dict[str, int] = {}
+    told = set[str]()
     rows: list[Row] = []
     missing = 0
     for number, (photos, recipe) in enumerate(work, 1):
@@ -141,7 +142,9 @@ def _run(request: Request, recipes: Recipes, listener: Listener) -> Result:
         listener.say(f"[{number}/{len(work)}] {shown}")
         waited = functools.partial(listener.say, f"another uex is at '{shown}': waiting for it")
         with claim(folder / f".{name}.row", wait=waited):  # not the release, which `apply` claims
-            for made in _Bench(request, recipes, photos, tests[photos.name], listener).rows(recipe, sizes):
+            test = tests[photos.name]
+            heard = _Quieter(listener, test.beyond, told)
+            for made in _Bench(request, recipes, photos, test, heard).rows(recipe, sizes):
                 if isinstance(made, evaluate.Partial):
                     missing += made.of - made.done
                     continue
@@ -183,6 +186,8 @@ def _check(recipes: Recipes, request: Request) -> None:
         for key, kind in (("method", "method"), ("mode", "granularity"), ("norm", "norm")):
             if key in row:
                 registry.find(kind, row[key])
+        if "release" in row and not samples.place_of(registry, row["release"]).exists():
+            raise UsageError(f"{request.recipes}: row '{name_of(row)}': {row['release']}: no such release.")
     asked = bench_targets.check(recipes, request.device)
     for row in recipes.rows:
         for against in row.get("published", {}):
@@ -268,28 +273,31 @@ class _Bench:
         request, photos = self.request, self.photos
         judged = bench_targets.judged(self.recipes)
         judged = {**judged, "size": judged.get("size") or size, **question.asked}
-        heard = self.listener if self.test.beyond is None else _Limited(self.listener, self.test.beyond)
         return evaluate.run(
             evaluate.Request(
                 photos.photos, str(release), test=self.test.uri, labels=photos.labels, device=request.device,
                 precision=request.precision, on_error=request.on_error, cells=request.output / TRAININGS,
                 shard=request.shard, **judged,
             ),
-            heard,
+            self.listener,
         )  # fmt: skip
 
 
-class _Limited(Listener):
-    """Passes on what an evaluation says, but not that photos which a limit leaves out are not in the release."""
+class _Quieter(Listener):
+    """Passes on what is said, but not twice what a dataset leaves out, nor that a limit keeps photos from a release."""
 
-    def __init__(self, listener: Listener, beyond: str) -> None:
-        self._listener, self._beyond = listener, beyond
+    def __init__(self, listener: Listener, beyond: str | None, told: set[str]) -> None:
+        self._listener, self._beyond, self._told = listener, beyond, told
 
     def say(self, text: str) -> None:
+        if text in self._told:
+            return
+        if text.startswith("left out, "):
+            self._told.add(text)
         self._listener.say(text)
 
     def warn(self, text: str) -> None:
-        if not text.startswith(self._beyond):
+        if self._beyond is None or not text.startswith(self._beyond):
             self._listener.warn(text)
 
     def step(self, progress: Progress) -> None:

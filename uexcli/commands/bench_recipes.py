@@ -170,6 +170,8 @@ def _check_row(path: Path, row: Mapping[str, Any], sets: Sequence[Photos]) -> No
         raise UsageError(
             f"{path}: row '{name}' has lists of {lists[0]} and of {lists[1]}.", hint="One list a row: write two rows."
         )
+    if any(row[key].count(value) > 1 for key in lists for value in row[key]):
+        raise UsageError(f"{path}: row '{name}' has a value of {lists[0]} twice.")
     if "weights" in row.get("options", {}) and "weights" in row:
         raise UsageError(f"{path}: row '{name}' has weights twice.", hint="Leave them out of its options.")
     if "release" in row:

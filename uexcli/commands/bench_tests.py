@@ -17,8 +17,6 @@ from uexcli.registry import Registry, load
 class Test:
     """The test images of a set."""
 
-    __test__ = False  # for pytest, which takes the name for its own
-
     uri: str | None  # None: a fifth of the photos is held out
     own_split: bool = False
     beyond: str | None = None  # how an evaluation begins to say that photos beyond the limit are not in a release

@@ -131,8 +131,8 @@ class Doubt:
         """Where it was seen, in words."""
         if len(self.rows) == len(rows) > 1 and not any(self.rows.values()):
             return "seen in all rows"
-        names = (name + (f" ({', '.join(found)})" if found else "") for name, found in self.rows.items())
-        return f"seen in: {', '.join(names)}"
+        names = [name + (f" under {', '.join(found)}" if found else "") for name, found in self.rows.items()]
+        return f"seen in: {('; ' if any(self.rows.values()) else ', ').join(names)}"
 
 
 def doubts(rows: Sequence[Row]) -> list[Doubt]:
@@ -146,13 +146,14 @@ def doubts(rows: Sequence[Row]) -> list[Doubt]:
             doubt = found.setdefault(SHARE.sub("%", said), Doubt([], {}))
             doubt.texts.append(said)
             places = doubt.rows.setdefault(name, [])
-            if about and (place := title((about["target"], about["against"]), several=_several(row))) not in places:
+            if about and (place := _place(about["target"], about["against"], row)) not in places:
                 places.append(place)
     return list(found.values())
 
 
-def _several(row: Row) -> bool:
-    return len({cell["target"] for cell in row["cells"]}) > 1
+def _place(target: str, against: str, row: Row) -> str:
+    several = len({cell["target"] for cell in row["cells"]}) > 1
+    return title((target, against), several=False) + (f" ({target})" if several else "")
 
 
 def sweeps(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:

@@ -103,7 +103,7 @@ def _figure(rows: Sequence[Row], target: str, *, several: bool) -> str:
     ends = ", ".join(f"{line.name} {100 * line.points[-1][1]:.1f}" for line in lines)
     words = f"Test accuracy by epoch, plain training{f', {target}' if several else ''}"
     left = f"; of {len(shown)} rows the first {DRAWN} are drawn" if len(shown) > DRAWN else ""
-    note = f"{words}: the protected side of each row, and the clean side. Mean over seeds{left}."
+    note = f"{words}: the protected side of each row, and the clean side. Mean over seeds{left}; dotted is chance."
     ticks = curves.epochs(max(len(line.points) for line in lines))
     return _both(
         lines, said=f"{words}; it ends at, in percent: {ends}", ticks=ticks, chance=rows[0]["chance"], note=note
@@ -137,7 +137,7 @@ def _both(
 
 def _sweep(key: tuple[str, str, str], rows: Sequence[Row]) -> str:
     """What a row comes to over the values of a scenario: the best epoch under each countermeasure, and clean."""
-    name, recipe, what = key
+    photos, recipe, what = key
     places = _places([row["varies"]["value"] for row in rows])
     known = board.columns(rows)
     several = len({target for target, _ in known}) > 1
@@ -156,9 +156,10 @@ def _sweep(key: tuple[str, str, str], rows: Sequence[Row]) -> str:
             for place, row in zip(places, rows, strict=True)
             if plain in board.cells(row)
         ]
-        lines.append(curves.Line(f"{word}, plain" if word == "clean" else word, points, look))
+        name = f"clean, {board.title(plain, several=several)}" if word == "clean" else word
+        lines.append(curves.Line(name, points, look))
     ticks = dict(zip(places, (row["varies"]["value"] for row in rows), strict=True))
-    about = f"{recipe} by {what}" + (f" ({name})" if name else "")
+    about = f"{recipe} by {what}" + (f" ({photos})" if photos else "")
     ends = "; ".join(f"{row['varies']['value']}: worst {100 * row['worst_peak']:.1f} percent" for row in rows)
     note = "Best epoch, mean over seeds: the protected side under each countermeasure, and the clean side."
     picture = _both(lines, said=f"{about}: {ends}", ticks=ticks, across=what, note=note)

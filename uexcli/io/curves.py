@@ -14,7 +14,7 @@ TOP, BOTTOM, LEFT, RIGHT = 10, 36, 46, 14
 TALL = 230  # from this height on there is room for a number at every fifth
 SPACING = 15  # of labels at the right end
 LETTER = 6.6  # width of one, at the 12 px of labels
-LONGEST = 22  # letters of a label
+LONGEST = 30  # letters of a label
 TICKS = 8
 
 
@@ -106,20 +106,27 @@ def _drawn(line: Line, places: Sequence[tuple[float, float]]) -> str:
 def _names(lines: Sequence[Line], end: float, level: Callable[[float], float], high: float) -> list[str]:
     """The lines' names to the right of the plot, none upon another, each with a stroke from its line's end."""
     order = sorted(lines, key=lambda line: level(line.points[-1][1]))
-    places: list[float] = []
-    for line in order:
-        wanted = level(line.points[-1][1])
-        places.append(max(wanted, places[-1] + SPACING) if places else wanted)
-    floor = TOP + high
-    for number in reversed(range(len(places))):  # what hangs out at the bottom moves up again
-        places[number] = min(places[number], floor)
-        floor = places[number] - SPACING
+    places = _apart([level(line.points[-1][1]) for line in order], TOP, TOP + high)
     marks = []
     for line, y in zip(order, places, strict=True):
         start = level(line.points[-1][1])
         marks.append(f'<path class="lead-to {line.look}" d="M{end + 2} {start:.1f}L{end + 16} {y:.1f}"/>')
         marks.append(f'<text class="named" x="{end + 20}" y="{y + 4:.1f}">{escape(short(line.name))}</text>')
     return marks
+
+
+def _apart(wanted: Sequence[float], least: float, most: float) -> list[float]:
+    """Move places, which are in order, as little as may be for them to stand `SPACING` apart within bounds."""
+    blocks: list[tuple[float, int]] = []  # of places that touch: where the first one would be, and how many they are
+    for number, place in enumerate(wanted):
+        start, count = place - SPACING * number, 1
+        while blocks and blocks[-1][0] > start:
+            other, more = blocks.pop()
+            start, count = (start * count + other * more) / (count + more), count + more
+        blocks.append((start, count))
+    starts = [start for start, count in blocks for _ in range(count)]
+    last = max(least, most - SPACING * (len(wanted) - 1))
+    return [min(max(start, least), last) + SPACING * number for number, start in enumerate(starts)]
 
 
 def short(name: str) -> str:
