@@ -14,7 +14,7 @@ from uexcli.cli.screen import Screen, command
 from uexcli.wording import here, pasted
 
 if TYPE_CHECKING:
-    from uexcli.commands.apply import Assigned
+    from uexcli.commands.apply import Assigned, Result
 
 
 @command
@@ -105,7 +105,7 @@ def apply(
     with Screen(quiet=quiet, as_json=json) as screen:
         result = job.run(request, screen)
     shown = [_nearness(result.assigned)] if near and result.assigned else []
-    screen.result("uex.apply/1", result, *shown, *_words(result, photos, dry_run=dry_run, lossy=format_ == "jpeg"))
+    screen.result("uex.apply/1", result, *shown, *words(result, photos, dry_run=dry_run, lossy=format_ == "jpeg"))
 
 
 def _nearness(new: Sequence[Assigned]) -> Grid:
@@ -124,10 +124,8 @@ def _nearness(new: Sequence[Assigned]) -> Grid:
     return shown
 
 
-def _words(result: object, photos: str, *, dry_run: bool, lossy: bool) -> list[str]:
-    from uexcli.commands.apply import Result
-
-    assert isinstance(result, Result)
+def words(result: Result, photos: str, *, dry_run: bool, lossy: bool) -> list[str]:
+    """What was written, how far it is from the bound, what was left out, and the next command."""
     if result.already:
         what = "this release" if result.shard is None else "this part"
         return [f"{result.output} is {what} already, and intact: nothing to do."]

@@ -273,7 +273,6 @@ def table(result: Result) -> Grid:
     for column in names:
         shown.column(column, justify="right", wrap=False)
     shown.column("learnable", justify="right", style="bold", wrap=False)
-    shown.column("95 %", justify="right", wrap=False)
     for cell in result.cells:
         sides = [_last(cell, "clean", cell.clean), _last(cell, "protected", cell.protected)]
         if part:
@@ -287,7 +286,7 @@ def table(result: Result) -> Grid:
             f"{100 * cell.protected.mean('peak'):.1f}",
             early,
             f"{100 * cell.protected.mean('train_accuracy'):.1f}",
-            *_learnt(cell),
+            _learnt(cell),
         )
     return shown
 
@@ -302,20 +301,20 @@ def _last(cell: Cell, name: str, side: Side | None) -> str:
     return f"{100 * side.mean('last'):.1f} ±{100 * cell.intervals[name]:.1f}"
 
 
-def _learnt(cell: Cell) -> tuple[str, str]:
-    """Learnability at the last epoch and at the best one, and the interval of the second."""
+def _learnt(cell: Cell) -> list[str]:
+    """Learnability at the last epoch and at the best one, and below it the interval of the second."""
     if not cell.tells:
-        return "cannot", "be told"
+        return ["cannot", "be told"]
     last = "?" if cell.learnability_last is None else f"{cell.learnability_last:.2f}"
     low, high = cell.learnability_interval_peak or (0.0, 0.0)
-    return f"{last}/{cell.learnability_peak:.2f}", f"{low:.2f} to {high:.2f}"
+    return [f"{last}/{cell.learnability_peak:.2f}", f"{low:.2f} to {high:.2f}"]
 
 
 def words(result: Result) -> list[str]:
     """What the table means, the worst of all, what simple nets find, groups and faces, and the gate."""
     lines = [
         *_worst(result),
-        f"Chance is {result.chance:.1%}. Learnable, at the last epoch/at the best, with the 95 % interval of the "
+        f"Chance is {result.chance:.1%}. Learnable, at the last epoch/at the best, and the 95 % interval of the "
         "second: 1.00 as the clean images, 0.00 nothing above chance. Peak, early (stopped where a clean validation "
         "set says) and train (training images) are of the protected side. It holds for these targets and "
         "countermeasures only.",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from uexcli.cli import options as opt
 from uexcli.cli.screen import Screen, command
 from uexcli.wording import here, pasted
+
+if TYPE_CHECKING:
+    from uexcli.commands.fit import Result
 
 
 @command
@@ -110,7 +113,6 @@ def fit(
 ) -> None:
     """Fit noise for a folder of images; writes a noise file, which is secret."""
     from uexcli.commands import fit as job
-    from uexcli.commands.listener import duration
 
     request = job.Request(
         photos=photos,
@@ -140,19 +142,24 @@ def fit(
     )
     with Screen(quiet=quiet, as_json=json) as screen:
         result = job.run(request, screen)
+    screen.result("uex.fit/1", result, *words(result, photos))
+
+
+def words(result: Result, photos: str) -> list[str]:
+    """What was made, that it is secret, and the next command."""
+    from uexcli.commands.listener import duration
+
     plan = result.plan
     if result.already:
-        shown = [f"{plan.output} is already fitted on these photos with this recipe: nothing to do."]
-    elif not result.written:
-        shown = [f"dry run: {plan.output} not written."]
-    else:
-        made = "a network" if plan.network else f"{plan.rows:,} noises"
-        reached = f"{result.at_bound:.0%} of the images reach the bound" if plan.bounded else "no bound is promised"
-        shown = [
-            f"{plan.output}: {made} for {plan.images:,} images in {duration(result.seconds)}"
-            f"{f' ({result.outcome})' if result.outcome else ''}; "
-            f"{reached}, PSNR {result.psnr:.1f} dB.",
-            "Keep this file secret: with it the protection can be undone.",
-            f"Next: {pasted('uex', 'apply', plan.output, here(photos), '-o', 'RELEASE')}",
-        ]
-    screen.result("uex.fit/1", result, *shown)
+        return [f"{plan.output} is already fitted on these photos with this recipe: nothing to do."]
+    if not result.written:
+        return [f"dry run: {plan.output} not written."]
+    made = "a network" if plan.network else f"{plan.rows:,} noises"
+    reached = f"{result.at_bound:.0%} of the images reach the bound" if plan.bounded else "no bound is promised"
+    return [
+        f"{plan.output}: {made} for {plan.images:,} images in {duration(result.seconds)}"
+        f"{f' ({result.outcome})' if result.outcome else ''}; "
+        f"{reached}, PSNR {result.psnr:.1f} dB.",
+        "Keep this file secret: with it the protection can be undone.",
+        f"Next: {pasted('uex', 'apply', plan.output, here(photos), '-o', 'RELEASE')}",
+    ]

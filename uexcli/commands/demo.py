@@ -39,6 +39,9 @@ class Result:
     seconds: float
 
 
+OnResult = Callable[[fit.Result | apply.Result | evaluate.Result | verify.Result], None]
+
+
 def run(
     folder: Path,
     *,
@@ -47,14 +50,14 @@ def run(
     device: str = "auto",
     force: bool = False,
     listener: Listener | None = None,
-    on_judged: Callable[[evaluate.Result], None] = lambda _: None,
+    on_result: OnResult = lambda _: None,
 ) -> Result:
     """Write digits, fit, apply, evaluate, verify, and draw a contact sheet, all below `folder`.
 
-    `on_judged` hears what the evaluation gave, before the release is verified.
+    `on_result` hears what each command gave, before the next one begins.
     """
     with claim(folder):
-        return _run(folder, eps, seed, device, force=force, listener=listener or Listener(), on_judged=on_judged)
+        return _run(folder, eps, seed, device, force=force, listener=listener or Listener(), on_result=on_result)
 
 
 def _run(
@@ -65,7 +68,7 @@ def _run(
     *,
     force: bool,
     listener: Listener,
-    on_judged: Callable[[evaluate.Result], None],
+    on_result: OnResult,
 ) -> Result:
     began = time.perf_counter()
     _prepare(folder, force=force)
@@ -76,8 +79,10 @@ def _run(
     fitted = fit.run(
         fit.Request(str(photos), output=noise, eps=eps, mode="classwise", seed=seed, device=device), listener
     )
+    on_result(fitted)
     _announce(listener, "apply", noise, photos, "-o", out)
     applied = apply.run(apply.Request(noise, str(photos), out), listener)
+    on_result(applied)
     report = folder / "report.html"
     _announce(listener, "eval", photos, out, "--epochs", str(EPOCHS), "--report", report)
     asked = evaluate.Request(
@@ -85,9 +90,10 @@ def _run(
     )
     judged = evaluate.run(asked, listener)
     assert isinstance(judged, evaluate.Result)
-    on_judged(judged)
+    on_result(judged)
     _announce(listener, "verify", out, "--source", photos)
     verified = verify.run(verify.Request(out, source=str(photos)), listener)
+    on_result(verified)
     picture = folder / "contact-sheet.png"
     draw_sheet(photos, out, picture)
     return Result(folder, fitted, applied, judged, verified, picture, time.perf_counter() - began)

@@ -12,7 +12,9 @@ from typing import Any
 Row = Mapping[str, Any]
 Column = tuple[str, str]  # target and countermeasure
 FACTS = ("fit, s", "bound", "PSNR, dB", "verify", "detected")
-ABOUT = re.compile(r"under '(?P<against>[^']*)', target '(?P<target>[^']*)', (?P<rest>.*)", re.DOTALL)  # of a doubt
+ABOUT = re.compile(  # of a doubt
+    r"under (?:plain training|'(?P<against>[^']*)'), target '(?P<target>[^']*)', (?P<rest>.*)", re.DOTALL
+)
 SHARE = re.compile(r"(\d+(?:\.\d+)?%)")
 SILENT = "cannot be told"  # the rows whose clean baseline is not above chance for sure
 
@@ -146,7 +148,7 @@ def doubts(rows: Sequence[Row]) -> list[Doubt]:
             doubt = found.setdefault(SHARE.sub("%", said), Doubt([], {}))
             doubt.texts.append(said)
             places = doubt.rows.setdefault(name, [])
-            if about and (place := _place(about["target"], about["against"], row)) not in places:
+            if about and (place := _place(about["target"], about["against"] or "none", row)) not in places:
                 places.append(place)
     return list(found.values())
 

@@ -217,7 +217,7 @@ def _mean(values: Sequence[float | None] | None) -> str:
 
 
 def _cells(row: Row) -> str:
-    heads = ["target", "against", "clean", "protected", "best", "early stop", "own", "learnable", "paper"]
+    heads = ["target", "against", "clean", "protected", "best", "early stop", "train", "learnable", "paper"]
     if not row.get("published"):
         heads.remove("paper")
     lines = []
@@ -235,8 +235,8 @@ def _cells(row: Row) -> str:
         lines.append(f"<tr>{shown}{''.join(f'<td>{escape(figure)}</td>' for figure in figures)}</tr>")
     head = "".join(f"<th scope=col>{escape(name)}</th>" for name in heads)
     note = (
-        "Last epoch, percent ± half of the 95 % interval; best epoch, early stop and own (training images) are of the "
-        "protected side. Learnable: last / best, 0 is chance, 1 what the clean images give."
+        "Last epoch, percent ± half of the 95 % interval; best epoch, early stop and train (training images) are of "
+        "the protected side. Learnable: last / best, 0 is chance, 1 what the clean images give."
     )
     return (
         f'<p class="note">{note}</p><div class="wide" tabindex="0" role="region" aria-label="cells of the row">'
