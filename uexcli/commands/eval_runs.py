@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from uexcli import api
 from uexcli.commands import eval_cells
 from uexcli.commands.eval_cells import Cells
+from uexcli.commands.eval_clean import CleanImages
 from uexcli.commands.eval_protocol import PLAIN, Protocol
 from uexcli.commands.eval_scenario import Scenario, Side
 from uexcli.commands.listener import Listener, duration
@@ -45,16 +46,20 @@ Run = tuple[Job, str, int]  # side and seed
 Done = Mapping[Run, api.Outcome]
 
 
-def against_of(registry: Registry, spec: str) -> Against:
+def against_of(registry: Registry, spec: str, clean: CleanImages | None = None) -> Against:
     """Read `none`, `jpeg:10`, or `jpeg:10+cutmix`.
 
     Raises:
         UsageError: there is no such countermeasure, or not with these values.
+        UexError: it lacks what it needs.
     """
     if spec == PLAIN:
         return Against(PLAIN)
     parts = tuple(registry.make(api.Countermeasure, "countermeasure", part) for part in spec.split("+"))
-    return Against(spec, parts)
+    for part in parts:
+        if (lacking := part.lacks()) is not None:
+            raise lacking
+    return Against(spec, parts, clean or CleanImages(registry))
 
 
 def jobs_of(
@@ -67,7 +72,8 @@ def jobs_of(
         UexError: a target lacks what it needs.
     """
     found = []
-    measures = [against_of(registry, spec) for spec in dict.fromkeys(protocol.against)]
+    clean = CleanImages(registry)
+    measures = [against_of(registry, spec, clean) for spec in dict.fromkeys(protocol.against)]
     for spec in dict.fromkeys(protocol.targets):
         name = _default(device, size) if spec == "auto" else spec
         target = _target(registry, name, protocol)
