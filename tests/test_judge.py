@@ -165,7 +165,8 @@ def test_protocols_that_come_with_uex_name_what_there_is() -> None:
         assert protocol.summary and protocol.seeds >= 1 and "none" in protocol.against
         assert all(jobs_of(protocol, device) for device in ("cpu", "cuda"))
     measures = [eval_jobs.against_of(load(), spec) for spec in eval_protocol.read("battery").against]
-    assert {part.name for against in measures for part in against.parts} == set(load().names("countermeasure"))
+    wanted = set(load().names("countermeasure")) - {"purify"}  # which needs clean images of yours
+    assert {part.name for against in measures for part in against.parts} == wanted
     made = jobs_of(eval_protocol.read("huang2021"), "cpu")
     dense: Any = next(job.target for job in made if job.name == "densenet121")
     assert (dense.batch, dense.clip, dense.schedule) == (96, 5.0, "cosine")

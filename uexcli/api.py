@@ -782,6 +782,15 @@ class Countermeasure(Plugin, ABC):
         """Change each training image, once: uint8 `(N, C, S, S)` to the same shape."""
         return images
 
+    @property
+    def clean(self) -> tuple[str, int] | None:
+        """Name clean images that it learns from, as PHOTOS is on the command line, and how many at most; None: none."""
+        return None
+
+    def purify(self, images: Tensor, clean: Tensor, generator: Generator) -> Tensor:
+        """Do what `prepare` does, where `clean` names images; they are uint8 `(M, C, S, S)`, of the same C and S."""
+        return images
+
     def batch(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Change a batch that training is about to see, after its crops and flips.
 

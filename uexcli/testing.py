@@ -338,15 +338,20 @@ def _same_samples(found: list[api.Sample], wanted: list[api.Sample]) -> None:
 def check_countermeasure(countermeasure: api.Countermeasure) -> None:
     """Countermeasures keep shape and type, leave their input alone, do change something, and repeat themselves.
 
-    What they change may be the images before training, or a batch, its labels included, while it goes on.
+    What they change may be the images before training, or a batch, its labels included, while it goes on. To one that
+    learns from clean images, ours are given, whatever it names.
     """
+    if (lacking := countermeasure.lacks()) is not None:
+        raise AssertionError(f"countermeasure '{countermeasure.name}' cannot be checked here: {lacking}")
     for channels in (3, 1):
         noisy = pictures(12, channels).float() + 16 * torch.randn(12, channels, SIDE, SIDE, generator=generator(4, "n"))
         images = noisy.clamp(0, 255).to(torch.uint8)
         labels = torch.arange(12) % 3
-        before = images.clone()
+        before, clean = images.clone(), pictures(20, channels)
 
-        def once(images: Tensor = images, labels: Tensor = labels) -> Tensor:
+        def once(images: Tensor = images, labels: Tensor = labels, clean: Tensor = clean) -> Tensor:
+            if countermeasure.clean is not None:
+                return countermeasure.purify(images, clean, generator(5, "apply"))
             return countermeasure.prepare(images, labels, generator(5, "apply"))
 
         changed = once()

@@ -136,7 +136,9 @@ def facts_of(
     """Say all that a training depends on; `images` tells its images and labels, `view` the photos crops are cut of."""
     options = [getattr(target, name) for name in options_of(type(target))]
     named = getattr(target, "surrogate", None)
+    clean = trial.against.clean(trial.channels, trial.size)
     return {
+        **({"clean": fingerprint(*clean)} if clean else {}),
         "target": describe(target, registry.find("target", target.name)),
         "files": [digest_of(Path(value)) for value in options if isinstance(value, str) and Path(value).is_file()],
         "surrogate": registry.find("surrogate", named).provenance if isinstance(named, str) else None,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from uexcli import api
+from uexcli.commands.eval_clean import CleanImages
 from uexcli.commands.eval_data import LARGEST
 from uexcli.commands.eval_protocol import PLAIN, Protocol
 from uexcli.commands.listener import Listener
@@ -33,16 +34,20 @@ class Job:
     informed: bool = False  # a countermeasure of who knows how the noise was made
 
 
-def against_of(registry: Registry, spec: str) -> Against:
+def against_of(registry: Registry, spec: str, clean: CleanImages | None = None) -> Against:
     """Read `none`, `jpeg:10`, or `jpeg:10+cutmix`.
 
     Raises:
         UsageError: there is no such countermeasure, or not with these values.
+        UexError: it lacks what it needs.
     """
     if spec == PLAIN:
         return Against(PLAIN)
     parts = tuple(registry.make(api.Countermeasure, "countermeasure", part) for part in spec.split("+"))
-    return Against(spec, parts)
+    for part in parts:
+        if (lacking := part.lacks()) is not None:
+            raise lacking
+    return Against(spec, parts, clean or CleanImages(registry))
 
 
 def jobs_of(
@@ -69,8 +74,9 @@ def jobs_of(
         UexError: a target lacks what it needs.
     """
     found = []
-    measures = [against_of(registry, spec) for spec in dict.fromkeys(protocol.against)]
-    known = [against_of(registry, spec) for spec in dict.fromkeys(informed) if spec not in protocol.against]
+    clean = CleanImages(registry)
+    measures = [against_of(registry, spec, clean) for spec in dict.fromkeys(protocol.against)]
+    known = [against_of(registry, spec, clean) for spec in dict.fromkeys(informed) if spec not in protocol.against]
     large = side > LARGEST and not sized
     for spec in dict.fromkeys(protocol.targets):
         name = _default(device, size) if spec == "auto" else spec

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from uexcli.api import Countermeasure
 from uexcli.core import seeding
+from uexcli.errors import UexError
+
+
+def _no_images(uri: str, count: int, channels: int, size: int) -> Tensor:
+    raise UexError(f"{uri}: nothing here reads clean images.")
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,9 @@ class Against:
 
     spec: str
     parts: tuple[Countermeasure, ...] = ()
+    read: Callable[[str, int, int, int], Tensor] = field(
+        default=_no_images, compare=False
+    )  # clean images to learn from
 
     @property
     def on_batches(self) -> bool:
@@ -34,11 +42,19 @@ class Against:
         """Of a training under all of them, against a plain one."""
         return math.prod(part.cost for part in self.parts)
 
+    def clean(self, channels: int, size: int) -> list[Tensor]:
+        """Give the clean images that those learn from which name some, uint8 `(M, C, S, S)` each."""
+        return [self.read(*part.clean, channels, size) for part in self.parts if part.clean]
+
     def prepare(self, images: Tensor, labels: Tensor) -> Tensor:
         """Change a training set, uint8 `(N, C, S, S)`; clean and protected images see the same random numbers."""
         for place, part in enumerate(self.parts):
             generator = seeding.generator(0, f"against {place or ''}{part.name}")
-            images = part.prepare(images, labels, generator)
+            if part.clean is None:
+                images = part.prepare(images, labels, generator)
+            else:
+                clean = self.read(*part.clean, images.shape[1], images.shape[2]).to(images.device)
+                images = part.purify(images, clean, generator)
         return images
 
     def loss(
