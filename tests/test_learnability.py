@@ -14,7 +14,7 @@ from uexcli.core.statistics import learnability_interval, learnability_interval_
 def test_the_interval_holds_what_is_true_as_often_as_it_says(name: str, seeds: int, tests: int) -> None:
     found = covered(CASES[name], seeds, tests, 300, "last")
     assert found["told"] == 1.0
-    assert 0.92 <= found["covered"], found  # 95 %, and 2.4 deviations of 300 draws
+    assert found["covered"] >= 0.92, found  # 95 %, and 2.4 deviations of 300 draws
 
 
 @pytest.mark.parametrize(("seeds", "tests"), [(1, 100), (1, 2000), (3, 600)])
