@@ -16,38 +16,47 @@ class ClassMean(Countermeasure):
     """Subtract from each image the mean of its class, and add the mean of all images.
 
     For an attacker who knows the labels and takes the noise of a class for the same in all its images. What the photos
-    of a class share goes as well; most of that is smooth, so `sigma` can keep it.
+    of a class share is in its mean as well, and with few photos also what they have by chance: subtracted, that would
+    mark the class anew. Most of it is smooth, so what a wide blur keeps of the means is left alone.
     """
 
     name: ClassVar[str] = "class-mean"
-    summary: ClassVar[str] = "subtract each class's mean image; class-mean:2 leaves in what a blur of 2 px keeps"
+    summary: ClassVar[str] = "subtract each class's mean image; but for what is smooth in it"
 
-    sigma: float = option(0.0, "what a Gaussian blur of this deviation in px keeps of the means stays; 0: nothing")
+    blur: float = option(0.25, "what a Gaussian blur of this share of the side keeps of the means stays; 0: nothing")
 
     def __post_init__(self) -> None:
         """Refuse what is no deviation."""
-        if self.sigma != 0 and not 0.3 <= self.sigma <= 100:
-            raise ValueError(f"sigma {self.sigma} is neither 0 nor within 0.3 to 100")
+        if not 0 <= self.blur <= 1:
+            raise ValueError(f"blur {self.blur} is not within 0 to 1")
 
     def prepare(self, images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
         """Take the means, subtract, round."""
         import torch
-        from torchvision.transforms.v2 import functional
 
         present, of = labels.unique(return_inverse=True)
         sums = torch.zeros(len(present), *images.shape[1:], device=images.device)
         for part, ones in zip(images.split(1024), of.split(1024), strict=True):
             sums.index_add_(0, ones, part.float())
         shift = sums / of.bincount().view(-1, 1, 1, 1) - sums.sum(0) / len(images)
-        if self.sigma:
-            reach = min(round(3 * self.sigma), min(images.shape[2:]) - 1)
-            shift -= functional.gaussian_blur(shift, [2 * reach + 1] * 2, [self.sigma] * 2)
+        if self.blur:
+            lines, columns = (_blur(side, self.blur * side).to(shift.device) for side in images.shape[2:])
+            shift = shift - lines @ shift @ columns.T
 
         def cleaned(part: Tensor, ones: Tensor) -> Tensor:
             left: Tensor = part.float() - shift[ones]
             return left.round().clamp(0, 255).to(images.dtype)
 
         return torch.cat([cleaned(*both) for both in zip(images.split(1024), of.split(1024), strict=True)])
+
+
+def _blur(side: int, sigma: float) -> Tensor:
+    """Give a Gaussian blur along one axis, weights within the image only: float `(S, S)`, each row adds up to 1."""
+    import torch
+
+    places = torch.arange(side)
+    weights = (-(places - places[:, None]).square() / (2 * sigma**2)).exp()
+    return weights / weights.sum(1, keepdim=True)
 
 
 @hookimpl
