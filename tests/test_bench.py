@@ -209,6 +209,7 @@ def test_several_sets_and_the_scenarios_of_a_row(photos: Path, uex: Uex) -> None
     Path("r.toml").write_text("""
 targets = ["small"]
 epochs = 10
+folds = 1
 against = ["none"]
 
 [options.small]
@@ -297,7 +298,8 @@ def test_weights_of_a_row_are_its_surrogates(photos: Path, uex: Uex) -> None:
 
 def test_rows_that_cannot_be_told_stand_below() -> None:
     def row(name: str, peak: float, verdict: str) -> bench.Row:
-        cell = SimpleNamespace(verdict=verdict, learnability_peak=peak, protected=SimpleNamespace(mean=lambda _: peak))
+        known = {"against": "none", "verdict": verdict, "learnability_peak": peak, "tells": verdict != "unclear"}
+        cell = SimpleNamespace(**known, protected=SimpleNamespace(mean=lambda _: peak))
         return bench.Row(name, "m", None, None, None, None, None, SimpleNamespace(cells=(cell,)))  # type: ignore[arg-type]
 
     rows = [row("mute", 0.1, "unclear"), row("b", 0.8, "alike"), row("a", 0.4, "told")]

@@ -103,9 +103,11 @@ def _cost(cost: float | None) -> str:
 
 
 def _traits(cls: type[Plugin]) -> dict[str, Any]:
-    """What else there is to say of a method."""
-    from uexcli.api import Method
+    """What else there is to say of a method, or of a granularity."""
+    from uexcli.api import Granularity, Method
 
+    if issubclass(cls, Granularity):
+        return {"undone_by": list(cls.undone_by)}
     if not issubclass(cls, Method):
         return {}
     always = bool(cls.modes) and _shares_without_labels(cls.modes[0])
@@ -114,6 +116,7 @@ def _traits(cls: type[Plugin]) -> dict[str, Any]:
         "needs_surrogate": cls.needs_surrogate,
         "new_images": "yes" if always else "if shared",
         "presets": list(cls.presets),
+        "undone_by": list(cls.undone_by),
         "cost": _relative_cost(cls) if cls.needs_surrogate else None,
     }
 
@@ -144,6 +147,8 @@ def _words(row: dict[str, Any]) -> list[str | Styled]:
     lines: list[str | Styled] = [row["summary"]]
     if row["aliases"]:
         lines.append(Styled(f"also called {', '.join(row['aliases'])}", "dim"))
+    if row.get("undone_by"):
+        lines.append(Styled(f"who knows of it undoes it by {', '.join(row['undone_by'])}", "dim"))
     if row["options"]:
         lines.append(Styled(f"-O {' '.join(option['name'] for option in row['options'])}", "dim"))
     return lines

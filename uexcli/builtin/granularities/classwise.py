@@ -19,6 +19,7 @@ class Classwise(Granularity):
 
     name: ClassVar[str] = "classwise"
     summary: ClassVar[str] = "all images of a class share a noise; new images of a class can be protected too"
+    undone_by: ClassVar[tuple[str, ...]] = ("class-mean",)
     can_assign: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = True
 

@@ -26,6 +26,7 @@ class Lsp(Method):
 
     name: ClassVar[str] = "lsp"
     summary: ClassVar[str] = "linearly separable coloured blocks; no surrogate, takes seconds"
+    undone_by: ClassVar[tuple[str, ...]] = ("class-mean",)
     paper: ClassVar[str] = "Yu et al., Availability Attacks Create Shortcuts, KDD 2022"
     aliases: ClassVar[tuple[str, ...]] = ("synper",)
     needs_surrogate: ClassVar[bool] = False

@@ -24,6 +24,7 @@ class OnePixel(Method):
 
     name: ClassVar[str] = "ops"
     summary: ClassVar[str] = "one pixel per class, set to one colour in all its images; no surrogate, takes seconds"
+    undone_by: ClassVar[tuple[str, ...]] = ("dead-pixel",)
     paper: ClassVar[str] = "Wu et al., One-Pixel Shortcut, ICLR 2023, arXiv 2205.12141"
     needs_surrogate: ClassVar[bool] = False
     default_norm: ClassVar[str] = "l0"
