@@ -23,6 +23,7 @@ epochs = 8
 targets = ["small:width=4,batch=8"]
 against = ["none", "bdr:2"]
 seeds = 1
+folds = 1
 
 [[row]]
 method = "random"
