@@ -23,7 +23,7 @@ class ClassMean(Countermeasure):
     name: ClassVar[str] = "class-mean"
     summary: ClassVar[str] = "subtract each class's mean image; but for what is smooth in it"
 
-    blur: float = option(0.25, "what a Gaussian blur of this share of the side keeps of the means stays; 0: nothing")
+    blur: float = option(0.5, "what a Gaussian blur of this share of the side keeps of the means stays; 0: nothing")
 
     def __post_init__(self) -> None:
         """Refuse what is no deviation."""
