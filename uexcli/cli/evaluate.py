@@ -269,7 +269,7 @@ def table(result: Result) -> Grid:
     if scenarios:
         shown.column("scenario")
     part = any(cell.clean_part for cell in result.cells)
-    names = ["clean", "protected", *(["clean part"] if part else []), "peak", "early", "train"]
+    names = ["clean", "protected", *(["clean part"] if part else []), "peak", "train"]
     for column in names:
         shown.column(column, justify="right", wrap=False)
     shown.column("learnable", justify="right", style="bold", wrap=False)
@@ -277,14 +277,12 @@ def table(result: Result) -> Grid:
         sides = [_last(cell, "clean", cell.clean), _last(cell, "protected", cell.protected)]
         if part:
             sides.append(_last(cell, "clean part", cell.clean_part))
-        early = f"{100 * cell.protected.mean('early_stop'):.1f}" if cell.protected.has("early_stop") else ""
         shown.row(
             *([cell.target] if several else []),
             _against(cell),
             *([cell.at] if scenarios else []),
             *sides,
             f"{100 * cell.protected.mean('peak'):.1f}",
-            early,
             f"{100 * cell.protected.mean('train_accuracy'):.1f}",
             _learnt(cell),
         )
@@ -315,8 +313,8 @@ def words(result: Result) -> list[str]:
     lines = [
         *_worst(result),
         f"Chance is {result.chance:.1%}. Learnable, at the last epoch/at the best, and the 95 % interval of the "
-        "second: 1.00 as the clean images, 0.00 nothing above chance. Peak, early (stopped where a clean validation "
-        "set says) and train (training images) are of the protected side. It holds for these targets and "
+        "second: 1.00 as the clean images, 0.00 nothing above chance. Peak and train (training images) are of the "
+        "protected side. It holds for these targets and "
         "countermeasures only.",
     ]
     if result.scenario:
