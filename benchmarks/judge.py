@@ -1,6 +1,7 @@
-"""What the judge finds: the battery against four methods, and the scenarios, on real images; resumable.
+"""What the judge finds: the battery against six methods, what undoes some methods, and the scenarios, on real images; resumable.
 
     python -m benchmarks.judge battery --data cifar10:ROOT --work FOLDER --out benchmarks/results
+    python -m benchmarks.judge informed --data cifar10:ROOT --work FOLDER --out benchmarks/results
     python -m benchmarks.judge scenarios --data cifar10:ROOT --work FOLDER --out benchmarks/results
     python -m benchmarks.judge faces --data LFW --pairs PAIRS.csv --weights FILE --work FOLDER --out benchmarks/results
     python -m benchmarks.judge digits --data MNIST --work FOLDER --out benchmarks/results
@@ -44,7 +45,28 @@ norm = "linf"
 eps = "8/255"
 
 [[row]]
+name = "random-class"
+method = "random"
+mode = "classwise"
+
+[[row]]
 method = "advpoison"
+
+[[row]]
+method = "gue"
+preset = "quick"
+"""
+INFORMED = """
+[[row]]
+method = "ar"
+norm = "linf"
+eps = "8/255"
+
+[[row]]
+method = "cuda"
+
+[[row]]
+method = "ops"
 """
 
 
@@ -63,7 +85,7 @@ class Told(Listener):
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("part", choices=("battery", "scenarios", "faces", "digits"))
+    parser.add_argument("part", choices=("battery", "informed", "scenarios", "faces", "digits"))
     parser.add_argument("--data", required=True)
     parser.add_argument("--count", type=int, default=2500)
     parser.add_argument("--tests", type=int, default=2000)
@@ -71,6 +93,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--target", default=TARGET)
     parser.add_argument("--against", default="", help="countermeasures, with commas; none: the whole battery")
+    parser.add_argument("--pretrained", default="", help="targets in plain training alone, with commas")
+    parser.add_argument("--shard", default=None, help="i/n of the trainings; the run without it writes the tables")
     parser.add_argument("--pairs", type=Path, default=None)
     parser.add_argument("--weights", default="", help="of mobilefacenet")
     parser.add_argument("--work", type=Path, required=True)
@@ -80,12 +104,23 @@ def main() -> None:
     kept, trainings = given.out / "judge-trainings", given.work / bench.TRAININGS
     if kept.is_dir():  # of an earlier machine's run
         shutil.copytree(kept, trainings, dirs_exist_ok=True)
-    {"battery": battery, "scenarios": scenarios, "faces": faces, "digits": digits}[given.part](given)
+    {"battery": battery, "informed": informed, "scenarios": scenarios, "faces": faces, "digits": digits}[given.part](
+        given
+    )
     shutil.copytree(trainings, kept, dirs_exist_ok=True)
 
 
 def battery(given: argparse.Namespace) -> None:
-    """Four methods against all countermeasures; the leaderboard."""
+    """Six methods against all countermeasures, or those that are named; the leaderboard."""
+    _bench(given, "battery", ROWS)
+
+
+def informed(given: argparse.Namespace) -> None:
+    """Methods that have something to undo, against those countermeasures that are named."""
+    _bench(given, "informed", INFORMED)
+
+
+def _bench(given: argparse.Namespace, name: str, rows: str) -> None:
     test = _written(given.data, given.work / "test", given.tests, split="test")
     against = given.against.split(",") if given.against else []
     head = [
@@ -96,12 +131,13 @@ def battery(given: argparse.Namespace) -> None:
         f"seeds = {given.seeds}",
         f"targets = [{json.dumps(given.target)}]",
         f"against = {json.dumps(['none', *against])}" if against else 'protocol = "battery"',
+        *([f"pretrained = {json.dumps(given.pretrained.split(','))}"] if given.pretrained else []),
     ]
-    recipes = given.work / "recipes.toml"
-    recipes.write_text("\n".join(head) + "\n" + ROWS)
-    made = bench.run(bench.Request(recipes, given.work), Told())
+    recipes = given.work / f"{name}.toml"
+    recipes.write_text("\n".join(head) + "\n" + rows)
+    made = bench.run(bench.Request(recipes, given.work, on_error="skip", shard=given.shard), Told())
     for path in made.tables:
-        shutil.copy(path, given.out / f"judge-battery-{given.count}{path.suffix}")
+        shutil.copy(path, given.out / f"judge-{name}-{given.count}{path.suffix}")
 
 
 def scenarios(given: argparse.Namespace) -> None:
@@ -110,8 +146,8 @@ def scenarios(given: argparse.Namespace) -> None:
     noise, release = given.work / "em.noise.safetensors", given.work / "em"
     if not release.exists():
         _protect(given.data, noise, release, limit=given.count, method="em")
-    asked: dict[str, dict[str, Any]] = {f"share {share}": {"share": share} for share in (0.2, 0.4, 0.6, 0.8, 1.0)}
-    asked |= {"only ships": {"protect_classes": ("ship",)}, "into 5": {"merge": "5"}, "into 2": {"merge": "2"}}
+    asked: dict[str, dict[str, Any]] = {f"share {share}": {"shares": (share,)} for share in (0.2, 0.4, 0.6, 0.8, 1.0)}
+    asked |= {"only ships": {"protect_classes": ("ship",)}, "into 5": {"merges": ("5",)}, "into 2": {"merges": ("2",)}}
     _judged(given, "scenarios", given.data, release, str(test), asked, targets=("small",))
 
 

@@ -314,8 +314,7 @@ def words(result: Result) -> list[str]:
         *_worst(result),
         f"Chance is {result.chance:.1%}. Learnable, at the last epoch/at the best, and the 95 % interval of the "
         "second: 1.00 as the clean images, 0.00 nothing above chance. Peak and train (training images) are of the "
-        "protected side. It holds for these targets and "
-        "countermeasures only.",
+        "protected side. It holds for these targets and countermeasures only.",
     ]
     if result.scenario:
         lines.append(f"Scenario: {result.scenario}.")
