@@ -1,4 +1,4 @@
-"""What the judge finds: the battery against six methods, what undoes some methods, and the scenarios, on real images; resumable.
+"""What the judge finds on real images: the battery against six methods, what undoes some, the scenarios; resumable.
 
     python -m benchmarks.judge battery --data cifar10:ROOT --work FOLDER --out benchmarks/results
     python -m benchmarks.judge informed --data cifar10:ROOT --work FOLDER --out benchmarks/results
