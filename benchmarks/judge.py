@@ -51,6 +51,7 @@ mode = "classwise"
 
 [[row]]
 method = "advpoison"
+preset = "quick"
 
 [[row]]
 method = "gue"
