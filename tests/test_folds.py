@@ -80,6 +80,13 @@ def test_how_many_folds_there_are(asked: int | None, count: int, wanted: int) ->
     assert eval_folds.number(asked, count) == wanted
 
 
+@pytest.mark.parametrize(("classes", "photos"), [(3, 2), (6, 1), (2, 3)])
+def test_a_handful_of_photos_has_no_empty_fold(classes: int, photos: int, tmp_path: Path) -> None:
+    labels = tuple("abcdef"[:classes])
+    pair = bright(tmp_path / "p", labels, photos), bright(tmp_path / "r", labels, photos, invert=True)
+    assert all(1 <= len(fold.test) <= 2 for fold in read(pair, None))
+
+
 def test_more_folds_than_photos_are_refused() -> None:
     with pytest.raises(UsageError, match="only 3 photos"):
         eval_folds.number(4, 3)

@@ -74,8 +74,8 @@ def shared_out(found: samples.Labelled, digests: Sequence[str], count: int) -> T
         mine = [position for position, label in enumerate(found.labels) if label == number]
         mine.sort(key=lambda position: _hash(found.samples[position].key))
         fresh = dict.fromkeys(digests[position] for position in mine if digests[position] not in places)
-        # from another fold on for each class, so that small classes do not all end in the first ones
-        places.update({digest: (place + number) % count for place, digest in enumerate(fresh)})
+        # one class goes on where the other ended, so that small classes do not all end in the first folds
+        places.update({digest: place % count for place, digest in enumerate(fresh, len(places))})
     found_in = [places[digest] for digest in digests]
     if len(set(found_in)) < count:
         raise UexError("most of the photos are copies of one another: no folds can be made.", hint="Give --test DIR.")
