@@ -61,13 +61,15 @@ def expected(middle: float, spread: float) -> float:
     return float((accuracy(middle + spread * NODES) * WEIGHTS).sum())
 
 
-def draw(case: Case, seeds: int, tests: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def draw(
+    case: Case, seeds: int, tests: int, rng: np.random.Generator, epochs: int = EPOCHS
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw logits of each training and epoch, `(2, S, E)`, and what is right, bool `(2, S, E, N)`; protected first."""
-    own = rng.standard_normal((2, tests))
-    hard = HARD * np.stack([case.shared * own[1] + np.sqrt(1 - case.shared**2) * own[0], own[1]])
+    own = rng.standard_normal((2, tests), np.float32)
+    hard = np.float32(HARD) * np.stack([case.shared * own[1] + (1 - case.shared**2) ** 0.5 * own[0], own[1]])
     logits = np.array([case.protected, case.clean])[:, None] + case.seeds * rng.standard_normal((2, seeds))
-    epochs = logits[:, :, None] + case.epochs * rng.standard_normal((2, seeds, EPOCHS))
-    return epochs, rng.random((2, seeds, EPOCHS, tests)) < logistic(epochs[..., None] + hard[:, None, None])
+    each = (logits[:, :, None] + case.epochs * rng.standard_normal((2, seeds, epochs))).astype(np.float32)
+    return each, rng.random((2, seeds, epochs, tests), np.float32) < logistic(each[..., None] + hard[:, None, None])
 
 
 def covered(case: Case, seeds: int, tests: int, draws: int, what: str) -> dict[str, float]:
@@ -77,7 +79,7 @@ def covered(case: Case, seeds: int, tests: int, draws: int, what: str) -> dict[s
     best = np.sort(rng.standard_normal((100_000, EPOCHS)).max(1)).mean() * case.epochs if what == "peak" else 0.0
     spread = float(np.hypot(case.seeds, case.epochs))
     for _ in range(draws):
-        epochs, right = draw(case, seeds, tests, rng)
+        epochs, right = draw(case, seeds, tests, rng, 1 if what == "last" else EPOCHS)
         if what == "last":
             true, shown = accuracy(epochs[:, :, -1]).mean(1), right[:, :, -1]
             every = [expected(middle, spread) for middle in (case.protected, case.clean)]
