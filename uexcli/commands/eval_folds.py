@@ -73,13 +73,11 @@ def shared_out(found: samples.Labelled, digests: Sequence[str], count: int) -> T
     for number in range(len(found.classes)):
         mine = [position for position, label in enumerate(found.labels) if label == number]
         mine.sort(key=lambda position: _hash(found.samples[position].key))
-        fresh = dict.fromkeys(digests[position] for position in mine if digests[position] not in places)
-        # from another fold on for each class, so that small classes do not all end in the first ones
-        places.update({digest: (place + number) % count for place, digest in enumerate(fresh)})
-    found_in = [places[digest] for digest in digests]
-    if len(set(found_in)) < count:
+        for position in mine:  # each class goes on where the one before ended, so that no fold stays empty
+            places.setdefault(digests[position], len(places) % count)
+    if len(places) < count:
         raise UexError("most of the photos are copies of one another: no folds can be made.", hint="Give --test DIR.")
-    return torch.tensor(found_in)
+    return torch.tensor([places[digest] for digest in digests])
 
 
 def _hash(key: str) -> bytes:
