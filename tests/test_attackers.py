@@ -75,7 +75,9 @@ def test_named_targets_take_the_place_of_the_usual_ones(
 
 def test_protocols_try_pretrained_nets_in_one_column_each() -> None:
     for name in ("quick", "battery"):
-        assert eval_protocol.read(name).pretrained == ("probe", "finetune")
+        protocol = eval_protocol.read(name)
+        assert protocol.pretrained == ("probe", "finetune")
+        assert len(set(protocol.against)) == len(protocol.against)
 
 
 def test_weights_that_are_not_there_are_refused_before_any_work(photos: Path, uex: Uex) -> None:
@@ -147,6 +149,11 @@ def test_shares_and_merged_classes_as_lists(release: tuple[Path, str], uex: Uex)
     shown = uex(*words, "--report", "r.html")
     assert "Scenario: 50% of the images protected" in shown.out.replace("\n", " ") or "50% of the images" in shown.err
     assert "By scenario" in Path("r.html").read_text()
+
+
+def test_shares_that_round_alike_are_told_apart() -> None:
+    request = evaluate.Request("photos", "release", shares=(0.001, 0.002, 0.07, 0.5))
+    assert list(evaluate.scenarios_of(request)) == ["share 0.1%", "share 0.2%", "share 7%", "share 50%"]
 
 
 @pytest.mark.parametrize("words", [("--share", "half"), ("--share", "0.5,2"), ("--merge", "1,2"), ("--share", "0")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from conftest import Ran, bright
 
 from uexcli import api
-from uexcli.commands import eval_data, eval_folds
+from uexcli.commands import eval_data, eval_folds, eval_scenario
 from uexcli.commands.listener import Listener
 from uexcli.core.pooled import pooled
 from uexcli.core.scores import early_stop, packed, unpacked
@@ -66,6 +67,28 @@ def test_copies_of_a_photo_are_in_one_fold(pair: tuple[Path, Path]) -> None:
             shutil.copy(root / "a" / f"{number}.png", root / "a" / f"copy-{number}.png")
     for fold in read(pair, 4):
         assert not set(as_bytes(fold.clean)) & set(as_bytes(fold.test))
+
+
+@pytest.mark.parametrize("sizes", [(3, 3), (4, 2), (2, 2, 2), (1, 1, 1, 1, 1, 1), (4, 3, 2, 1)])
+def test_no_fold_is_empty_however_small_the_classes_are(sizes: tuple[int, ...], tmp_path: Path) -> None:
+    both = (tmp_path / "photos", tmp_path / "release")
+    for number, size in enumerate(sizes):
+        for root, invert in zip(both, (False, True), strict=True):
+            bright(root, (f"class {number}",), size, invert=invert, first=10 * number)
+    assert {len(fold.test) for fold in read(both, None)} <= {1, 2}
+
+
+def test_a_side_that_some_fold_lacks_is_left_out_of_all(pair: tuple[Path, Path]) -> None:
+    whole = read(pair, 4)[0]
+    few = [int((whole.labels == number).nonzero()[0]) for number in range(3)]
+    small = dataclasses.replace(
+        whole, clean=whole.clean[few], protected=whole.protected[few], labels=whole.labels[few],
+        keys=tuple(whole.keys[place] for place in few),
+    )  # fmt: skip
+    wanted = eval_scenario.Wanted(0.6)
+    assert "clean part" in eval_scenario.stage(whole, wanted).sides
+    for made in (eval_scenario.stage_all(both, wanted) for both in ((whole, small), (small, whole))):
+        assert [set(one.sides) for one in made] == [{"clean", "protected"}] * 2
 
 
 def test_no_fold_has_a_copy_of_its_own(pair: tuple[Path, Path]) -> None:

@@ -116,12 +116,12 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     """
     listener = listener or Listener()
     recipes = read(request.recipes)
-    _check(recipes, request)
+    folds = _check(recipes, request)
     with claim(request.output, shared=request.shard is not None):  # shards share out the work within it
-        return _run(request, recipes, listener)
+        return _run(request, recipes, folds, listener)
 
 
-def _run(request: Request, recipes: Recipes, listener: Listener) -> Result:
+def _run(request: Request, recipes: Recipes, folds: int | None, listener: Listener) -> Result:
     began = time.perf_counter()
     atomic.private_folder(request.output)
     if atomic.is_open_to_others(request.output):
@@ -130,6 +130,10 @@ def _run(request: Request, recipes: Recipes, listener: Listener) -> Result:
         )
     work = [(photos, recipe) for photos in recipes.sets for recipe in recipes.rows if photos in recipes.wanted(recipe)]
     tests = {photos.name: bench_tests.find(photos, listener) for photos in dict.fromkeys(one for one, _ in work)}
+    for name, test in tests.items():
+        if folds not in {None, 1} and test.uri is not None:
+            what = f"set '{name}' has" if name else "there are"
+            raise UsageError(f"{request.recipes}: folds, but {what} test images: {test.uri}.", hint="Say test = false.")
     sizes: dict[str, int] = {}
     told = set[str]()
     rows: list[Row] = []
@@ -179,8 +183,8 @@ def _comparable(first: Row, other: Row) -> None:
             )
 
 
-def _check(recipes: Recipes, request: Request) -> None:
-    """Find what the recipes name, before the first of them has taken its hours."""
+def _check(recipes: Recipes, request: Request) -> int | None:
+    """Find what the recipes name, before the first of them has taken its hours; give the folds that are asked for."""
     registry = load()
     for row in recipes.rows:
         for key, kind in (("method", "method"), ("mode", "granularity"), ("norm", "norm")):
@@ -201,6 +205,7 @@ def _check(recipes: Recipes, request: Request) -> None:
             for path in files:
                 if path is not None and not Path(path).is_file():
                     raise UsageError(f"{request.recipes}: row '{name_of(row)}': {path}: no such file.")
+    return asked.folds
 
 
 @dataclass(frozen=True)
@@ -272,12 +277,12 @@ class _Bench:
     def _evaluated(self, release: Path, question: Question, size: int | None) -> evaluate.Result | evaluate.Partial:
         request, photos = self.request, self.photos
         judged = bench_targets.judged(self.recipes)
-        judged = {**judged, "size": judged.get("size") or size, **question.asked}
+        judged |= question.asked
         return evaluate.run(
             evaluate.Request(
                 photos.photos, str(release), test=self.test.uri, labels=photos.labels, device=request.device,
                 precision=request.precision, on_error=request.on_error, cells=request.output / TRAININGS,
-                shard=request.shard, **judged,
+                shard=request.shard, usual_size=size, **judged,
             ),
             self.listener,
         )  # fmt: skip

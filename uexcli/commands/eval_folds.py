@@ -29,16 +29,18 @@ def number(asked: int | None, count: int) -> int:
     return asked
 
 
-def check(asked: int | None, *, together: bool) -> None:
-    """Refuse what cannot be asked; `together` says whether all photos are of one set.
+def check(asked: int | None, *, together: bool, tested: bool) -> None:
+    """Refuse what cannot be asked; `together` says whether all photos are of one set, `tested` if there is a test set.
 
     Raises:
-        UsageError: less than one fold, or several of photos within another set.
+        UsageError: less than one fold, or several of photos within another set or beside a test set.
     """
     if asked is not None and asked < 1:
         raise UsageError(f"--folds {asked}: at least 1.")
     if asked not in {None, 1} and not together:
         raise UsageError("--folds: not with --into.", hint="Leave one of them out.")
+    if asked not in {None, 1} and tested:
+        raise UsageError("--folds: there is --test.", hint="Leave one of them out.")
 
 
 def slices(folds: Tensor) -> tuple[Tensor, list[tuple[slice, slice]]]:

@@ -56,6 +56,7 @@ class Request:
     seeds: int | None = None
     epochs: int | None = None
     size: int | None = None
+    usual_size: int | None = None  # where none is asked for; nets that are trained on larger photos keep to their own
     view: str | None = None
     folds: int | None = None  # of a cross-validation; None: several where there are few photos
     attacker: str = BLIND
@@ -108,8 +109,8 @@ def _run(request: Request, listener: Listener) -> Result | Partial:
     wanted = scenarios_of(request)
     informed = _informed(request, registry, listener)
     sources = Sources(
-        request.photos, request.release, request.test, request.labels, protocol.size, request.on_error, protocol.view,
-        1 if request.into is not None else protocol.folds,
+        request.photos, request.release, request.test, request.labels, protocol.size or request.usual_size,
+        request.on_error, protocol.view, 1 if request.into is not None else protocol.folds,
     )  # fmt: skip
     folds = _read(sources, request, device, listener)
     size, channels = int(folds[0].clean.shape[2]), int(folds[0].clean.shape[1])
@@ -178,6 +179,7 @@ def _run(request: Request, listener: Listener) -> Result | Partial:
         seconds=time.perf_counter() - began,
         reused=cells.used,
         folder=str(cells.folder),
+        at=next(iter(wanted)),
     )
     for text in result.warnings[len(early) :]:
         listener.warn(text)
@@ -208,7 +210,7 @@ def _grounds(
         if request.pairs is not None:
             pairs = read_pairs(request.pairs, shown, channels, request.pairs_middle, device)
         for at, (wanted, _) in scenarios_of(request).items():
-            found[at, shown] = Ground(tuple(eval_scenario.stage(part, wanted) for part in data), pairs)
+            found[at, shown] = Ground(eval_scenario.stage_all(data, wanted), pairs)
     return found
 
 
@@ -242,7 +244,7 @@ def scenarios_of(request: Request) -> dict[str, tuple[Wanted, float | None]]:
     several = len(request.shares) * len(request.merges) > 1
     for share in request.shares:
         for merge in request.merges:
-            words = [f"share {share:.0%}"] if len(request.shares) > 1 else []
+            words = [f"share {100 * share:g}%"] if len(request.shares) > 1 else []
             words += [f"merged into {merge}" if merge else "not merged"] if len(request.merges) > 1 else []
             value = share if len(request.shares) > 1 else float(merge) if merge and merge.isdecimal() else None
             found[", ".join(words)] = (Wanted(share, request.protect_classes, merge), value if several else None)
@@ -302,7 +304,7 @@ def check(request: Request, protocol: Protocol) -> None:
         raise UsageError(f"--max-learnability {request.max_learnability}: not within 0 to 1.")
     if not 0 < request.pairs_middle <= 1:
         raise UsageError(f"--pairs-middle {request.pairs_middle}: not above 0 and at most 1.")
-    eval_folds.check(protocol.folds, together=request.into is None)
+    eval_folds.check(protocol.folds, together=request.into is None, tested=request.test is not None)
     for wanted, _ in scenarios_of(request).values():
         eval_scenario.check(wanted)
     if request.attacker not in ATTACKERS:
