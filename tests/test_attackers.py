@@ -54,6 +54,13 @@ def test_where_no_pretrained_net_is_at_hand_it_is_said() -> None:
     assert text.startswith("the main threat was not tried") and "uexcli[photos]" in text and "--weights" in text
 
 
+def test_of_several_pretrained_nets_those_at_hand_are_tried() -> None:
+    heard = Heard()
+    made = jobs(eval_protocol.Protocol(pretrained=(HERE, "probe:efficientnet_lite0,gone.pth")), heard)
+    assert made == [(eval_jobs.NARROW, "none", 64), (HERE, "none", 224)]
+    assert [text.partition(" was")[0] for text in heard.warned] == ["target 'probe:efficientnet_lite0,gone.pth'"]
+
+
 def test_a_target_that_is_named_sees_large_photos_at_its_own_size_too() -> None:
     protocol = eval_protocol.Protocol(targets=(HERE, "linear"))
     assert jobs(protocol, Heard()) == [
@@ -83,6 +90,11 @@ def test_protocols_try_pretrained_nets_in_one_column_each() -> None:
 def test_weights_that_are_not_there_are_refused_before_any_work(photos: Path, uex: Uex) -> None:
     ran = uex("eval", photos, photos, "--target", "probe", "--weights", "gone.pth")
     assert ran.code == 2 and "gone.pth: no such file" in ran.err
+
+
+def test_weights_that_no_target_takes_are_refused(release: tuple[Path, str], uex: Uex) -> None:
+    ran = uex("eval", *release, *TINY, "--weights", "gone.pth")
+    assert ran.code == 2 and "--weights: no pretrained net is tried" in ran.err
 
 
 def test_large_photos_fit_into_memory_or_are_shown_smaller() -> None:

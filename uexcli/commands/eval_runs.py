@@ -242,7 +242,8 @@ class Plan:
 
     def _new(self, job: Job) -> float:
         """Say what share of its images a run of a frozen net has not met in other folds: each is encoded once."""
-        return 1.0 if job.target.batches else 1 / len(self.ground(job).folds)
+        frozen = not job.target.batches and not hasattr(job.target, "epochs")  # SimCLR trains, on its own batches
+        return 1 / len(self.ground(job).folds) if frozen else 1.0
 
 
 def _told(drawn: views.Views | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from uexcli.core.statistics import told_apart
 from uexcli.errors import UexError, UsageError, unknown
 from uexcli.io import images, release, samples, shards, views
 from uexcli.io.claims import claim
-from uexcli.registry import Registry, load
+from uexcli.registry import Registry, load, options_of
 from uexcli.runtime import machine, room
 from uexcli.wording import plainly
 
@@ -116,8 +116,11 @@ def _run(request: Request, listener: Listener) -> Result | Partial:
     size, channels = int(folds[0].clean.shape[2]), int(folds[0].clean.shape[1])
     jobs = eval_jobs.jobs_of(
         registry, protocol, device, size, strict=strict, listener=listener, weights=request.weights,
-        side=_side(folds, protocol, channels, listener), sized=protocol.size is not None, informed=informed,
+        side=_side(folds, protocol, channels, wanted.values(), listener), sized=protocol.size is not None,
+        informed=informed,
     )  # fmt: skip
+    if request.weights != "auto" and not any("weights" in options_of(type(job.target)) for job in jobs):
+        raise UsageError("--weights: no pretrained net is tried.", hint="Name one, for example --target probe.")
     grounds = _grounds(jobs, folds, sources, request, device, listener)
     jobs = [dataclasses.replace(job, at=at) for at in wanted for job in jobs]
     first = grounds[next(iter(wanted)), jobs[0].size]
@@ -227,10 +230,19 @@ def _read(sources: Sources, request: Request, device: torch.device, listener: Li
     return tuple(into(data, request.into, request.into_test, sources, listener) for data in folds)
 
 
-def _side(folds: Sequence[Data], protocol: Protocol, channels: int, listener: Listener) -> int:
+def _side(
+    folds: Sequence[Data],
+    protocol: Protocol,
+    channels: int,
+    scenarios: Iterable[tuple[Wanted, float | None]],
+    listener: Listener,
+) -> int:
     """Give the side of the photos, or 0 where they would not fit into memory at the size of pretrained nets."""
     side = folds[0].side
     photos = (len(folds[0].labels) + len(folds[0].test_labels)) * (1 if len(folds) == 1 else 2)
+    # where only some are protected, each fold has a mixture of its own
+    mixed = sum(wanted.share < 1 or bool(wanted.classes) or folds[0].stays is not None for wanted, _ in scenarios)
+    photos += mixed * sum(len(data.labels) for data in folds)
     fits = eval_jobs.fits(photos, NATIVE, channels, room.left())
     if side > eval_data.LARGEST and protocol.size is None and not fits:
         listener.warn("pretrained nets see the photos as small as the others do: larger ones would not fit into memory")
