@@ -88,6 +88,8 @@ def test_a_pretrained_net_sees_large_photos_at_its_own_size_in_every_row(photos:
     ran = uex("bench", "r.toml", "-o", "out", "--json")
     assert ran.code == 0, ran.err
     sizes = [{cell["target"]: cell["size"] for cell in row["evaluation"]["cells"]} for row in ran.json["rows"]]
+    runs = [run for row in ran.json["rows"] for cell in row["evaluation"]["cells"] for run in cell["clean"]["runs"]]
+    assert all(run["right_images"] == [] for run in runs)
     assert sizes == [{"linear": 64, "probe:efficientnet_lite0,random": 224}] * 2
 
 

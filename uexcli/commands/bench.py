@@ -14,6 +14,7 @@ from typing import Any
 from uexcli.api import Progress
 from uexcli.commands import apply, bench_targets, bench_tests, evaluate, fit, verify
 from uexcli.commands.bench_recipes import FIT, TRAININGS, Photos, Question, Recipes, name_of, questions, read
+from uexcli.commands.eval_report import without_images
 from uexcli.commands.listener import Listener
 from uexcli.errors import UexError, UsageError, unknown
 from uexcli.io import atomic, board, header_schema, leaderboard, samples, schema
@@ -235,7 +236,7 @@ class _Bench:
             sizes.setdefault(photos.name, made.size)
             yield Row(
                 f"{name}, {question.key} {question.value}" if question.key else name,
-                method, seconds, bound, levels, psnr, findings, made, photos.name, name, question,
+                method, seconds, bound, levels, psnr, findings, without_images(made), photos.name, name, question,
                 recipe.get("published", {}), _made_with(recipe), self.test.words(made.test_source),
             )  # fmt: skip
 
@@ -365,7 +366,6 @@ def _plain(row: Row) -> dict[str, Any]:
 
 
 def _plain_cell(cell: evaluate.Cell) -> dict[str, Any]:
-    intervals = ("learnability_interval_last", "learnability_interval_peak")
     return {
         "target": cell.target,
         "against": cell.against,
@@ -373,7 +373,8 @@ def _plain_cell(cell: evaluate.Cell) -> dict[str, Any]:
         "protected": _plain_side(cell.protected, cell.intervals["protected"]),
         "learnability_last": cell.learnability_last,
         "learnability_peak": cell.learnability_peak,
-        **{name: getattr(cell, name) for name in intervals if hasattr(cell, name)},
+        "learnability_interval_last": cell.learnability_interval_last,
+        "learnability_interval_peak": cell.learnability_interval_peak,
         "verdict": cell.verdict,
     }
 
