@@ -13,7 +13,7 @@ import torch
 from conftest import Ran, bright
 
 from uexcli import api
-from uexcli.commands import eval_data, eval_folds, eval_scenario
+from uexcli.commands import eval_data, eval_folds, eval_scenario, evaluate
 from uexcli.commands.listener import Listener
 from uexcli.core.pooled import pooled
 from uexcli.core.scores import early_stop, packed, unpacked
@@ -123,6 +123,18 @@ def test_an_evaluation_in_folds(pair: tuple[Path, Path], uex: Uex) -> None:
     assert sum(run["right"]) == round(33 * run["curve"][-1]) and np.sum(run["confusion"]) == 33
     assert "of 5 folds" in ran.err and "may not be told apart" in ran.err
     assert uex("eval", *pair, *TINY, "--json").json["reused"] == 10
+
+
+def test_progress_goes_forward_whatever_a_target_counts(pair: tuple[Path, Path]) -> None:
+    done: list[float] = []
+
+    class Heard(Listener):
+        def step(self, progress: api.Progress) -> None:
+            if progress.stage == "train":
+                done.append(progress.done)
+
+    evaluate.run(evaluate.Request(*map(str, pair), targets=("simclr:epochs=2,width=4",), folds=2), Heard())
+    assert len(done) > 20 and done == sorted(done)
 
 
 def outcome(shown: np.ndarray, **changes: object) -> api.Outcome:
