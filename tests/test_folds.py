@@ -166,3 +166,5 @@ def test_folds_of_a_target_that_tells_no_images_are_weighted() -> None:
     made = pooled(runs, [30, 10], [10, 30])
     assert made.curve == pytest.approx((0.4375, 0.75)) and made.train_accuracy == pytest.approx(0.25)
     assert made.right_images == () and made.early_stop is None
+    marked = [api.Outcome((0.5, 1.0), 1.0, 1.0, right_images=("ff", text)) for text in ("ff", "no bits")]
+    assert pooled(marked, [8, 8], [8, 8]).curve == pytest.approx((0.5, 1.0))  # of a file that was changed
