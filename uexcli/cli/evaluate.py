@@ -340,10 +340,14 @@ def _worst(result: Result) -> list[str]:
         if worst is None:
             lines.append(f"Worst{who}: nothing can be told.")
             continue
-        share = min(1.0, max(0.0, worst.learnability_peak or 0.0))
+        share, *between = (
+            min(1.0, max(0.0, value))
+            for value in (worst.learnability_peak or 0.0, *(worst.learnability_interval_peak or ()))
+        )
+        sure = f" (95 %: {between[0]:.0%} to {between[1]:.0%})" if between else ""
         lines.append(
             f"Worst{who}: {worst.target} under {plainly(worst.against)}{worst.at and ', '}{worst.at} still learns "
-            f"{share:.0%} of what the clean images teach: {100 * worst.protected.mean('peak'):.1f} of "
+            f"{share:.0%}{sure} of what the clean images teach: {100 * worst.protected.mean('peak'):.1f} of "
             f"{100 * worst.clean.mean('peak'):.1f} percent right."
         )
     return lines

@@ -109,6 +109,9 @@ def _headline(worst: Cell) -> str:
     if verdict == "alike":
         return "As far as so many test images tell, <strong>all</strong> is still learnt from the protected ones"
     much = f"up to <strong>{max(0.0, share):.0%}</strong>" if share < 1 else "<strong>all</strong>"
+    if share < 1 and (between := worst.get("learnability_interval_peak")):
+        low, high = (max(0.0, min(1.0, value)) for value in between)
+        much += f" (95 % interval: {low:.0%} to {high:.0%})"
     return f"Of what nets learn from the clean images, {much} is still learnt from the protected ones"
 
 
