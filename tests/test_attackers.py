@@ -54,6 +54,13 @@ def test_where_no_pretrained_net_is_at_hand_it_is_said() -> None:
     assert text.startswith("the main threat was not tried") and "uexcli[photos]" in text and "--weights" in text
 
 
+def test_of_several_pretrained_nets_those_at_hand_are_tried() -> None:
+    heard = Heard()
+    made = jobs(eval_protocol.Protocol(pretrained=(HERE, "probe:efficientnet_lite0,gone.pth")), heard)
+    assert made == [(eval_jobs.NARROW, "none", 64), (HERE, "none", 224)]
+    assert [text.partition(" was")[0] for text in heard.warned] == ["target 'probe:efficientnet_lite0,gone.pth'"]
+
+
 def test_a_target_that_is_named_sees_large_photos_at_its_own_size_too() -> None:
     protocol = eval_protocol.Protocol(targets=(HERE, "linear"))
     assert jobs(protocol, Heard()) == [
@@ -75,12 +82,19 @@ def test_named_targets_take_the_place_of_the_usual_ones(
 
 def test_protocols_try_pretrained_nets_in_one_column_each() -> None:
     for name in ("quick", "battery"):
-        assert eval_protocol.read(name).pretrained == ("probe", "finetune")
+        protocol = eval_protocol.read(name)
+        assert protocol.pretrained == ("probe", "finetune")
+        assert len(set(protocol.against)) == len(protocol.against)
 
 
 def test_weights_that_are_not_there_are_refused_before_any_work(photos: Path, uex: Uex) -> None:
     ran = uex("eval", photos, photos, "--target", "probe", "--weights", "gone.pth")
     assert ran.code == 2 and "gone.pth: no such file" in ran.err
+
+
+def test_weights_that_no_target_takes_are_refused(release: tuple[Path, str], uex: Uex) -> None:
+    ran = uex("eval", *release, *TINY, "--weights", "gone.pth")
+    assert ran.code == 2 and "--weights: no pretrained net is tried" in ran.err
 
 
 def test_large_photos_fit_into_memory_or_are_shown_smaller() -> None:
@@ -147,6 +161,11 @@ def test_shares_and_merged_classes_as_lists(release: tuple[Path, str], uex: Uex)
     shown = uex(*words, "--report", "r.html")
     assert "Scenario: 50% of the images protected" in shown.out.replace("\n", " ") or "50% of the images" in shown.err
     assert "By scenario" in Path("r.html").read_text()
+
+
+def test_shares_that_round_alike_are_told_apart() -> None:
+    request = evaluate.Request("photos", "release", shares=(0.001, 0.002, 0.07, 0.5))
+    assert list(evaluate.scenarios_of(request)) == ["share 0.1%", "share 0.2%", "share 7%", "share 50%"]
 
 
 @pytest.mark.parametrize("words", [("--share", "half"), ("--share", "0.5,2"), ("--merge", "1,2"), ("--share", "0")])

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Ran, bright
+from conftest import Ran, bright, opened
 
 from uexcli.commands import bench, bench_tests
 from uexcli.commands.bench_recipes import Photos
@@ -78,6 +78,19 @@ def test_a_release_made_elsewhere_takes_part(photos: Path, release: Path, uex: U
     assert ran.code == 0, ran.err
     (row,) = ran.json["rows"]
     assert row["method"] == "made elsewhere" and row["seconds"] is None
+
+
+def test_a_pretrained_net_sees_large_photos_at_its_own_size_in_every_row(photos: Path, uex: Uex) -> None:
+    for path in photos.rglob("*.png"):
+        opened(path).resize((100, 100)).save(path)
+    head = "photos = 'photos'\ntargets = ['linear', 'probe:efficientnet_lite0,random']\nfolds = 1\nepochs = 1\n"
+    Path("r.toml").write_text(head + "[[row]]\nmethod = 'random'\n[[row]]\nname = 'again'\nmethod = 'random'\n")
+    ran = uex("bench", "r.toml", "-o", "out", "--json")
+    assert ran.code == 0, ran.err
+    sizes = [{cell["target"]: cell["size"] for cell in row["evaluation"]["cells"]} for row in ran.json["rows"]]
+    runs = [run for row in ran.json["rows"] for cell in row["evaluation"]["cells"] for run in cell["clean"]["runs"]]
+    assert all(run["right_images"] == [] for run in runs)
+    assert sizes == [{"linear": 64, "probe:efficientnet_lite0,random": 224}] * 2
 
 
 def test_shards_share_a_folder(photos: Path, uex: Uex) -> None:
@@ -247,7 +260,7 @@ merge = "groups.csv"
 """)
     ran = uex("bench", "r.toml", "-o", "out")
     assert ran.code == 0, ran.err
-    assert "Test images of one: a fifth of the photos, held out." in ran.out + ran.err
+    assert "Test images of one: some of the photos, held out." in ran.out + ran.err
     assert "are not in the release" not in ran.err, "the limit left them out"
     rows = board()
     assert [row["set"] for row in rows] == ["one"] + ["two"] * 4
@@ -279,6 +292,13 @@ def test_a_dataset_is_tested_on_its_own_test_split(tmp_path: Path) -> None:
     few = bench_tests.find(Photos("", idx(tmp_path / "both", train=40, test=20), limit=1), Heard())
     assert few.uri is None, "its test images are of classes that are not trained on"
     assert few.beyond == "39 of 40 photos are not in the release"
+
+
+def test_folds_beside_test_images_are_refused_before_any_fit(tmp_path: Path, uex: Uex) -> None:
+    uri = idx(tmp_path / "both", train=40, test=20)
+    Path("r.toml").write_text(f"photos = '{uri}'\ntargets = ['linear']\nfolds = 5\n[[row]]\nmethod = 'random'\n")
+    ran = uex("bench", "r.toml", "-o", "out")
+    assert ran.code == 2 and "there are test images" in ran.err and not list(Path("out").rglob("*.safetensors"))
 
 
 def test_what_a_dataset_leaves_out_is_told_once(tmp_path: Path, uex: Uex) -> None:

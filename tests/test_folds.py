@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from conftest import Ran, bright
 
 from uexcli import api
-from uexcli.commands import eval_data, eval_folds
+from uexcli.commands import eval_data, eval_folds, eval_scenario, evaluate
 from uexcli.commands.listener import Listener
 from uexcli.core.pooled import pooled
 from uexcli.core.scores import early_stop, packed, unpacked
@@ -68,6 +69,28 @@ def test_copies_of_a_photo_are_in_one_fold(pair: tuple[Path, Path]) -> None:
         assert not set(as_bytes(fold.clean)) & set(as_bytes(fold.test))
 
 
+@pytest.mark.parametrize("sizes", [(3, 3), (4, 2), (2, 2, 2), (1, 1, 1, 1, 1, 1), (4, 3, 2, 1)])
+def test_no_fold_is_empty_however_small_the_classes_are(sizes: tuple[int, ...], tmp_path: Path) -> None:
+    both = (tmp_path / "photos", tmp_path / "release")
+    for number, size in enumerate(sizes):
+        for root, invert in zip(both, (False, True), strict=True):
+            bright(root, (f"class {number}",), size, invert=invert, first=10 * number)
+    assert {len(fold.test) for fold in read(both, None)} <= {1, 2}
+
+
+def test_a_side_that_some_fold_lacks_is_left_out_of_all(pair: tuple[Path, Path]) -> None:
+    whole = read(pair, 4)[0]
+    few = [int((whole.labels == number).nonzero()[0]) for number in range(3)]
+    small = dataclasses.replace(
+        whole, clean=whole.clean[few], protected=whole.protected[few], labels=whole.labels[few],
+        keys=tuple(whole.keys[place] for place in few),
+    )  # fmt: skip
+    wanted = eval_scenario.Wanted(0.6)
+    assert "clean part" in eval_scenario.stage(whole, wanted).sides
+    for made in (eval_scenario.stage_all(both, wanted) for both in ((whole, small), (small, whole))):
+        assert [set(one.sides) for one in made] == [{"clean", "protected"}] * 2
+
+
 def test_no_fold_has_a_copy_of_its_own(pair: tuple[Path, Path]) -> None:
     folds = read(pair, 4)
     assert len({fold.clean.untyped_storage().data_ptr() for fold in folds}) == 1
@@ -78,13 +101,6 @@ def test_no_fold_has_a_copy_of_its_own(pair: tuple[Path, Path]) -> None:
 )
 def test_how_many_folds_there_are(asked: int | None, count: int, wanted: int) -> None:
     assert eval_folds.number(asked, count) == wanted
-
-
-@pytest.mark.parametrize(("classes", "photos"), [(3, 2), (6, 1), (2, 3)])
-def test_a_handful_of_photos_has_no_empty_fold(classes: int, photos: int, tmp_path: Path) -> None:
-    labels = tuple("abcdef"[:classes])
-    pair = bright(tmp_path / "p", labels, photos), bright(tmp_path / "r", labels, photos, invert=True)
-    assert all(1 <= len(fold.test) <= 2 for fold in read(pair, None))
 
 
 def test_more_folds_than_photos_are_refused() -> None:
@@ -107,6 +123,18 @@ def test_an_evaluation_in_folds(pair: tuple[Path, Path], uex: Uex) -> None:
     assert sum(run["right"]) == round(33 * run["curve"][-1]) and np.sum(run["confusion"]) == 33
     assert "of 5 folds" in ran.err and "may not be told apart" in ran.err
     assert uex("eval", *pair, *TINY, "--json").json["reused"] == 10
+
+
+def test_progress_goes_forward_whatever_a_target_counts(pair: tuple[Path, Path]) -> None:
+    done: list[float] = []
+
+    class Heard(Listener):
+        def step(self, progress: api.Progress) -> None:
+            if progress.stage == "train":
+                done.append(progress.done)
+
+    evaluate.run(evaluate.Request(*map(str, pair), targets=("simclr:epochs=2,width=4",), folds=2), Heard())
+    assert len(done) > 20 and done == sorted(done)
 
 
 def outcome(shown: np.ndarray, **changes: object) -> api.Outcome:
@@ -138,3 +166,5 @@ def test_folds_of_a_target_that_tells_no_images_are_weighted() -> None:
     made = pooled(runs, [30, 10], [10, 30])
     assert made.curve == pytest.approx((0.4375, 0.75)) and made.train_accuracy == pytest.approx(0.25)
     assert made.right_images == () and made.early_stop is None
+    marked = [api.Outcome((0.5, 1.0), 1.0, 1.0, right_images=("ff", text)) for text in ("ff", "no bits")]
+    assert pooled(marked, [8, 8], [8, 8]).curve == pytest.approx((0.5, 1.0))  # of a file that was changed

@@ -126,6 +126,19 @@ def test_charts_have_names_and_nothing_is_fetched() -> None:
     assert not re.search(r"url\(|@import|https?://", text)
 
 
+def test_scenarios_with_other_classes_have_a_confusion_of_the_first_and_no_step_without_a_number() -> None:
+    three = [[1, 0, 0], [0, 1, 0], [0, 0, 9]]
+    cells = [
+        cell_of("none", 0.9, at="merged into 3", value=3.0, protected={"runs": [run_of([0.6], confusion=three)]}),
+        cell_of("none", 0.8, at="merged into 2", value=2.0),
+        cell_of("none", 0.7, at="merged into groups.csv", value=None),
+    ]
+    text = page(cells=cells, at="merged into 2")
+    assert "Confusion of 2 classes" in text and ": 65% of the test images" in text
+    shown = text[text.index("By scenario") :].partition("</svg>")[0]
+    assert ">2</text>" in shown and ">3</text>" in shown and "nan" not in shown
+
+
 def test_many_classes_have_no_room_for_names() -> None:
     table = [[1] * 60 for _ in range(60)]
     cell = cell_of("none", 0.5, protected={"runs": [run_of([0.1, 0.2], confusion=table)]})

@@ -310,9 +310,10 @@ def _learnt(cell: Cell) -> list[str]:
 
 def words(result: Result) -> list[str]:
     """What the table means, the worst of all, what simple nets find, groups and faces, and the gate."""
+    chances = dict.fromkeys(f"{chance:.1%}" for chance in sorted(cell.chance for cell in result.cells))
     lines = [
         *_worst(result),
-        f"Chance is {result.chance:.1%}. Learnable, at the last epoch/at the best, and the 95 % interval of the "
+        f"Chance is {' or '.join(chances)}. Learnable, at the last epoch/at the best, and the 95 % interval of the "
         "second: 1.00 as the clean images, 0.00 nothing above chance. Peak and train (training images) are of the "
         "protected side. It holds for these targets and countermeasures only.",
     ]

@@ -14,6 +14,7 @@ from typing import Any
 from uexcli.api import Progress
 from uexcli.commands import apply, bench_targets, bench_tests, evaluate, fit, verify
 from uexcli.commands.bench_recipes import FIT, TRAININGS, Photos, Question, Recipes, name_of, questions, read
+from uexcli.commands.eval_report import without_images
 from uexcli.commands.listener import Listener
 from uexcli.errors import UexError, UsageError, unknown
 from uexcli.io import atomic, board, header_schema, leaderboard, samples, schema
@@ -116,12 +117,12 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     """
     listener = listener or Listener()
     recipes = read(request.recipes)
-    _check(recipes, request)
+    folds = _check(recipes, request)
     with claim(request.output, shared=request.shard is not None):  # shards share out the work within it
-        return _run(request, recipes, listener)
+        return _run(request, recipes, folds, listener)
 
 
-def _run(request: Request, recipes: Recipes, listener: Listener) -> Result:
+def _run(request: Request, recipes: Recipes, folds: int | None, listener: Listener) -> Result:
     began = time.perf_counter()
     atomic.private_folder(request.output)
     if atomic.is_open_to_others(request.output):
@@ -130,6 +131,10 @@ def _run(request: Request, recipes: Recipes, listener: Listener) -> Result:
         )
     work = [(photos, recipe) for photos in recipes.sets for recipe in recipes.rows if photos in recipes.wanted(recipe)]
     tests = {photos.name: bench_tests.find(photos, listener) for photos in dict.fromkeys(one for one, _ in work)}
+    for name, test in tests.items():
+        if folds not in {None, 1} and test.uri is not None:
+            what = f"set '{name}' has" if name else "there are"
+            raise UsageError(f"{request.recipes}: folds, but {what} test images: {test.uri}.", hint="Say test = false.")
     sizes: dict[str, int] = {}
     told = set[str]()
     rows: list[Row] = []
@@ -179,8 +184,8 @@ def _comparable(first: Row, other: Row) -> None:
             )
 
 
-def _check(recipes: Recipes, request: Request) -> None:
-    """Find what the recipes name, before the first of them has taken its hours."""
+def _check(recipes: Recipes, request: Request) -> int | None:
+    """Find what the recipes name, before the first of them has taken its hours; give the folds that are asked for."""
     registry = load()
     for row in recipes.rows:
         for key, kind in (("method", "method"), ("mode", "granularity"), ("norm", "norm")):
@@ -201,6 +206,7 @@ def _check(recipes: Recipes, request: Request) -> None:
             for path in files:
                 if path is not None and not Path(path).is_file():
                     raise UsageError(f"{request.recipes}: row '{name_of(row)}': {path}: no such file.")
+    return asked.folds
 
 
 @dataclass(frozen=True)
@@ -230,7 +236,7 @@ class _Bench:
             sizes.setdefault(photos.name, made.size)
             yield Row(
                 f"{name}, {question.key} {question.value}" if question.key else name,
-                method, seconds, bound, levels, psnr, findings, made, photos.name, name, question,
+                method, seconds, bound, levels, psnr, findings, without_images(made), photos.name, name, question,
                 recipe.get("published", {}), _made_with(recipe), self.test.words(made.test_source),
             )  # fmt: skip
 
@@ -272,12 +278,12 @@ class _Bench:
     def _evaluated(self, release: Path, question: Question, size: int | None) -> evaluate.Result | evaluate.Partial:
         request, photos = self.request, self.photos
         judged = bench_targets.judged(self.recipes)
-        judged = {**judged, "size": judged.get("size") or size, **question.asked}
+        judged |= question.asked
         return evaluate.run(
             evaluate.Request(
                 photos.photos, str(release), test=self.test.uri, labels=photos.labels, device=request.device,
                 precision=request.precision, on_error=request.on_error, cells=request.output / TRAININGS,
-                shard=request.shard, **judged,
+                shard=request.shard, usual_size=size, **judged,
             ),
             self.listener,
         )  # fmt: skip
@@ -360,7 +366,6 @@ def _plain(row: Row) -> dict[str, Any]:
 
 
 def _plain_cell(cell: evaluate.Cell) -> dict[str, Any]:
-    intervals = ("learnability_interval_last", "learnability_interval_peak")
     return {
         "target": cell.target,
         "against": cell.against,
@@ -368,7 +373,8 @@ def _plain_cell(cell: evaluate.Cell) -> dict[str, Any]:
         "protected": _plain_side(cell.protected, cell.intervals["protected"]),
         "learnability_last": cell.learnability_last,
         "learnability_peak": cell.learnability_peak,
-        **{name: getattr(cell, name) for name in intervals if hasattr(cell, name)},
+        "learnability_interval_last": cell.learnability_interval_last,
+        "learnability_interval_peak": cell.learnability_interval_peak,
         "verdict": cell.verdict,
     }
 

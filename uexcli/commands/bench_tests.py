@@ -17,7 +17,7 @@ from uexcli.registry import Registry, load
 class Test:
     """The test images of a set."""
 
-    uri: str | None  # None: a fifth of the photos is held out
+    uri: str | None  # None: photos are held out
     own_split: bool = False
     beyond: str | None = None  # how an evaluation begins to say that photos beyond the limit are not in a release
 
@@ -46,7 +46,7 @@ def find(photos: Photos, listener: Listener) -> Test:
         uri = photos.photos if own else _beside(photos.photos)
         if uri is not None and _fits(registry, uri, kept):
             found = Test(uri, own, beyond)
-    where = "a fifth of the photos, held out" if found.uri is None else found.words(found.uri)
+    where = "some of the photos, held out" if found.uri is None else found.words(found.uri)
     listener.say(f"Test images{f' of {photos.name}' if photos.name else ''}: {where}.")
     return found
 

@@ -89,8 +89,6 @@ def read(request: Sources, device: torch.device, listener: Listener) -> tuple[Da
         )  # fmt: skip
 
     if request.test is not None:
-        if request.folds not in {None, 1}:
-            raise UsageError("--folds: there is --test.", hint="Leave one of them out.")
         listed = samples.list_samples(load(), request.test, split="test")
         tell_notes(listed.notes, listener)
         test = _load(request, listed, paired.size, paired.channels, "read test", listener)

@@ -29,16 +29,18 @@ def number(asked: int | None, count: int) -> int:
     return asked
 
 
-def check(asked: int | None, *, together: bool) -> None:
-    """Refuse what cannot be asked; `together` says whether all photos are of one set.
+def check(asked: int | None, *, together: bool, tested: bool) -> None:
+    """Refuse what cannot be asked; `together` says whether all photos are of one set, `tested` if there is a test set.
 
     Raises:
-        UsageError: less than one fold, or several of photos within another set.
+        UsageError: less than one fold, or several of photos within another set or beside a test set.
     """
     if asked is not None and asked < 1:
         raise UsageError(f"--folds {asked}: at least 1.")
     if asked not in {None, 1} and not together:
         raise UsageError("--folds: not with --into.", hint="Leave one of them out.")
+    if asked not in {None, 1} and tested:
+        raise UsageError("--folds: there is --test.", hint="Leave one of them out.")
 
 
 def slices(folds: Tensor) -> tuple[Tensor, list[tuple[slice, slice]]]:
@@ -73,13 +75,11 @@ def shared_out(found: samples.Labelled, digests: Sequence[str], count: int) -> T
     for number in range(len(found.classes)):
         mine = [position for position, label in enumerate(found.labels) if label == number]
         mine.sort(key=lambda position: _hash(found.samples[position].key))
-        fresh = dict.fromkeys(digests[position] for position in mine if digests[position] not in places)
-        # one class goes on where the other ended, so that small classes do not all end in the first folds
-        places.update({digest: place % count for place, digest in enumerate(fresh, len(places))})
-    found_in = [places[digest] for digest in digests]
-    if len(set(found_in)) < count:
+        for position in mine:  # each class goes on where the one before ended, so that no fold stays empty
+            places.setdefault(digests[position], len(places) % count)
+    if len(places) < count:
         raise UexError("most of the photos are copies of one another: no folds can be made.", hint="Give --test DIR.")
-    return torch.tensor(found_in)
+    return torch.tensor([places[digest] for digest in digests])
 
 
 def _hash(key: str) -> bytes:

@@ -105,21 +105,32 @@ def jobs_of(
 def _pretrained(
     registry: Registry, protocol: Protocol, size: int, *, large: bool, weights: str, listener: Listener
 ) -> list[Job]:
-    """Make the jobs of nets that know the world already, in plain training; say so where none is at hand."""
+    """Make the jobs of nets that know the world already, in plain training; say which are not at hand.
+
+    Raises:
+        UexError: the weights that are named cannot be had.
+    """
     if not protocol.pretrained or not (large or protocol.name):
         return []
-    made = [(spec, _target(registry, spec, protocol, weights)) for spec in dict.fromkeys(protocol.pretrained)]
-    lacking = next((why for _, target in made if (why := lacks_weights(registry, target)) is not None), None)
-    if lacking is not None:
+    found, lacking = [], {}
+    for spec in dict.fromkeys(protocol.pretrained):
+        target = _target(registry, spec, protocol, weights)
+        if (why := lacks_weights(registry, target)) is None:
+            shown = (native_of(registry, target) or size) if large else size
+            found.append(Job(spec, target, Against(PLAIN), protocol.seeds, shown))
+        elif weights != "auto":
+            raise why
+        else:
+            lacking[spec] = why
+    if found:
+        for spec, why in lacking.items():
+            listener.warn(f"target '{spec}' was not tried: {why.message}")
+    else:
         listener.warn(
             "the main threat was not tried: whoever trains today starts from a pretrained net, and none is at hand. "
-            f"{lacking.hint} Or give --weights FILE"
+            f"{next(iter(lacking.values())).hint} Or give --weights FILE"
         )
-        return []
-    return [
-        Job(spec, target, Against(PLAIN), protocol.seeds, (native_of(registry, target) or size) if large else size)
-        for spec, target in made
-    ]
+    return found
 
 
 def _surrogate_of(registry: Registry, target: api.Target) -> api.Surrogate | None:

@@ -121,6 +121,7 @@ class Result:
     seconds: float
     reused: int  # trainings that were done before
     folder: str  # of the trainings
+    at: str = ""  # the scenario that classes, chance, pictures and what is detected are of, where there are several
 
     @property
     def worst(self) -> float | None:

@@ -153,7 +153,7 @@ class Plan:
         whole = sum(seconds[run[0]] for run in runs)
         words = "1 training" if len(runs) == 1 else f"{len(runs)} trainings"
         self.listener.say(f"{words}; estimated time: about {duration(whole)}")
-        before = 0.0
+        before = furthest = 0.0
         prepared: tuple[tuple[object, ...], Tensor] | None = None
         for run in runs:
             job, name, _, fold = run
@@ -168,9 +168,11 @@ class Plan:
             what = self._words(run)
 
             def on_step(p: api.Progress, job: Job = job, before: float = before, what: str = what) -> None:
+                nonlocal furthest
                 note = f"{what}: {p.note}" if p.note else what
-                done = before + seconds[job] * min(1.0, p.done / p.total)
-                self.listener.step(api.Progress(done, whole, note, "train"))
+                # a target of two parts counts each from nothing
+                furthest = max(furthest, before + seconds[job] * min(1.0, p.done / p.total))
+                self.listener.step(api.Progress(furthest, whole, note, "train"))
 
             outcome = job.target.evaluate(self._trial(run, prepared[1], on_step))
             self._found[run] = outcome
@@ -242,7 +244,8 @@ class Plan:
 
     def _new(self, job: Job) -> float:
         """Say what share of its images a run of a frozen net has not met in other folds: each is encoded once."""
-        return 1.0 if job.target.batches else 1 / len(self.ground(job).folds)
+        frozen = not job.target.batches and not hasattr(job.target, "epochs")  # SimCLR trains, on its own batches
+        return 1 / len(self.ground(job).folds) if frozen else 1.0
 
 
 def _told(drawn: views.Views | None) -> str | None:

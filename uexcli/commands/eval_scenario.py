@@ -69,6 +69,17 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
+def stage_all(folds: Sequence[Data], wanted: Wanted) -> tuple[Scenario, ...]:
+    """Make the sides of each fold: those that all of them have.
+
+    Raises:
+        UexError: as `stage` does.
+    """
+    made = [stage(data, wanted) for data in folds]
+    common = [name for name in made[0].sides if all(name in one.sides for one in made)]
+    return tuple(dataclasses.replace(one, sides={name: one.sides[name] for name in common}) for one in made)
+
+
 def stage(data: Data, wanted: Wanted) -> Scenario:
     """Make the sides.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from uexcli.core.statistics import told_apart
 from uexcli.errors import UexError, UsageError, unknown
 from uexcli.io import images, release, samples, shards, views
 from uexcli.io.claims import claim
-from uexcli.registry import Registry, load
+from uexcli.registry import Registry, load, options_of
 from uexcli.runtime import machine, room
 from uexcli.wording import plainly
 
@@ -56,6 +56,7 @@ class Request:
     seeds: int | None = None
     epochs: int | None = None
     size: int | None = None
+    usual_size: int | None = None  # where none is asked for; nets that are trained on larger photos keep to their own
     view: str | None = None
     folds: int | None = None  # of a cross-validation; None: several where there are few photos
     attacker: str = BLIND
@@ -108,15 +109,18 @@ def _run(request: Request, listener: Listener) -> Result | Partial:
     wanted = scenarios_of(request)
     informed = _informed(request, registry, listener)
     sources = Sources(
-        request.photos, request.release, request.test, request.labels, protocol.size, request.on_error, protocol.view,
-        1 if request.into is not None else protocol.folds,
+        request.photos, request.release, request.test, request.labels, protocol.size or request.usual_size,
+        request.on_error, protocol.view, 1 if request.into is not None else protocol.folds,
     )  # fmt: skip
     folds = _read(sources, request, device, listener)
     size, channels = int(folds[0].clean.shape[2]), int(folds[0].clean.shape[1])
     jobs = eval_jobs.jobs_of(
         registry, protocol, device, size, strict=strict, listener=listener, weights=request.weights,
-        side=_side(folds, protocol, channels, listener), sized=protocol.size is not None, informed=informed,
+        side=_side(folds, protocol, channels, wanted.values(), listener), sized=protocol.size is not None,
+        informed=informed,
     )  # fmt: skip
+    if request.weights != "auto" and not any("weights" in options_of(type(job.target)) for job in jobs):
+        raise UsageError("--weights: no pretrained net is tried.", hint="Name one, for example --target probe.")
     grounds = _grounds(jobs, folds, sources, request, device, listener)
     jobs = [dataclasses.replace(job, at=at) for at in wanted for job in jobs]
     first = grounds[next(iter(wanted)), jobs[0].size]
@@ -178,6 +182,7 @@ def _run(request: Request, listener: Listener) -> Result | Partial:
         seconds=time.perf_counter() - began,
         reused=cells.used,
         folder=str(cells.folder),
+        at=next(iter(wanted)),
     )
     for text in result.warnings[len(early) :]:
         listener.warn(text)
@@ -208,7 +213,7 @@ def _grounds(
         if request.pairs is not None:
             pairs = read_pairs(request.pairs, shown, channels, request.pairs_middle, device)
         for at, (wanted, _) in scenarios_of(request).items():
-            found[at, shown] = Ground(tuple(eval_scenario.stage(part, wanted) for part in data), pairs)
+            found[at, shown] = Ground(eval_scenario.stage_all(data, wanted), pairs)
     return found
 
 
@@ -225,10 +230,19 @@ def _read(sources: Sources, request: Request, device: torch.device, listener: Li
     return tuple(into(data, request.into, request.into_test, sources, listener) for data in folds)
 
 
-def _side(folds: Sequence[Data], protocol: Protocol, channels: int, listener: Listener) -> int:
+def _side(
+    folds: Sequence[Data],
+    protocol: Protocol,
+    channels: int,
+    scenarios: Iterable[tuple[Wanted, float | None]],
+    listener: Listener,
+) -> int:
     """Give the side of the photos, or 0 where they would not fit into memory at the size of pretrained nets."""
     side = folds[0].side
     photos = (len(folds[0].labels) + len(folds[0].test_labels)) * (1 if len(folds) == 1 else 2)
+    # where only some are protected, each fold has a mixture of its own
+    mixed = sum(wanted.share < 1 or bool(wanted.classes) or folds[0].stays is not None for wanted, _ in scenarios)
+    photos += mixed * sum(len(data.labels) for data in folds)
     fits = eval_jobs.fits(photos, NATIVE, channels, room.left())
     if side > eval_data.LARGEST and protocol.size is None and not fits:
         listener.warn("pretrained nets see the photos as small as the others do: larger ones would not fit into memory")
@@ -242,7 +256,7 @@ def scenarios_of(request: Request) -> dict[str, tuple[Wanted, float | None]]:
     several = len(request.shares) * len(request.merges) > 1
     for share in request.shares:
         for merge in request.merges:
-            words = [f"share {share:.0%}"] if len(request.shares) > 1 else []
+            words = [f"share {100 * share:g}%"] if len(request.shares) > 1 else []
             words += [f"merged into {merge}" if merge else "not merged"] if len(request.merges) > 1 else []
             value = share if len(request.shares) > 1 else float(merge) if merge and merge.isdecimal() else None
             found[", ".join(words)] = (Wanted(share, request.protect_classes, merge), value if several else None)
@@ -302,7 +316,7 @@ def check(request: Request, protocol: Protocol) -> None:
         raise UsageError(f"--max-learnability {request.max_learnability}: not within 0 to 1.")
     if not 0 < request.pairs_middle <= 1:
         raise UsageError(f"--pairs-middle {request.pairs_middle}: not above 0 and at most 1.")
-    eval_folds.check(protocol.folds, together=request.into is None)
+    eval_folds.check(protocol.folds, together=request.into is None, tested=request.test is not None)
     for wanted, _ in scenarios_of(request).values():
         eval_scenario.check(wanted)
     if request.attacker not in ATTACKERS:

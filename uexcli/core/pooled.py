@@ -17,9 +17,6 @@ def pooled(runs: Sequence[api.Outcome], tests: Sequence[int], trained: Sequence[
 
     `tests` and `trained` are the numbers of images that each fold was tested and trained on; accuracies are weighted
     by them. Epoch by epoch: the best epoch of the whole is one for all folds.
-
-    Raises:
-        ValueError: what a run says of its test images is not of so many.
     """
     if len(runs) == 1:
         return runs[0]
@@ -60,13 +57,13 @@ def _right(runs: Sequence[api.Outcome], tests: Sequence[int], epochs: int) -> np
     """Say which images are right after each epoch, bool `(epochs, N)`; None where a target does not tell."""
     if any(len(run.right_images) < epochs for run in runs):
         return None
-    return np.concatenate(
-        [
-            np.stack([unpacked(row, count) for row in run.right_images[:epochs]])
-            for run, count in zip(runs, tests, strict=True)
-        ],
-        1,
-    )
+    try:
+        shown = [
+            [unpacked(row, count) for row in run.right_images[:epochs]] for run, count in zip(runs, tests, strict=True)
+        ]
+    except ValueError:
+        return None
+    return np.concatenate([np.stack(rows) for rows in shown], 1)
 
 
 def _weighted(values: Sequence[float], shares: Sequence[float]) -> float:

@@ -20,7 +20,7 @@ SILENT = "cannot be told"  # the rows whose clean baseline is not above chance f
 
 
 def columns(rows: Sequence[Row]) -> list[Column]:
-    """What is measured, in the order of the first row that has it, plain training first."""
+    """What is measured: plain training first, else by name."""
     found = dict.fromkeys((cell["target"], cell["against"]) for row in rows for cell in row["cells"])
     return sorted(found, key=lambda column: (column[1] != "none", column))
 

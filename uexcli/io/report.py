@@ -30,7 +30,7 @@ def page(result: Mapping[str, Any], *, heading: str, facts: Mapping[str, Any], s
         _table(result),
         _steps(cells),
         _curves(cells),
-        _confusion(cells, result["classes"]),
+        _confusion([cell for cell in cells if (cell.get("at") or "") == result.get("at", "")], result["classes"]),
         _detected(result["detect"]),
         _sheet(sheet),
         _recipe(result, facts),
@@ -236,10 +236,10 @@ def _groups(result: Mapping[str, Any]) -> str:
 def _steps(cells: Sequence[Cell]) -> str:
     """Accuracy over the shares, or the numbers of classes, that were asked for."""
     plots = []
-    known = {(cell["target"], cell["against"]): 0 for cell in cells if cell.get("value") is not None}
-    for target, against in known:
+    valued = [cell for cell in cells if cell.get("value") is not None]  # groups that a file names have no number
+    for target, against in dict.fromkeys((cell["target"], cell["against"]) for cell in valued):
         steps = sorted(
-            (cell for cell in cells if (cell["target"], cell["against"]) == (target, against)),
+            (cell for cell in valued if (cell["target"], cell["against"]) == (target, against)),
             key=lambda cell: float(cell["value"]),
         )
         shares = all(cell["value"] <= 1 for cell in steps)
@@ -310,9 +310,9 @@ def _plot(cell: Cell) -> str:
 
 
 def _confusion(cells: Sequence[Cell], classes: Sequence[str]) -> str:
-    plain = next((cell for cell in cells if cell["against"] == "none"), cells[0])
-    table = plain["protected"]["runs"][0]["confusion"]
-    if not table:
+    plain = next((cell for cell in cells if cell["against"] == "none"), None)
+    table = plain["protected"]["runs"][0]["confusion"] if plain else ()
+    if not plain or not table:
         return ""
     note = (
         f"{escape(_name(plain, True))}, first seed, last epoch. A row is what a test image is, a column what the net "
