@@ -46,7 +46,9 @@ def evaluate(
     test: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR", help="Clean test images.  \\[default: a fifth of PHOTOS is held out]", show_default=False
+            metavar="DIR",
+            help="Clean test images.  \\[default: a fifth of PHOTOS, or each in turn where they are few]",
+            show_default=False,
         ),
     ] = None,
     protocol: Annotated[
