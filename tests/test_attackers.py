@@ -36,7 +36,7 @@ def jobs(protocol: eval_protocol.Protocol, heard: Listener, **changes: Any) -> l
 
 
 def test_large_photos_are_shown_to_a_pretrained_net_at_its_own_size() -> None:
-    protocol = eval_protocol.Protocol(against=("none", "jpeg:10"), pretrained=(HERE,))
+    protocol = eval_protocol.Protocol(against=("none", "jpeg:10"), pretrained=(HERE,), large_only=True)
     fast = eval_jobs.NARROW
     wanted = [(fast, "none", 64), (fast, "jpeg:10", 64)]
     assert jobs(protocol, Heard()) == [*wanted, (HERE, "none", 224)]
@@ -77,7 +77,8 @@ def test_named_targets_take_the_place_of_the_usual_ones(
     targets: tuple[str, ...], pretrained: tuple[str, ...], wanted: tuple[str, ...]
 ) -> None:
     request = evaluate.Request("photos", "release", targets=targets, pretrained=pretrained)
-    assert evaluate.protocol_of(request).pretrained == wanted
+    made = evaluate.protocol_of(request)
+    assert made.pretrained == wanted and made.large_only == (not pretrained)
 
 
 def test_protocols_try_pretrained_nets_in_one_column_each() -> None:

@@ -147,7 +147,9 @@ def cell(last: float, protected: float, *, against: str = "none", train: float =
     sides = [evaluate.Side((api.Outcome((value,), train, 1.0),)) for value in (last, protected)]
     learnt = learnability(protected, last, 0.5) if last > 0.5 else None
     worth = eval_doubts.verdict(
-        *2 * (learnability_interval_of_accuracies([protected], [last], 1000, 0.5),), train, hinders=bool(changes)
+        *2 * (learnability_interval_of_accuracies([protected], [last], 1000, 0.5),),
+        (train, train),
+        hinders=bool(changes),
     )
     return evaluate.Cell("small", against, *sides, learnt, learnt, **{"verdict": worth, **changes})
 

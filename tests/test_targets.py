@@ -101,6 +101,22 @@ def test_muon_moves_along_orthogonal_matrices(shape: tuple[int, int]) -> None:
     assert float(values.min()) > 0.5 and float(values.max()) < 1.3
 
 
+def test_airbench_learns_from_grey_images_in_colour() -> None:
+    """Directions that never vary once made batch norms without variance, and the net nothing but NaN."""
+    shade = torch.arange(64).remainder(2).mul(60)
+    grey = (pictures(64)[:, :1] // 2 + shade.view(-1, 1, 1, 1).to(torch.uint8)).expand(-1, 3, -1, -1).contiguous()
+    labels = torch.arange(64) % 2
+    with global_seed(0, "test"):
+        net = _airbench.Net(num_classes=2, channels=3, size=16, width=4)
+        net.restart(as_input(grey))
+    seen = net.white((as_input(grey) - 0.5) * 4).detach()
+    assert bool((seen.var((0, 2, 3)) > 1e-3).all())
+    made = target("airbench:width=4,epochs=12").evaluate(MemoryTrial(grey, labels, grey, labels, 2, 0, None, CPU))
+    assert made.gradient == 1.0 and made.peak > 0.9
+    flat = torch.full_like(grey, 128)  # nor does a set without any variance end in an error
+    assert target("airbench:width=4,epochs=1").evaluate(MemoryTrial(flat, labels, flat, labels, 2, 0, None, CPU)).curve
+
+
 def test_a_batch_of_airbench_never_exceeds_the_images() -> None:
     images, labels = halves(6)
     tiny = MemoryTrial(images[:4], labels[:4], images[4:], labels[4:], 2, 0, 1, CPU)

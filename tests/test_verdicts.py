@@ -104,15 +104,17 @@ def test_an_undecided_gate_exits_3(uex: Uex) -> None:
 @pytest.mark.parametrize(
     ("clean", "protected", "fitted", "worth"),
     [
-        (0.9, 0.5, 1.0, eval_doubts.TOLD),
-        (0.9, 0.9, 1.0, eval_doubts.ALIKE),
-        (0.53, 0.5, 1.0, eval_doubts.UNCLEAR),
-        (0.4, 0.5, 1.0, eval_doubts.UNCLEAR),
-        (0.9, 0.5, 0.6, eval_doubts.UNFIT),
-        (0.9, 0.9, 0.6, eval_doubts.ALIKE),  # nothing is kept from it, however little it was trained
+        (0.9, 0.5, (1.0, 1.0), eval_doubts.TOLD),
+        (0.9, 0.9, (1.0, 1.0), eval_doubts.ALIKE),
+        (0.53, 0.5, (1.0, 1.0), eval_doubts.UNCLEAR),
+        (0.4, 0.5, (1.0, 1.0), eval_doubts.UNCLEAR),
+        (0.9, 0.5, (1.0, 0.8), eval_doubts.UNFIT),
+        (0.9, 0.5, (0.8, 0.8), eval_doubts.TOLD),  # both trained as far
+        (0.9, 0.5, (0.6, 0.6), eval_doubts.UNFIT),  # neither was trained
+        (0.9, 0.9, (1.0, 0.6), eval_doubts.ALIKE),  # nothing is kept from it, however little it was trained
     ],
 )
-def test_what_a_cell_is_worth(clean: float, protected: float, fitted: float, worth: str) -> None:
+def test_what_a_cell_is_worth(clean: float, protected: float, fitted: tuple[float, float], worth: str) -> None:
     found = learnability_interval_of_accuracies([protected] * 2, [clean] * 2, 200, 0.5)
     assert eval_doubts.verdict(found, found, fitted, hinders=False) == worth
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from uexcli.commands.eval_result import Cell
 
 FITTED = 0.9  # of the own training images that a net must get right to have been trained long enough
+BADLY, BEHIND = 2 / 3, 0.05  # below this it was not trained; so far behind the clean images not like them
 FEW = 100  # test images
 TOLD, ALIKE, UNCLEAR, UNFIT = "told", "alike", "unclear", "unfit"  # what the figures of a cell are worth
 REACHED = 0.5  # of the bound that some image must come to, where photos were resized
@@ -103,17 +104,28 @@ def _of_cells(cells: Sequence[Cell], tests: int) -> list[str]:
     return found
 
 
-def verdict(last: tuple[float, float] | None, peak: tuple[float, float] | None, fitted: float, *, hinders: bool) -> str:
-    """Say what a cell is worth, by the intervals of its learnability and how well the protected images are fitted.
+def verdict(
+    last: tuple[float, float] | None,
+    peak: tuple[float, float] | None,
+    fitted: tuple[float, float],
+    *,
+    hinders: bool,
+) -> str:
+    """Say what a cell is worth, by the intervals of its learnability and how well the net fits what it was trained on.
+
+    `fitted` are the shares of the clean and of the protected training images that are right in the end.
 
     `unclear`: the clean side may be chance. `alike`: all may still be learnt, at the last epoch and at the best.
-    `unfit`: less is learnt, by a net that had not learnt its own training images either. Else `told`.
+    `unfit`: less is learnt, by a net that had not learnt its own protected training images, or far fewer of them than
+    of the clean ones. Else `told`.
     """
     if last is None or peak is None:
         return UNCLEAR
     if last[1] >= 1 and peak[1] >= 1:
         return ALIKE
-    return UNFIT if fitted < FITTED and not hinders else TOLD
+    clean, protected = fitted
+    badly = protected < BADLY or (protected < FITTED and protected < clean - BEHIND)
+    return UNFIT if badly and not hinders else TOLD
 
 
 def _together(clean: list[float], protected: list[float], tests: int) -> float:

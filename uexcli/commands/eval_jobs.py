@@ -110,7 +110,7 @@ def _pretrained(
     Raises:
         UexError: the weights that are named cannot be had.
     """
-    if not protocol.pretrained or not (large or protocol.name):
+    if not protocol.pretrained or (protocol.large_only and not large):
         return []
     found, lacking = [], {}
     for spec in dict.fromkeys(protocol.pretrained):

@@ -38,6 +38,7 @@ class Protocol:
     targets: tuple[str, ...] = ("auto",)
     against: tuple[str, ...] = (PLAIN,)
     pretrained: tuple[str, ...] = ()  # targets in plain training alone, where their weights are at hand
+    large_only: bool = False  # these are for photos that are larger than others see them
     seeds: int = 1
     folds: int | None = None  # of a cross-validation; None: several where there are few photos
     epochs: int | None = None

@@ -192,7 +192,9 @@ def cell_of(job: Job, ground: Ground, done: Done, value: float | None) -> Cell:
         learnability_early_stop=figures["early_stop"],
         learnability_interval_last=ranges["last"],
         learnability_interval_peak=ranges["peak"],
-        verdict=verdict(sure, ranges["peak"], protected.mean("train_accuracy"), hinders=hinders),
+        verdict=verdict(
+            sure, ranges["peak"], (clean.mean("train_accuracy"), protected.mean("train_accuracy")), hinders=hinders
+        ),
         at=job.at,
         value=value,
         size=job.size,

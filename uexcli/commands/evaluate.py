@@ -284,7 +284,8 @@ def _informed(request: Request, registry: Registry, listener: Listener) -> tuple
 
 def protocol_of(request: Request) -> Protocol:
     """Give the protocol, changed by what the command line says."""
-    protocol = Protocol(pretrained=PRETRAINED) if request.protocol is None else eval_protocol.read(request.protocol)
+    usual = Protocol(pretrained=PRETRAINED, large_only=not request.pretrained)
+    protocol = usual if request.protocol is None else eval_protocol.read(request.protocol)
     # plain training always belongs to it
     against = tuple(dict.fromkeys((eval_protocol.PLAIN, *(request.against or protocol.against))))
     return dataclasses.replace(

@@ -20,6 +20,7 @@ BIAS_LR, HEAD_LR, MOMENTUM, DECAY = 0.053, 0.67, 0.85, 4e-3
 SMOOTH = 0.2
 SHIFT = 2  # px, of 32
 WHITENED = 5000  # images the first layer is made from
+FLAT = 1e-9  # of the strongest direction's variance: what has less does not vary
 WHITE_EPOCHS = 3  # in which the bias of the first layer still learns
 NEWTON = (3.4445, -4.7750, 2.0315)  # pushes singular values towards 1
 
@@ -56,6 +57,11 @@ class Net(nn.Module):
             patches = ((images - 0.5) * 4).unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).flatten(3)
             flat = patches.reshape(-1, patches.shape[3]).cpu().double()
             values, vectors = torch.linalg.eigh(flat.T @ flat / len(flat))
+            # grey images in colour have directions without any signal: a channel that never varies has a batch norm
+            # whose gradient knows no bounds, so those that vary take their places
+            varies, every = values >= FLAT * values.max(), torch.arange(len(values))
+            places = torch.where(varies, every, every[varies].repeat(len(values))[: len(values)])
+            values, vectors = values[places], vectors[:, places]
             filters = (vectors / (values + 5e-4).sqrt()).T.reshape(-1, images.shape[1], 2, 2).to(images)
             self.white.weight.copy_(torch.cat([filters, -filters]))
             assert self.white.bias is not None
