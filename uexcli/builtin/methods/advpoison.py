@@ -25,6 +25,7 @@ class AdvPoison(Method):
 
     name: ClassVar[str] = "advpoison"
     summary: ClassVar[str] = "targeted adversarial examples: a net trained on clean images sees the next class"
+    undone_by: ClassVar[tuple[str, ...]] = ("jpeg:10",)
     paper: ClassVar[str] = "Fowl et al., Adversarial Examples Make Strong Poisons, NeurIPS 2021, arXiv 2106.10807"
     aliases: ClassVar[tuple[str, ...]] = ("tap",)
     presets: ClassVar[tuple[str, ...]] = ("quick",)

@@ -24,7 +24,7 @@ class Filters(Method):
 
     name: ClassVar[str] = "cuda"
     summary: ClassVar[str] = "one random blur per class: visible, and without a bound; no surrogate, takes seconds"
-    undone_by: ClassVar[tuple[str, ...]] = ("randsharp", "spectrum")
+    undone_by: ClassVar[tuple[str, ...]] = ("randsharp", "coin")
     paper: ClassVar[str] = "Sadasivan et al., CUDA: Convolution-based Unlearnable Datasets, CVPR 2023, arXiv 2303.04278"
     needs_surrogate: ClassVar[bool] = False
     default_norm: ClassVar[str] = "unbounded"

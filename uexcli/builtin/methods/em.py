@@ -45,6 +45,7 @@ class ErrorMinimising(Method):
 
     name: ClassVar[str] = "em"
     summary: ClassVar[str] = "error-minimising noise: surrogate and noise take turns to lower the loss"
+    undone_by: ClassVar[tuple[str, ...]] = ("jpeg:10", "grayscale")
     paper: ClassVar[str] = "Huang et al., Unlearnable Examples: Making Personal Data Unexploitable, ICLR 2021"
     aliases: ClassVar[tuple[str, ...]] = ("emin",)
     presets: ClassVar[tuple[str, ...]] = ("huang2021", "huang2021-cifar100", "huang2021-imagenet")

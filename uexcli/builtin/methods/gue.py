@@ -33,6 +33,7 @@ class GameUnlearnable(Method):
     summary: ClassVar[str] = (
         "a network that makes the noise, from a game with nets that learn from it; protects new images"
     )
+    undone_by: ClassVar[tuple[str, ...]] = ("grayscale", "jpeg:10")
     paper: ClassVar[str] = "Liu et al., Game-Theoretic Unlearnable Example Generator, AAAI 2024, arXiv 2401.17523"
     default_norm: ClassVar[str] = "linf"
     default_eps: ClassVar[str | None] = "8/255"

@@ -26,6 +26,7 @@ class RobustErrorMinimising(Method):
 
     name: ClassVar[str] = "rem"
     summary: ClassVar[str] = "error-minimising noise that holds under adversarial training; hours"
+    undone_by: ClassVar[tuple[str, ...]] = ("grayscale", "jpeg:10")
     paper: ClassVar[str] = "Fu et al., Robust Unlearnable Examples, ICLR 2022, arXiv 2203.14533"
     presets: ClassVar[tuple[str, ...]] = ("quick", "fu2022-imagenet")
     least: ClassVar[dict[str, object]] = {"train_steps": 3, "steps": 2, "draws": 2, "attack_steps": 2, "batch": 16}

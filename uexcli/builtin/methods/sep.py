@@ -25,6 +25,7 @@ class SelfEnsemble(Method):
 
     name: ClassVar[str] = "sep"
     summary: ClassVar[str] = "targeted noise against the checkpoints of one training, features and reduced variance"
+    undone_by: ClassVar[tuple[str, ...]] = ("jpeg:10",)
     paper: ClassVar[str] = "Chen et al., Self-Ensemble Protection, ICLR 2023, arXiv 2211.12005"
     presets: ClassVar[tuple[str, ...]] = ("quick",)
     takes_patches: ClassVar[bool] = False
