@@ -13,7 +13,7 @@ from torch import Tensor
 from uexcli import api
 from uexcli.builtin.countermeasures._purifier import Autoencoder
 from uexcli.commands.eval_clean import CleanImages
-from uexcli.commands.eval_runs import against_of
+from uexcli.commands.eval_jobs import against_of
 from uexcli.core.seeding import generator
 from uexcli.errors import UexError
 from uexcli.registry import load
@@ -77,7 +77,7 @@ def test_a_purifier_without_clean_images_is_told() -> None:
 
 def test_trainings_are_told_apart_by_the_clean_images(tmp_path: Path, photos: Path, release: Path, uex: Uex) -> None:
     others = bright(tmp_path / "others", ["a"], 6)
-    words = ("eval", photos, release, "--target", "small:width=4", "--epochs", 1, "--against", f"purify:{others},6,1",
+    words = ("eval", photos, release, "--target", "small:width=4", "--folds", 1, "--epochs", 1, "--against", f"purify:{others},6,1",
              "--cells", tmp_path / "cells", "--json")  # fmt: skip
 
     def trained() -> set[str]:

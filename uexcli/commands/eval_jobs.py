@@ -79,7 +79,7 @@ def jobs_of(
     known = [against_of(registry, spec, clean) for spec in dict.fromkeys(informed) if spec not in protocol.against]
     large = side > LARGEST and not sized
     for spec in dict.fromkeys(protocol.targets):
-        name = _default(device, size) if spec == "auto" else spec
+        name = _default(device, size, protocol.view) if spec == "auto" else spec
         target = _target(registry, name, protocol, weights)
         if (lacking := target.lacks() or lacks_weights(registry, target)) is not None:
             raise lacking
@@ -170,10 +170,11 @@ def as_text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _default(device: torch.device, size: int) -> str:
+def _default(device: torch.device, size: int, view: str) -> str:
+    fast = size <= LARGEST and view == views.SQUASH  # `airbench` draws no crops of the photos
     if device.type == "cpu":
-        return NARROW if size <= LARGEST else "small"
-    return "airbench" if device.type == "cuda" and size <= LARGEST else "resnet18"
+        return NARROW if fast else "small"
+    return "airbench" if device.type == "cuda" and fast else "resnet18"
 
 
 def _target(registry: Registry, spec: str, protocol: Protocol, weights: str) -> api.Target:
