@@ -77,8 +77,8 @@ def test_a_purifier_without_clean_images_is_told() -> None:
 
 def test_trainings_are_told_apart_by_the_clean_images(tmp_path: Path, photos: Path, release: Path, uex: Uex) -> None:
     others = bright(tmp_path / "others", ["a"], 6)
-    words = ("eval", photos, release, "--target", "small:width=4", "--folds", 1, "--epochs", 1, "--against", f"purify:{others},6,1",
-             "--cells", tmp_path / "cells", "--json")  # fmt: skip
+    words = ("eval", photos, release, "--target", "small:width=4", "--folds", 1, "--epochs", 1,
+             "--against", f"purify:{others},6,1", "--cells", tmp_path / "cells", "--json")  # fmt: skip
 
     def trained() -> set[str]:
         uex(*words)  # so short a training says nothing, but it is kept
