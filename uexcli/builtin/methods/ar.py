@@ -36,7 +36,7 @@ class Autoregressive(Method):
 
     name: ClassVar[str] = "ar"
     summary: ClassVar[str] = "autoregressive noise: one small filter per class; no surrogate, takes seconds"
-    undone_by: ClassVar[tuple[str, ...]] = ("spectrum",)
+    undone_by: ClassVar[tuple[str, ...]] = ("grayscale",)
     paper: ClassVar[str] = "Sandoval-Segura et al., Autoregressive Perturbations for Data Poisoning, NeurIPS 2022"
     needs_surrogate: ClassVar[bool] = False
     default_norm: ClassVar[str] = "l2"
