@@ -129,6 +129,12 @@ def test_an_informed_attacker_knows_which_images_share_noise(release: tuple[Path
     assert "Blind attacker." in page and "Informed attacker" in page
 
 
+def test_an_informed_attacker_can_do_all_that_a_blind_one_can(release: tuple[Path, str], uex: Uex) -> None:
+    shown = uex("eval", *release, *TINY, "--attacker", "informed", "--against", "class-mean").out.replace("\n", " ")
+    blind, _, informed = shown.partition("Worst of a blind attacker: ")[2].partition("Worst of an informed attacker: ")
+    assert blind.strip() and informed.startswith(blind.strip())
+
+
 def test_an_informed_attacker_of_an_unknown_release_knows_no_more(release: tuple[Path, str], uex: Uex) -> None:
     photos, _ = release
     ran = uex("eval", photos, photos, *TINY, "--attacker", "informed", "--json")
@@ -145,6 +151,13 @@ def test_what_undoes_a_method_is_there() -> None:
             assert issubclass(cls, api.Method | api.Granularity)
             for spec in cls.undone_by:
                 assert eval_jobs.against_of(registry, spec).parts
+
+
+def test_two_lists_at_once_are_no_curve() -> None:
+    made = evaluate.scenarios_of(evaluate.Request("p", "r", shares=(0.5, 1.0), merges=("2", "3")))
+    assert len(made) == 4 and all(value is None for _, value in made.values())
+    one = evaluate.scenarios_of(evaluate.Request("p", "r", merges=("2", "3")))
+    assert [value for _, value in one.values()] == [2.0, 3.0]
 
 
 def test_shares_and_merged_classes_as_lists(release: tuple[Path, str], uex: Uex) -> None:

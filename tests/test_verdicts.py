@@ -119,6 +119,14 @@ def test_what_a_cell_is_worth(clean: float, protected: float, fitted: tuple[floa
     assert eval_doubts.verdict(found, found, fitted, hinders=False) == worth
 
 
+def test_a_net_that_broke_down_tells_nothing_and_passes_no_gate() -> None:
+    found = learnability_interval_of_accuracies([0.5] * 2, [0.9] * 2, 200, 0.5)
+    dead = evaluate.Side((api.Outcome((0.5,), 1.0, 1.0, gradient=0.0),))
+    assert eval_doubts.broken(side(0.9), dead) and not eval_doubts.broken(side(0.9), side(0.5))
+    for hinders in (False, True):  # under a countermeasure of batches as well
+        assert eval_doubts.verdict(found, found, (1.0, 0.1), hinders=hinders, broken=True) == eval_doubts.UNFIT
+
+
 def test_the_headline_says_no_more_than_the_doubts() -> None:
     def lead(*cells: dict[str, Any]) -> str:
         return page(cells=list(cells)).partition('class="lead">')[2].partition("</p>")[0]

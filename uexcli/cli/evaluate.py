@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WHY = {
     "unclear": "the clean images are learnt no better than chance for sure",
-    "unfit": "the target does not fit the protected images it was trained on",
+    "unfit": "the target does not fit the protected images it was trained on, or broke down",
 }
 
 
@@ -333,12 +333,12 @@ def words(result: Result) -> list[str]:
 
 
 def _worst(result: Result) -> list[str]:
-    """What the worst cell says, of the blind attackers and of the informed ones."""
+    """What the worst cell says: of what a blind attacker tries, and of all that an informed one does."""
     lines = []
-    kinds = (False, True) if any(cell.informed for cell in result.cells) else (False,)
+    kinds = (False, True) if result.attacker == "informed" else (False,)
     for informed in kinds:
         who = "" if len(kinds) == 1 else " of an informed attacker" if informed else " of a blind attacker"
-        worst = next((cell for cell in result.cells if cell.tells and cell.informed == informed), None)
+        worst = next((cell for cell in result.cells if cell.tells and (informed or not cell.informed)), None)
         if worst is None:
             lines.append(f"Worst{who}: nothing can be told.")
             continue

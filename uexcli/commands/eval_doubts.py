@@ -13,7 +13,7 @@ from uexcli.core.statistics import interval
 from uexcli.wording import plainly
 
 if TYPE_CHECKING:
-    from uexcli.commands.eval_result import Cell
+    from uexcli.commands.eval_result import Cell, Side
 
 FITTED = 0.9  # of the own training images that a net must get right to have been trained long enough
 BADLY, BEHIND = 2 / 3, 0.05  # below this it was not trained; so far behind the clean images not like them
@@ -97,11 +97,15 @@ def _of_cells(cells: Sequence[Cell], tests: int) -> list[str]:
                 f"{where} the target fits only {fitted:.1%} of the protected training images{what}: "
                 "it may not have been trained long enough"
             )
-        for side in (cell.clean, cell.protected):
-            if any(run.gradient is not None and run.gradient < FITTED for run in side.runs):
-                found.append(f"{where} the net has no gradient at some images: it may have broken down")
-                break
+        if broken(cell.clean, cell.protected):
+            what = ", so nothing can be told" if cell.verdict == UNFIT else ""
+            found.append(f"{where} the net has no gradient at some images: it may have broken down{what}")
     return found
+
+
+def broken(*sides: Side) -> bool:
+    """Whether some net has no gradient, or none that is a number, at some of its images in the end."""
+    return any(run.gradient is not None and run.gradient < FITTED for side in sides for run in side.runs)
 
 
 def verdict(
@@ -110,6 +114,7 @@ def verdict(
     fitted: tuple[float, float],
     *,
     hinders: bool,
+    broken: bool = False,
 ) -> str:
     """Say what a cell is worth, by the intervals of its learnability and how well the net fits what it was trained on.
 
@@ -117,7 +122,7 @@ def verdict(
 
     `unclear`: the clean side may be chance. `alike`: all may still be learnt, at the last epoch and at the best.
     `unfit`: less is learnt, by a net that had not learnt its own protected training images, or far fewer of them than
-    of the clean ones. Else `told`.
+    of the clean ones, or that is `broken` in the end. Else `told`.
     """
     if last is None or peak is None:
         return UNCLEAR
@@ -125,7 +130,7 @@ def verdict(
         return ALIKE
     clean, protected = fitted
     badly = protected < BADLY or (protected < FITTED and protected < clean - BEHIND)
-    return UNFIT if badly and not hinders else TOLD
+    return UNFIT if broken or (badly and not hinders) else TOLD
 
 
 def _together(clean: list[float], protected: list[float], tests: int) -> float:

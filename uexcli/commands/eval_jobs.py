@@ -136,12 +136,20 @@ def _pretrained(
 def _surrogate_of(registry: Registry, target: api.Target) -> api.Surrogate | None:
     """Make the pretrained net that a target builds on, without its weights; None where it builds on none."""
     named = getattr(target, "surrogate", None)
-    if not isinstance(named, str):
-        return None
-    cls = registry.find("surrogate", named).cls
-    weights = getattr(target, "weights", "auto")
+    return surrogate(registry, named, getattr(target, "weights", "auto")) if isinstance(named, str) else None
+
+
+def surrogate(registry: Registry, name: str, weights: str) -> api.Surrogate:
+    """Make a surrogate, by its name and the file of its weights, or `auto`; not its net.
+
+    Raises:
+        UsageError: there is none, or it takes no weights.
+    """
+    cls = registry.find("surrogate", name).cls
     given = {"weights": weights} if "weights" in options_of(cls) and weights != "auto" else {}
-    made = build(cls, given, f"surrogate '{named}'")
+    if weights != "auto" and not given:
+        raise UsageError(f"surrogate '{name}' takes no weights.")
+    made = build(cls, given, f"surrogate '{name}'")
     assert isinstance(made, api.Surrogate)
     return made
 

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from uexcli import api
-from uexcli.commands.eval_doubts import ALIKE, TOLD, verdict
+from uexcli.commands.eval_doubts import ALIKE, TOLD, broken, verdict
 from uexcli.commands.eval_jobs import Job
 from uexcli.commands.eval_runs import Done, Ground
 from uexcli.commands.eval_scenario import CLEAN, CLEAN_PART, PROTECTED, Scenario
@@ -193,7 +193,11 @@ def cell_of(job: Job, ground: Ground, done: Done, value: float | None) -> Cell:
         learnability_interval_last=ranges["last"],
         learnability_interval_peak=ranges["peak"],
         verdict=verdict(
-            sure, ranges["peak"], (clean.mean("train_accuracy"), protected.mean("train_accuracy")), hinders=hinders
+            sure,
+            ranges["peak"],
+            (clean.mean("train_accuracy"), protected.mean("train_accuracy")),
+            hinders=hinders,
+            broken=broken(clean, protected),
         ),
         at=job.at,
         value=value,

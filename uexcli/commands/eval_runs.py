@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from uexcli import api
 from uexcli.commands import eval_cells
 from uexcli.commands.eval_cells import Cells
-from uexcli.commands.eval_jobs import Job
+from uexcli.commands.eval_jobs import Job, surrogate
 from uexcli.commands.eval_protocol import PLAIN, Protocol
 from uexcli.commands.eval_scenario import Scenario, Side
 from uexcli.commands.listener import Listener, duration
@@ -29,7 +29,7 @@ from uexcli.errors import UsageError
 from uexcli.io import views
 from uexcli.io.images import open_photo
 from uexcli.io.shards import Shard
-from uexcli.registry import Registry, build, options_of
+from uexcli.registry import Registry
 
 PROBED = 256  # images a training is timed on
 
@@ -215,12 +215,7 @@ class Plan:
 
     def _surrogate(self, side: Side, classes: int, name: str, weights: str) -> nn.Module:
         """Build a pretrained net for the images of a side."""
-        cls = self.registry.find("surrogate", name).cls
-        given = {"weights": weights} if "weights" in options_of(cls) and weights != "auto" else {}
-        if weights != "auto" and not given:
-            raise UsageError(f"surrogate '{name}' takes no weights.")
-        made = build(cls, given, f"surrogate '{name}'")
-        assert isinstance(made, api.Surrogate)
+        made = surrogate(self.registry, name, weights)
         if not made.pretrained:
             raise UsageError(
                 f"surrogate '{name}' knows nothing before it is trained.", hint="For example efficientnet_lite0."

@@ -253,13 +253,13 @@ def _side(
 def scenarios_of(request: Request) -> dict[str, tuple[Wanted, float | None]]:
     """Name all scenarios that are asked for, "" where there is one; with the share or number of classes of each."""
     found: dict[str, tuple[Wanted, float | None]] = {}
-    several = len(request.shares) * len(request.merges) > 1
+    one_list = (len(request.shares) > 1) != (len(request.merges) > 1)  # of two lists there is no one curve
     for share in request.shares:
         for merge in request.merges:
             words = [f"share {100 * share:g}%"] if len(request.shares) > 1 else []
             words += [f"merged into {merge}" if merge else "not merged"] if len(request.merges) > 1 else []
             value = share if len(request.shares) > 1 else float(merge) if merge and merge.isdecimal() else None
-            found[", ".join(words)] = (Wanted(share, request.protect_classes, merge), value if several else None)
+            found[", ".join(words)] = (Wanted(share, request.protect_classes, merge), value if one_list else None)
     return found
 
 

@@ -64,7 +64,7 @@ def _head(result: Mapping[str, Any], heading: str) -> str:
     if result["max_learnability"] is not None:
         verdict = "not decided" if result.get("undecided") else "passed" if result["passed"] else "failed"
         facts["gate"] = f"{verdict}: at most {result['max_learnability']:.2f} was allowed"
-    lead = "".join(f'<p class="lead">{words}</p>\n' for words in _leads(result["cells"]))
+    lead = "".join(f'<p class="lead">{words}</p>\n' for words in _leads(result["cells"], result.get("attacker")))
     return f"<header>\n<h1>{escape(heading)}</h1>\n{lead}{_list(facts)}\n</header>"
 
 
@@ -73,15 +73,14 @@ def _sizes(result: Mapping[str, Any]) -> list[str]:
     return [str(size) for size in sorted(found)]
 
 
-def _leads(cells: Sequence[Cell]) -> list[str]:
-    """What the worst cell says; of the blind attackers and of the informed ones, where there are any."""
-    informed = [cell for cell in cells if cell.get("informed")]
-    if not informed:
+def _leads(cells: Sequence[Cell], attacker: str | None) -> list[str]:
+    """What the worst cell says: of what a blind attacker tries, and of all that an informed one does."""
+    if attacker != "informed":
         return [_lead(cells)]
     blind = [cell for cell in cells if not cell.get("informed")]
     return [
         f"<b>Blind attacker.</b> {_lead(blind)}",
-        f"<b>Informed attacker</b>, who knows the method. {_lead(informed)}",
+        f"<b>Informed attacker</b>, who knows the method. {_lead(cells)}",
     ]
 
 
@@ -105,7 +104,9 @@ def _headline(worst: Cell) -> str:
     if share is None or verdict == "unclear":
         return "<strong>Nothing can be told</strong>, as the clean images are learnt no better than chance for sure"
     if verdict == "unfit":
-        return "<strong>Nothing can be told</strong>, as the net does not fit the images it was trained on"
+        return (
+            "<strong>Nothing can be told</strong>, as the net does not fit the images it was trained on, or broke down"
+        )
     if verdict == "alike":
         return "As far as so many test images tell, <strong>all</strong> is still learnt from the protected ones"
     much = f"up to <strong>{max(0.0, share):.0%}</strong>" if share < 1 else "<strong>all</strong>"

@@ -16,7 +16,7 @@ class Airbench(Target):
     """
 
     name: ClassVar[str] = "airbench"
-    summary: ClassVar[str] = "six convolutions and Muon, 8 epochs; the default on a GPU up to 64 px"
+    summary: ClassVar[str] = "six convolutions and Muon, 8 epochs; the default up to 96 px, on a CPU with width 16"
     crops: ClassVar[bool] = False
     paper: ClassVar[str] = "Jordan, 94% on CIFAR-10 in 3.29 seconds on a single GPU, 2024"
 

@@ -28,7 +28,7 @@ class Resnet18(_Torchvision):
     """ResNet-18, supervised, 30 epochs, from scratch."""
 
     name: ClassVar[str] = "resnet18"
-    summary: ClassVar[str] = "ResNet-18, supervised, 30 epochs; the default on a GPU above 64 px"
+    summary: ClassVar[str] = "ResNet-18, supervised, 30 epochs; the default on a GPU above 96 px"
     paper: ClassVar[str] = "He et al., Deep residual learning for image recognition, CVPR 2016"
 
 
