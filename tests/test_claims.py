@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from uexcli.errors import UsageError
 from uexcli.io import atomic, claims, leftovers
 from uexcli.io.claims import claim
 
+NOBODY = 65534  # a user that owns nothing
 Uex = Callable[..., Ran]
 HOLD = """
 import sys, time
@@ -139,14 +141,21 @@ def test_a_folder_that_was_made_for_nothing_goes(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "n").exists()
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_to_is_no_obstacle_to_look_in(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    try:
-        with claim(tmp_path / "n"):
-            pass
-    finally:
-        tmp_path.chmod(0o700)
+@pytest.mark.skipif(os.name == "nt", reason="folders have no such mode there")
+def test_a_folder_that_cannot_be_written_to_is_no_obstacle_to_look_in() -> None:
+    with tempfile.TemporaryDirectory() as name:  # not below pytest's own, which is closed to others
+        folder, user = Path(name), os.geteuid()
+        folder.chmod(0o555)
+        if user == 0:
+            os.seteuid(NOBODY)  # root may write anywhere
+        try:
+            with pytest.raises(PermissionError):
+                (folder / "x").touch()
+            with claim(folder / "n"):
+                pass
+        finally:
+            os.seteuid(user)
+            folder.chmod(0o700)
 
 
 # --------------------------------------------------------------------------------- temporary files
