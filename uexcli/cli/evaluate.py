@@ -281,7 +281,7 @@ def table(result: Result) -> Grid:
             sides.append(_last(cell, "clean part", cell.clean_part))
         shown.row(
             *([cell.target] if several else []),
-            _against(cell),
+            ["plain" if cell.against == "none" else cell.against, *(["informed"] if cell.informed else [])],
             *([cell.at] if scenarios else []),
             *sides,
             f"{100 * cell.protected.mean('peak'):.1f}",
