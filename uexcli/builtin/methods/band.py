@@ -1,0 +1,93 @@
+"""band: a texture of the photo's own, made loud; which one tells the class. In closed form."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from uexcli.api import Method, OnStep, Problem, Progress, UexError, hookimpl, option
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Places in the spectrum, down and across, in 1/16 cycles a pixel: where JPEG keeps a change of a few levels, and photos
+# are not much louder than it. Photos may be flipped, so a place and its mirror image are one.
+TEN = ((0, 3), (3, 0), (0, 4), (4, 0), (1.5, 3.2), (3.2, 1.5), (2.2, 2.2), (3.1, 3.1), (1.2, 2.1), (2.1, 1.2))
+MORE = ((0, 2.1), (2.1, 0), (1.3, 4.3), (4.3, 1.3))
+MOST = 5  # textures of a class at most: 2,002 classes
+
+
+@dataclass(frozen=True)
+class Band(Method):
+    """The noise is what the photo itself has around one place of its spectrum, in luma, amplified until it is clipped.
+
+    Each class has a place of its own, whose order is the key. As it is locked to the photo's phase, the change makes
+    edges of one direction and width stand out, which crops, flips, grayscale, JPEG, blur and noise leave readable; and
+    as its mean over photos is nothing, no linear projection takes it out. Above ten classes a class has several
+    places, each in regions of its own. New photos of a class need no new fit.
+    """
+
+    name: ClassVar[str] = "band"
+    summary: ClassVar[str] = "a texture of the photo's own, by class; holds under most countermeasures; takes a second"
+    undone_by: ClassVar[tuple[str, ...]] = ("spectrum",)
+    paper: ClassVar[str] = "uex's own"
+    needs_surrogate: ClassVar[bool] = False
+    modes: ClassVar[tuple[str, ...]] = ("classwise", "clusterwise")
+    gives_network: ClassVar[bool] = True
+    takes_patches: ClassVar[bool] = False
+
+    gain: float = option(2.5, "amplitude before the noise is clipped, as a multiple of eps: more is louder and coarser")
+    width: float = option(0.02, "standard deviation of a place, in cycles a pixel")
+    octaves: int = option(1, "how many times the texture comes, each of half the frequency, for trainers that scale")
+
+    def __post_init__(self) -> None:
+        """Refuse what is no texture."""
+        if min(self.gain, self.width) <= 0 or not 1 <= self.octaves <= 6:
+            raise ValueError("gain and width must be above 0, octaves from 1 to 6")
+
+    def network(self, *, channels: int, size: int, num_rows: int) -> nn.Module:
+        """Build what makes the textures."""
+        from uexcli.builtin.methods._textures import Textures
+
+        return Textures(num_rows, textures_of(num_rows), size=size, width=self.width, octaves=self.octaves)
+
+    def fit(self, problem: Problem, on_step: OnStep) -> nn.Module:
+        """Deal out the places."""
+        import torch
+
+        _, channels, side, _ = problem.shape
+        network: Any = self.network(channels=channels, size=side, num_rows=problem.num_rows)
+        several = network.places.shape[1]
+        known = torch.tensor(TEN if several == 1 else TEN + MORE) / 16
+        choices = torch.tensor(list(itertools.combinations(range(len(known)), several)))
+        secret = problem.secret("band")
+        dealt = choices[secret.permutation(len(choices))[: problem.num_rows]]
+        for row in dealt:  # which of its regions has which of them
+            row[:] = row[secret.permutation(several)]
+        network.places.copy_(known[dealt])
+        network.strength.fill_(self.gain * problem.norm.reach(problem.eps))
+        on_step(Progress(1, 1))
+        made: nn.Module = network
+        return made
+
+
+def textures_of(classes: int) -> int:
+    """How many textures a class has, so that so many classes differ.
+
+    Raises:
+        UexError: there are not so many.
+    """
+    if classes <= len(TEN):
+        return 1
+    for several in range(2, MOST + 1):
+        if math.comb(len(TEN) + len(MORE), several) >= classes:
+            return several
+    raise UexError(f"method 'band' cannot tell {classes:,} classes apart.", hint="Use --mode clusterwise.")
+
+
+@hookimpl
+def uex_methods() -> list[type[Method]]:
+    """Register."""
+    return [Band]
