@@ -1,4 +1,7 @@
-"""Generate what is generated: completions/, docs/cli.md and man/. With --check: say what is not current, and exit 1."""
+"""Generate what is generated: completions/, docs/cli.md, docs/holds.md and man/.
+
+With --check: say what is not current, and exit 1.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ from pathlib import Path
 import manual
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+from benchmarks import holds  # noqa: E402
+
 SHELLS = {"bash": "uex.bash", "zsh": "_uex", "fish": "uex.fish"}
 
 
@@ -32,6 +38,7 @@ def generated() -> dict[Path, str]:
         text = "\n".join(line.rstrip() for line in run(*words, "--help").strip().splitlines())
         parts.append(f"## uex {' '.join(words)}".rstrip() + f"\n\n```text\n{text}\n```\n")
     files[ROOT / "docs" / "cli.md"] = "\n".join(parts)
+    files[holds.PAGE] = holds.page()
     pages = {ROOT / "man" / name: text for name, text in manual.pages().items()}
     return {**files, **pages}
 

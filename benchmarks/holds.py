@@ -1,0 +1,160 @@
+"""docs/holds.md: what holds against what, from the leaderboards in results/; `make docs` writes it.
+
+python -m benchmarks.holds
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+ROOT = Path(__file__).parent
+PAGE = ROOT.parent / "docs" / "holds.md"
+OURS = ("band", "shield")
+FROM_WEIGHTS = ("probe", "finetune")  # targets that knew something before
+HEAD = """# What holds
+
+Generated from the leaderboards in `benchmarks/results`; do not edit. Every number is the accuracy in percent, on clean
+test images, of a net that was trained on protected ones: after the last epoch, and in brackets at its best one. Lower
+protects better. **Bold**: as good as clean images, or not told apart from them. "?": cannot be told, as the net does
+not even fit the protected images, or learns nothing from clean ones either. *Worst* is the best epoch under whatever
+gives an attacker most.
+
+A table is about these images, these nets and these treatments on that day, and about nothing else: [what breaks
+it](what-breaks-it.md) says what is not promised, and `uex bench` makes such a table of your own photos.
+"""
+
+
+@dataclass(frozen=True)
+class Board:
+    """A leaderboard and the words above it."""
+
+    path: Path
+    title: str
+    rows: Sequence[Mapping[str, Any]]
+
+    def cell(self, row: Mapping[str, Any], column: tuple[str, str]) -> Mapping[str, Any] | None:
+        """Give the cell of a target under a countermeasure."""
+        return next((cell for cell in row["cells"] if (cell["target"], cell["against"]) == column), None)
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """Targets and countermeasures, plain training first, then where the best clean net is."""
+        found = {(cell["target"], cell["against"]): cell for row in self.rows for cell in row["cells"]}
+        return sorted(found, key=lambda key: (not _weights(key[0]), key[1] != "none", -_mean(found[key]["clean"])))
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page(), "utf-8")
+
+
+def page() -> str:
+    """Give the text of the page."""
+    parts = [HEAD]
+    for board in boards():
+        parts += [f"## {board.title}\n", _setting(board), _worst(board), _table(board)]
+    return "\n".join(parts)
+
+
+def boards() -> list[Board]:
+    """Read the leaderboards of batteries, the fewest images first."""
+    found = []
+    for path in ROOT.glob("results/judge-battery-*.json"):
+        rows = json.loads(path.read_text("utf-8"))["rows"]
+        first = rows[0]
+        title = f"{first['train_images']:,} images, {first['size']} px ({path.stem.removeprefix('judge-battery-')})"
+        found.append(Board(path, title, sorted(rows, key=_scratch_worst)))
+    return sorted(found, key=lambda board: (board.rows[0]["size"], board.rows[0]["train_images"], board.path.name))
+
+
+def _setting(board: Board) -> str:
+    first = board.rows[0]
+    seeds, versions = first["seeds"], first["versions"]
+    counts = f"{first['train_images']:,} training and {first['test_images']:,} test images"
+    return (
+        f"{counts}, chance {100 * first['chance']:.1f}, {seeds} seed{'s' if seeds > 1 else ''} of the training, "
+        f"{_bounds(board)}; "
+        f"torch {versions['torch'].partition('+')[0]}, {first['device']}.\n"
+    )
+
+
+def _bounds(board: Board) -> str:
+    return " or ".join(sorted({row["bound"] for row in board.rows if row["bound"]}))
+
+
+def _worst(board: Board) -> str:
+    """Say for each method what gives an attacker most, from scratch and from pretrained weights."""
+    lines = ["| method | plain training | worst, from scratch | worst, from pretrained weights |", "|---|---|---|---|"]
+    for row in board.rows:
+        plain = next(cell for cell in row["cells"] if cell["against"] == "none" and not _weights(cell["target"]))
+        parts = [_shown(plain), *(_words(_best(row, weights=weights)) for weights in (False, True))]
+        lines.append(f"| {_name(row['name'])} | {' | '.join(parts)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _table(board: Board) -> str:
+    names = [_name(row["name"]) for row in board.rows]
+    lines = [f"| net, against | clean | {' | '.join(names)} |", f"|---|---|{'---|' * len(names)}"]
+    for column in board.columns:
+        cells = [board.cell(row, column) for row in board.rows]
+        clean = next(cell for cell in cells if cell is not None)["clean"]
+        shown = ["" if cell is None else _shown(cell) for cell in cells]
+        lines.append(f"| {_column(column)} | {_pair(clean)} | {' | '.join(shown)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _best(row: Mapping[str, Any], *, weights: bool) -> Mapping[str, Any] | None:
+    """Give the cell that an attacker would choose."""
+    mine = [cell for cell in row["cells"] if _weights(cell["target"]) == weights and cell["verdict"] != "unfit"]
+    return max(mine, key=lambda cell: _mean(cell["protected"], "peak"), default=None)
+
+
+def _scratch_worst(row: Mapping[str, Any]) -> float:
+    found = _best(row, weights=False)
+    return 1.0 if found is None else _mean(found["protected"], "peak")
+
+
+def _words(cell: Mapping[str, Any] | None) -> str:
+    if cell is None:
+        return ""
+    which = cell["target"] if _weights(cell["target"]) else cell["against"].replace("none", "plain training")
+    return f"{_shown(cell)} of {100 * _mean(cell['clean']):.1f}, {which}"
+
+
+def _shown(cell: Mapping[str, Any]) -> str:
+    pair = _pair(cell["protected"])
+    if cell["verdict"] in ("unclear", "unfit"):
+        return f"{pair} ?"
+    return f"**{pair}**" if cell["verdict"] == "alike" else pair
+
+
+def _pair(side: Mapping[str, Any]) -> str:
+    return f"{100 * _mean(side):.1f} ({100 * _mean(side, 'peak'):.1f})"
+
+
+def _mean(side: Mapping[str, Any], which: str = "last") -> float:
+    return fmean(side[which])
+
+
+def _weights(target: str) -> bool:
+    return target.startswith(FROM_WEIGHTS)
+
+
+def _column(column: tuple[str, str]) -> str:
+    target, against = column
+    if _weights(target):
+        return f"`{target}`" + ("" if against == "none" else f", `{against}`")
+    return "plain training" if against == "none" else f"`{against}`"
+
+
+def _name(name: str) -> str:
+    return f"**`{name}`**" if name in OURS else f"`{name}`"
+
+
+if __name__ == "__main__":
+    main()
