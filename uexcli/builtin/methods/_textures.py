@@ -1,4 +1,8 @@
-"""Textures of photos around places of their spectrum, made loud: the network of `band`. Can be written as ONNX."""
+"""Textures of photos around places of their spectrum, made loud: the network of `band`. Can be written as ONNX.
+
+A place is a frequency, down and across, in cycles a pixel. A Gaussian around a place is one down times one across, so
+that two products with matrices filter an image.
+"""
 
 from __future__ import annotations
 
@@ -12,62 +16,102 @@ from uexcli.core.pixels import LUMA
 
 GRAIN = 0.1 / 255  # standard deviation of noise that every photo gets before, for flat ones: it has all textures
 TINY = 1e-8
+LEAST_REGION = 16  # px: below that a texture has no two waves
+
+
+class Waves(nn.Module):
+    """Filters of square images of one size, around places that are given."""
+
+    apart: Tensor  # int64 (S, S): from pixel to pixel around the edge, as Fourier has it
+    frequencies: Tensor  # float (F,): cycles a pixel
+    cosines: Tensor  # float (F, S)
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        steps = torch.arange(size)
+        frequencies = torch.arange(size // 2 + 1) / size
+        twice = torch.where((frequencies == 0) | (frequencies == 0.5), 1.0, 2.0)
+        _keep(self, "apart", (steps[:, None] - steps) % size)
+        _keep(self, "frequencies", frequencies)
+        _keep(self, "cosines", torch.cos(2 * math.pi * frequencies[:, None] * steps) * twice[:, None] / size)
+
+    def forward(self, images: Tensor, places: Tensor, width: float) -> Tensor:
+        """Give what images `(..., S, S)` have around their places `(..., 2)`; `width` is a standard deviation."""
+        return self.lines(places[..., 0], width) @ images @ self.lines(places[..., 1], width)
+
+    def lines(self, centres: Tensor, width: float) -> Tensor:
+        """Give the filters of lines around centres `(...)`: symmetric matrices `(..., S, S)`."""
+        gains = torch.exp(-((self.frequencies - centres[..., None]) ** 2) / (2 * width**2))
+        return (gains @ self.cosines)[..., self.apart]
 
 
 class Textures(nn.Module):
-    """The noise of a photo: the parts of its luma around the places of its row, each in regions of its own."""
+    """The noise of a photo: the parts of its luma around the places of its row, each in regions of its own.
 
-    places: Tensor  # float (R, M, 2): cycles a pixel, down and across
-    strength: Tensor  # float (): standard deviation of the noise, before it is clipped
-    apart: Tensor  # int64 (S, S): from pixel to pixel around the edge, as Fourier has it
-    frequencies: Tensor  # float (F,): cycles a pixel
-    waves: Tensor  # float (F, S)
-    grain: Tensor  # float (S, S)
+    On photos in colour, red and green carry these; blue carries them to one half, and to the other a finer texture.
+    """
+
+    places: Tensor  # float (R, M, 2)
+    fine: Tensor  # float (R, M, 2): of blue
+    bound: Tensor  # float (): where the noise is clipped
     regions: Tensor  # float (M, S, S), of 0 and 1
+    grain: Tensor  # float (S, S)
 
-    def __init__(self, num_rows: int, several: int, *, size: int, width: float, octaves: int) -> None:
+    def __init__(
+        self, num_rows: int, several: int, *, size: int, gain: float, widths: tuple[float, float], octaves: int
+    ) -> None:
         super().__init__()
         self.register_buffer("places", torch.zeros(num_rows, several, 2))
-        self.register_buffer("strength", torch.zeros(()))
-        self._width, self._octaves = width, octaves
-        steps = torch.arange(size)
-        self._keep("apart", (steps[:, None] - steps) % size)
-        frequencies = torch.arange(size // 2 + 1) / size
-        twice = torch.where((frequencies == 0) | (frequencies == 0.5), 1.0, 2.0)
-        self._keep("frequencies", frequencies)
-        self._keep("waves", torch.cos(2 * math.pi * frequencies[:, None] * steps) * twice[:, None] / size)
+        self.register_buffer("fine", torch.zeros(num_rows, several, 2))
+        self.register_buffer("bound", torch.zeros(()))
+        self._gain, self._widths, self._octaves = gain, widths, octaves
+        self.waves = Waves(size)
         grain = np.random.RandomState(0).standard_normal((size, size))  # the stream that numpy promises to keep
-        self._keep("grain", torch.from_numpy(grain).float() * GRAIN)
-        side = max(1, min(16, size // 2), size // 8)  # of a region
-        regions = (steps[:, None] // side + steps // side) % several
-        self._keep("regions", (regions == torch.arange(several)[:, None, None]).float())
-
-    def _keep(self, name: str, tensor: Tensor) -> None:
-        """Keep what follows from the size: not in the noise file."""
-        self.register_buffer(name, tensor, persistent=False)
+        _keep(self, "grain", torch.from_numpy(grain).float() * GRAIN)
+        _keep(self, "regions", regions(size, several))
 
     def forward(self, images: Tensor, rows: Tensor) -> Tensor:
-        """Give the noise of float images `(B, C, S, S)` with rows `(B,)`, the same in all channels."""
-        luma = images[:, 0]
-        if images.shape[1] == 3:
-            luma = (images * images.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1)
-        luma = luma - luma.mean((1, 2), keepdim=True) + self.grain
-        noise = torch.zeros_like(luma)
+        """Give the noise of float images `(B, C, S, S)` with rows `(B,)`."""
+        luma = luma_of(images)
+        noise = self.texture(luma, self.places[rows], self._widths[0], self._octaves)
+        if images.shape[1] != 3:
+            return noise.unsqueeze(1).expand_as(images)
+        return coloured(noise, self.blue(images, rows))
+
+    def blue(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Give the finer texture that blue carries, `(B, S, S)`: of what blue has more than luma."""
+        return self.texture(images[:, 2] - luma_of(images), self.fine[rows], self._widths[1], 1)
+
+    def texture(self, plane: Tensor, places: Tensor, width: float, octaves: int) -> Tensor:
+        """Give what planes `(B, S, S)` have around places `(B, M, 2)`, amplified and clipped."""
+        plane = plane - plane.mean((1, 2), keepdim=True) + self.grain
+        noise = torch.zeros_like(plane)
         for number, region in enumerate(self.regions):
-            for octave in range(self._octaves):
-                noise = noise + region * self._texture(luma, self.places[rows, number] / 2**octave, octave)
-        return (noise * self.strength / math.sqrt(self._octaves)).unsqueeze(1).expand_as(images)
+            for octave in range(octaves):
+                found = self.waves(plane, places[:, number] / 2**octave, width / 2**octave)
+                noise = noise + region * found / found.square().mean((1, 2), keepdim=True).sqrt().clamp(min=TINY)
+        loud = noise * (self._gain / math.sqrt(octaves))
+        return loud.clamp(-1, 1) * self.bound
 
-    def _texture(self, luma: Tensor, places: Tensor, octave: int) -> Tensor:
-        """Give what luma `(B, S, S)` has around places `(B, 2)`, brought to a standard deviation of 1."""
-        down, across = (self._pass(places[:, axis], self._width / 2**octave) for axis in (0, 1))
-        found = down @ luma @ across
-        return found / found.square().mean((1, 2), keepdim=True).sqrt().clamp(min=TINY)
 
-    def _pass(self, centres: Tensor, width: float) -> Tensor:
-        """Give the filters of lines that keep frequencies around centres `(B,)`: symmetric matrices `(B, S, S)`.
+def regions(size: int, several: int) -> Tensor:
+    """Mark where each of a class's textures is: float `(M, S, S)` of 0 and 1."""
+    steps = torch.arange(size) // max(1, min(LEAST_REGION, size // 2), size // 8)
+    return ((steps[:, None] + steps) % several == torch.arange(several)[:, None, None]).float()
 
-        A Gaussian around a place is one down times one across, so that two products with matrices filter an image.
-        """
-        gains = torch.exp(-((self.frequencies - centres[:, None]) ** 2) / (2 * width**2))
-        return (gains @ self.waves)[:, self.apart]
+
+def luma_of(images: Tensor) -> Tensor:
+    """Give the luma of images `(B, C, S, S)`: `(B, S, S)`."""
+    if images.shape[1] != 3:
+        return images[:, 0]
+    return (images * images.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1)
+
+
+def coloured(noise: Tensor, blue: Tensor) -> Tensor:
+    """Put noise of luma and the finer one of blue, both `(B, S, S)`, together: `(B, 3, S, S)`."""
+    return torch.stack([noise, noise, (noise + blue) / 2], 1)
+
+
+def _keep(module: nn.Module, name: str, tensor: Tensor) -> None:
+    """Keep what follows from the size: not in the noise file."""
+    module.register_buffer(name, tensor, persistent=False)

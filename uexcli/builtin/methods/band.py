@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 # Places in the spectrum, down and across, in 1/16 cycles a pixel: where JPEG keeps a change of a few levels, and photos
 # are not much louder than it. Photos may be flipped, so a place and its mirror image are one.
-TEN = ((0, 3), (3, 0), (0, 4), (4, 0), (1.5, 3.2), (3.2, 1.5), (2.2, 2.2), (3.1, 3.1), (1.2, 2.1), (2.1, 1.2))
-MORE = ((0, 2.1), (2.1, 0), (1.3, 4.3), (4.3, 1.3))
+TEN = ((0, 2.9), (2.9, 0), (0, 4), (3.9, 0), (1.4, 3.1), (3, 1.3), (2.1, 2.1), (4.3, 1.3), (5, 0), (3.1, 3.1))
+MORE = ((1.2, 2), (2.1, 1.2), (1.2, 4.3), (2.6, 2.7))
+FINE = 6.4  # the same for blue: how far from the middle its places are
 MOST = 5  # textures of a class at most: 2,002 classes
 
 
@@ -23,10 +24,11 @@ MOST = 5  # textures of a class at most: 2,002 classes
 class Band(Method):
     """The noise is what the photo itself has around one place of its spectrum, in luma, amplified until it is clipped.
 
-    Each class has a place of its own, whose order is the key. As it is locked to the photo's phase, the change makes
+    Each class has a place of its own, and which one is the key. As it is locked to the photo's phase, the change makes
     edges of one direction and width stand out, which crops, flips, grayscale, JPEG, blur and noise leave readable; and
-    as its mean over photos is nothing, no linear projection takes it out. Above ten classes a class has several
-    places, each in regions of its own. New photos of a class need no new fit.
+    as its mean over photos is nothing, no linear projection takes it out. Half of blue, which luma hardly hears,
+    carries a finer texture by class: photos have little there themselves, and nets learn it first. Above ten classes a
+    class has several places, each in regions of its own. New photos of a class need no new fit.
     """
 
     name: ClassVar[str] = "band"
@@ -40,37 +42,46 @@ class Band(Method):
 
     gain: float = option(2.5, "amplitude before the noise is clipped, as a multiple of eps: more is louder and coarser")
     width: float = option(0.02, "standard deviation of a place, in cycles a pixel")
+    blue_width: float = option(0.03, "the same of blue's places")
     octaves: int = option(1, "how many times the texture comes, each of half the frequency, for trainers that scale")
 
     def __post_init__(self) -> None:
         """Refuse what is no texture."""
-        if min(self.gain, self.width) <= 0 or not 1 <= self.octaves <= 6:
-            raise ValueError("gain and width must be above 0, octaves from 1 to 6")
+        if min(self.gain, self.width, self.blue_width) <= 0 or not 1 <= self.octaves <= 6:
+            raise ValueError("gain, width and blue_width must be above 0, octaves from 1 to 6")
 
     def network(self, *, channels: int, size: int, num_rows: int) -> nn.Module:
         """Build what makes the textures."""
         from uexcli.builtin.methods._textures import Textures
 
-        return Textures(num_rows, textures_of(num_rows), size=size, width=self.width, octaves=self.octaves)
+        widths = (self.width, self.blue_width)
+        return Textures(num_rows, textures_of(num_rows), size=size, gain=self.gain, widths=widths, octaves=self.octaves)
 
     def fit(self, problem: Problem, on_step: OnStep) -> nn.Module:
         """Deal out the places."""
-        import torch
-
-        _, channels, side, _ = problem.shape
-        network: Any = self.network(channels=channels, size=side, num_rows=problem.num_rows)
-        several = network.places.shape[1]
-        known = torch.tensor(TEN if several == 1 else TEN + MORE) / 16
-        choices = torch.tensor(list(itertools.combinations(range(len(known)), several)))
-        secret = problem.secret("band")
-        dealt = choices[secret.permutation(len(choices))[: problem.num_rows]]
-        for row in dealt:  # which of its regions has which of them
-            row[:] = row[secret.permutation(several)]
-        network.places.copy_(known[dealt])
-        network.strength.fill_(self.gain * problem.norm.reach(problem.eps))
+        network: Any = self.network(channels=problem.shape[1], size=problem.shape[2], num_rows=problem.num_rows)
+        dealt(problem, network)
         on_step(Progress(1, 1))
         made: nn.Module = network
         return made
+
+
+def dealt(problem: Problem, network: Any) -> None:
+    """Give each class of the network its places, keyed by the seed, and the bound."""
+    import torch
+
+    rows, several, _ = network.places.shape
+    known = torch.tensor(TEN if several == 1 else TEN + MORE) / 16
+    turns = torch.linspace(0, math.pi / 2, len(known))
+    finer = torch.stack([turns.sin(), turns.cos()], 1) * FINE / 16
+    choices = torch.tensor(list(itertools.combinations(range(len(known)), several)))
+    for purpose, table, places in (("band", known, network.places), ("blue", finer, network.fine)):
+        secret = problem.secret(purpose)
+        chosen = choices[secret.permutation(len(choices))[:rows]]
+        for row in chosen:  # which of its regions has which of them
+            row[:] = row[secret.permutation(several)]
+        places.copy_(table[chosen])
+    network.bound.fill_(problem.norm.reach(problem.eps))
 
 
 def textures_of(classes: int) -> int:

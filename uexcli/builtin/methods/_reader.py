@@ -1,0 +1,91 @@
+"""Reads textures off photos that were treated: the loss of `shield`, and its gradient in the noise of luma."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from uexcli.builtin.countermeasures.bdr import BitDepth
+from uexcli.builtin.countermeasures.jpeg import Jpeg
+from uexcli.builtin.countermeasures.resize import Resize
+from uexcli.builtin.countermeasures.webp import Webp
+from uexcli.builtin.methods._textures import Waves, luma_of
+
+if TYPE_CHECKING:
+    from uexcli.api import Countermeasure
+
+GRID = 8  # of JPEG
+WINDOW = 8  # px: textures are read in windows of this side, at every half of it
+WIDTH = 0.03  # standard deviation of what is read around a place, in cycles a pixel
+FLOOR = 1 / 255**2  # power below which a texture is nothing
+LOUDEST = 40 / 255  # standard deviation of noise that is laid over photos, at most
+# Treatments, and how often each is drawn: those under which textures are hardest to read come most often.
+NOISE = "noise"
+TREATMENTS: tuple[tuple[Countermeasure | str | None, float], ...] = (
+    (None, 1), (Jpeg(10), 4), (Webp(10), 3), (BitDepth(2), 1), (Resize(0.5), 1), (NOISE, 1),
+)  # fmt: skip
+
+
+def treated(images: Tensor, generator: Generator) -> Tensor:
+    """Do to float images `(B, C, S, S)` in [0, 1] what an attacker might, drawn anew; gradients pass as they are.
+
+    On another grid half of the time: JPEG before a crop and JPEG after it cut differently.
+    """
+    weights = torch.tensor([float(weight) for _, weight in TREATMENTS])
+    treatment = TREATMENTS[int(torch.multinomial(weights, 1, generator=generator))][0]
+    if treatment is None:
+        return images
+    down, right, apart = torch.randint(0, GRID, (3,), generator=generator).tolist()
+    if apart % 2:
+        down = right = 0
+    with torch.no_grad():
+        moved = images.roll((down, right), (2, 3))
+        if isinstance(treatment, str):
+            loud = LOUDEST * torch.rand((), generator=generator)
+            seen = moved + loud * torch.randn(moved.shape, generator=generator).to(moved.device)
+        else:
+            levels = (moved * 255).round_().clamp_(0, 255).to(torch.uint8)
+            seen = treatment.apply(levels, generator).float() / 255
+        change = seen.clamp_(0, 1).roll((-down, -right), (2, 3)) - images
+    return images + change
+
+
+@dataclass
+class Reader:
+    """Tells textures by their power: the mean over windows of the cross-entropy of the class's own.
+
+    A closed form, and no net: nets that were trained to read textures, and moved the noise, made it what they alone
+    read. `places` are float `(T, 2)`; `wanted`, int64 `(K, h, w)`, says which is each class's in each window.
+    """
+
+    waves: Waves
+    places: Tensor
+    wanted: Tensor
+    usual: Tensor | None = None  # (T, 1, 1): the mean of `heard` over clean photos
+
+    def heard(self, images: Tensor) -> Tensor:
+        """Give the log power of each texture in each window of float images: `(B, T, h, w)`."""
+        luma = luma_of(images)
+        luma = luma - luma.mean((1, 2), keepdim=True)
+        found = self.waves(luma[:, None], self.places, WIDTH)
+        power = functional.avg_pool2d(found.square(), WINDOW, WINDOW // 2)
+        return (power + FLOOR).log()
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Give the summed cross-entropy of float images, with gradients."""
+        assert self.usual is not None
+        each = functional.cross_entropy(self.heard(images) - self.usual, self.wanted[labels], reduction="none")
+        return each.mean((1, 2)).sum()
+
+
+def wanted(regions: Tensor, textures: Tensor) -> Tensor:
+    """Say which texture is read in each window, int64 `(K, h, w)`.
+
+    `regions` are `(M, S, S)`, of 0 and 1, `textures` int64 `(K, M)`: what each class has in each region.
+    """
+    share = functional.avg_pool2d(regions[:, None], WINDOW, WINDOW // 2)[:, 0]
+    return textures[:, share.argmax(0)]

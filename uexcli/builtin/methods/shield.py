@@ -1,0 +1,131 @@
+"""shield: band, whose textures are made to be read after JPEG, WebP and the like."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from uexcli.api import Method, OnStep, Problem, Progress, hookimpl, option
+from uexcli.builtin.methods.band import Band, dealt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from uexcli.builtin.methods._reader import Reader
+    from uexcli.builtin.methods._textures import Textures
+
+AT_ONCE = 256  # images that move together: one treatment is drawn for all of them
+SAMPLE = 2000  # clean photos that tell how loud each texture usually is
+SLOWER = 0.8  # of the length of a step, by the last one
+REHEARSED = 2  # steps
+
+
+@dataclass(frozen=True)
+class Shield(Method):
+    """Starts as `band`, then moves each photo's noise so that its textures can be read whatever is done to the photo.
+
+    What reads them is a closed form: the power of each class's texture in small windows. Each step draws a treatment
+    (JPEG, WebP, fewer bits, half the size, noise, on another grid of blocks), applies the real one, and goes down the
+    gradient of the cross-entropy as if the treatment had changed nothing. No net is asked, so the noise is nobody's in
+    particular; neither are those that will judge it.
+    """
+
+    name: ClassVar[str] = "shield"
+    summary: ClassVar[str] = "band, made to hold under JPEG, WebP and the like, photo by photo; no surrogate"
+    undone_by: ClassVar[tuple[str, ...]] = ("spectrum",)
+    paper: ClassVar[str] = "uex's own"
+    needs_surrogate: ClassVar[bool] = False
+    modes: ClassVar[tuple[str, ...]] = ("samplewise",)
+    norms: ClassVar[tuple[str, ...]] = ("linf",)
+    takes_patches: ClassVar[bool] = False
+    least: ClassVar[dict[str, Any]] = {"steps": 2}
+
+    steps: int = option(40, "steps of each photo's noise")
+    step: float = option(0.125, "length of the first step, as a share of eps; the last one is a fifth of it")
+    momentum: float = option(0.5, "share of the direction of a step that the next one keeps")
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run."""
+        if self.steps < 1 or self.step <= 0 or not 0 <= self.momentum < 1:
+            raise ValueError("steps must be at least 1, step above 0, momentum at least 0 and below 1")
+
+    def fit(self, problem: Problem, on_step: OnStep) -> Tensor:
+        """Move the noise, a few photos at a time, or go on with those that are left."""
+        saved = problem.journal.load() or {}
+        delta = problem.copy(saved["delta"]) if "delta" in saved else problem.bank()
+        done = int(saved.get("done", 0))
+        del saved  # it keeps the file of an old state
+        textures, reader = self._tools(problem)
+        for batch in problem.batches(AT_ONCE):
+            if int(batch[0]) < done:
+                continue
+            delta[problem.rows[batch].to(delta.device)] = self._moved(problem, batch, textures, reader, self.steps).to(
+                delta.device
+            )
+            done = int(batch[-1]) + 1
+            problem.journal.save(lambda done=done: {"delta": delta, "done": done})  # type: ignore[misc]
+            on_step(Progress(done, len(problem.images), "moving the textures"))
+        return delta
+
+    def _tools(self, problem: Problem) -> tuple[Textures, Reader]:
+        """Make what draws the textures of the classes, and what reads them."""
+        import torch
+
+        from uexcli.builtin.methods._reader import Reader, wanted
+
+        _, channels, side, _ = problem.shape
+        textures: Any = Band().network(channels=channels, size=side, num_rows=problem.num_classes)
+        dealt(problem, textures)
+        places, which = textures.places.flatten(0, 1).unique(dim=0, return_inverse=True)
+        reader = Reader(textures.waves, places, wanted(textures.regions, which.view(textures.places.shape[:2])))
+        textures.to(problem.device)
+        reader.places, reader.wanted = places.to(problem.device), reader.wanted.to(problem.device)
+        few = torch.arange(0, len(problem.images), max(1, len(problem.images) // SAMPLE), device=problem.images.device)
+        heard = [reader.heard(problem.inputs(part)).mean((2, 3)) for part in few.split(AT_ONCE)]
+        reader.usual = torch.cat(heard).mean(0)[:, None, None]
+        return textures, reader
+
+    def _moved(self, problem: Problem, batch: Tensor, textures: Textures, reader: Reader, steps: int) -> Tensor:
+        """Give the noise of the images with indices `batch`: float `(B, C, S, S)`."""
+        import torch
+
+        from uexcli.builtin.methods._reader import treated
+        from uexcli.builtin.methods._textures import coloured, luma_of
+
+        images, labels = problem.inputs(batch), problem.labels[batch].to(problem.device)
+        generator = problem.generator(f"treatments {int(batch[0])}")
+        noise = textures.texture(luma_of(images), textures.places[labels], Band().width, 1)
+        blue = textures.blue(images, labels) if images.shape[1] == 3 else None
+        reach, speed = problem.norm.reach(problem.eps), torch.zeros_like(noise)
+
+        def whole(luma: Tensor) -> Tensor:
+            return luma.unsqueeze(1) if blue is None else coloured(luma, blue)
+
+        def shown(luma: Tensor) -> Tensor:
+            added, matrix = whole(luma), problem.survival
+            return (images + (added if matrix is None else matrix @ added @ matrix.T)).clamp(0, 1)
+
+        for number in range(steps):
+            noise.requires_grad_(True)
+            seen = treated(shown(noise), generator)
+            (grad,) = torch.autograd.grad(reader.loss(seen, labels), noise)
+            scale = grad.abs().mean((1, 2), keepdim=True).clamp(min=torch.finfo(grad.dtype).tiny)
+            speed = self.momentum * speed + grad / scale
+            length = self.step * reach * (1 - SLOWER * number / self.steps)
+            noise = (noise.detach() - length * speed.sign()).clamp(-reach, reach)
+        return whole(noise)
+
+    def rehearse(self, problem: Problem) -> float:
+        """Time a few steps of some photos."""
+        batch = next(problem.batches(AT_ONCE))
+        textures, reader = self._tools(problem)
+        begun = time.perf_counter()
+        self._moved(problem, batch, textures, reader, REHEARSED)
+        return (time.perf_counter() - begun) / REHEARSED * self.steps * len(problem.images) / len(batch)
+
+
+@hookimpl
+def uex_methods() -> list[type[Method]]:
+    """Register."""
+    return [Shield]
