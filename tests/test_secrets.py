@@ -162,7 +162,8 @@ def _attack(release: Path, seed: int) -> float:
 def test_trying_seeds_against_a_release_of_class_wise_lsp(tmp_path: Path, uex: Uex, old: bool) -> None:
     """The attack gets all but the seed itself: names, settings, and a window in which torch's seed must lie.
 
-    It finds noise that was drawn by torch's generator, which shows that it works, and not what is drawn today.
+    It finds noise that was drawn by torch's generator, which shows that it works, and not what is drawn today. The best
+    of many wrong seeds is right by half at times, hence a seed of the test's own.
     """
     photos = tmp_path / "photos"
     for number, label in enumerate(CLASSES):
@@ -170,7 +171,8 @@ def test_trying_seeds_against_a_release_of_class_wise_lsp(tmp_path: Path, uex: U
         for index in range(60):
             Image.fromarray(picture(1000 * number + index)).save(photos / label / f"{index}.png")
     with mock.patch.object(seeding, "Secret", _OldSecret if old else Secret):
-        ran = uex("fit", photos, "--method", "lsp", "--mode", "classwise", "-o", "n.noise.safetensors", "--eps", "1.0")
+        words = ("--mode", "classwise", "-o", "n.noise.safetensors", "--eps", "1.0", "--seed", str(2**127 + 1))
+        ran = uex("fit", photos, "--method", "lsp", *words)
     assert ran.code == 0, ran.err
     assert uex("apply", "n.noise.safetensors", photos, "-o", "release").code == 0
     found = _attack(Path("release"), noise_file.read(Path("n.noise.safetensors")).header["seed"])
@@ -191,7 +193,7 @@ ALLOWED = {
     "linear net", "weights",  # first weights of a net, and what is added to them while it learns
     "checkpoints", "subset", "theta",  # which nets and images come next
 }  # fmt: skip
-STEMS = ("pass ", "round ", "step ", "view ", "batches ")  # with a number behind: orders
+STEMS = ("pass ", "round ", "step ", "view ", "batches ", "treatments ")  # with a number behind: orders, crops
 RANDOM = {
     "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "multinomial",
     "normal", "normal_", "uniform_", "random_", "manual_seed", "seed", "default_rng", "Generator", "RandomState",
