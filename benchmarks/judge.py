@@ -32,10 +32,6 @@ from uexcli.registry import load
 TARGET = "airbench:width=16"  # learns more than `small` in the same time on a CPU, and is nobody's surrogate here
 ROWS = """
 [[row]]
-method = "band"
-seed = 1
-
-[[row]]
 method = "em"
 seed = 1
 
@@ -69,6 +65,14 @@ seed = 1
 [[row]]
 method = "advpoison"
 preset = "quick"
+seed = 1
+
+[[row]]
+method = "band"
+seed = 1
+
+[[row]]
+method = "shield"
 seed = 1
 """  # a seed: the same noise on the next machine, whose trainings then go on with these
 INFORMED = {  # by themselves: of some photos `ops` and `cuda` change nothing, and leave them out

@@ -26,7 +26,7 @@ LOUDEST = 40 / 255  # standard deviation of noise that is laid over photos, at m
 # Treatments, and how often each is drawn: those under which textures are hardest to read come most often.
 NOISE = "noise"
 TREATMENTS: tuple[tuple[Countermeasure | str | None, float], ...] = (
-    (None, 1), (Jpeg(10), 4), (Webp(10), 3), (BitDepth(2), 1), (Resize(0.5), 1), (NOISE, 1),
+    (None, 1), (Jpeg(10), 5), (Webp(10), 5), (BitDepth(2), 1), (Resize(0.5), 1), (NOISE, 1),
 )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ class Waves(nn.Module):
 class Textures(nn.Module):
     """The noise of a photo: the parts of its luma around the places of its row, each in regions of its own.
 
-    On photos in colour, red and green carry these; blue carries them to one half, and to the other a finer texture.
+    On photos in colour, red and green carry these; blue carries a finer texture, or a share of both.
     """
 
     places: Tensor  # float (R, M, 2)
@@ -58,13 +58,21 @@ class Textures(nn.Module):
     grain: Tensor  # float (S, S)
 
     def __init__(
-        self, num_rows: int, several: int, *, size: int, gain: float, widths: tuple[float, float], octaves: int
+        self,
+        num_rows: int,
+        several: int,
+        *,
+        size: int,
+        gain: float,
+        widths: tuple[float, float],
+        share: float,
+        octaves: int,
     ) -> None:
         super().__init__()
         self.register_buffer("places", torch.zeros(num_rows, several, 2))
         self.register_buffer("fine", torch.zeros(num_rows, several, 2))
         self.register_buffer("bound", torch.zeros(()))
-        self._gain, self._widths, self._octaves = gain, widths, octaves
+        self._gain, self._widths, self._share, self._octaves = gain, widths, share, octaves
         self.waves = Waves(size)
         grain = np.random.RandomState(0).standard_normal((size, size))  # the stream that numpy promises to keep
         _keep(self, "grain", torch.from_numpy(grain).float() * GRAIN)
@@ -76,7 +84,11 @@ class Textures(nn.Module):
         noise = self.texture(luma, self.places[rows], self._widths[0], self._octaves)
         if images.shape[1] != 3:
             return noise.unsqueeze(1).expand_as(images)
-        return coloured(noise, self.blue(images, rows))
+        return self.coloured(noise, self.blue(images, rows))
+
+    def coloured(self, noise: Tensor, blue: Tensor) -> Tensor:
+        """Put noise of luma and the finer one of blue, both `(B, S, S)`, together: `(B, 3, S, S)`."""
+        return torch.stack([noise, noise, (1 - self._share) * noise + self._share * blue], 1)
 
     def blue(self, images: Tensor, rows: Tensor) -> Tensor:
         """Give the finer texture that blue carries, `(B, S, S)`: of what blue has more than luma."""
@@ -105,11 +117,6 @@ def luma_of(images: Tensor) -> Tensor:
     if images.shape[1] != 3:
         return images[:, 0]
     return (images * images.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1)
-
-
-def coloured(noise: Tensor, blue: Tensor) -> Tensor:
-    """Put noise of luma and the finer one of blue, both `(B, S, S)`, together: `(B, 3, S, S)`."""
-    return torch.stack([noise, noise, (noise + blue) / 2], 1)
 
 
 def _keep(module: nn.Module, name: str, tensor: Tensor) -> None:

@@ -26,9 +26,9 @@ class Band(Method):
 
     Each class has a place of its own, and which one is the key. As it is locked to the photo's phase, the change makes
     edges of one direction and width stand out, which crops, flips, grayscale, JPEG, blur and noise leave readable; and
-    as its mean over photos is nothing, no linear projection takes it out. Half of blue, which luma hardly hears,
-    carries a finer texture by class: photos have little there themselves, and nets learn it first. Above ten classes a
-    class has several places, each in regions of its own. New photos of a class need no new fit.
+    as its mean over photos is nothing, no linear projection takes it out. Blue, which luma hardly hears, carries
+    a finer texture by class: photos have little there themselves, and nets learn it first. Above ten classes a class
+    has several places, each in regions of its own. New photos of a class need no new fit.
     """
 
     name: ClassVar[str] = "band"
@@ -43,19 +43,24 @@ class Band(Method):
     gain: float = option(2.5, "amplitude before the noise is clipped, as a multiple of eps: more is louder and coarser")
     width: float = option(0.02, "standard deviation of a place, in cycles a pixel")
     blue_width: float = option(0.03, "the same of blue's places")
+    blue: float = option(1.0, "share of blue that carries the finer texture; the rest goes with red and green")
     octaves: int = option(1, "how many times the texture comes, each of half the frequency, for trainers that scale")
 
     def __post_init__(self) -> None:
         """Refuse what is no texture."""
         if min(self.gain, self.width, self.blue_width) <= 0 or not 1 <= self.octaves <= 6:
             raise ValueError("gain, width and blue_width must be above 0, octaves from 1 to 6")
+        if not 0 <= self.blue <= 1:
+            raise ValueError("blue must be in [0, 1]")
 
     def network(self, *, channels: int, size: int, num_rows: int) -> nn.Module:
         """Build what makes the textures."""
         from uexcli.builtin.methods._textures import Textures
 
-        widths = (self.width, self.blue_width)
-        return Textures(num_rows, textures_of(num_rows), size=size, gain=self.gain, widths=widths, octaves=self.octaves)
+        several, widths = textures_of(num_rows), (self.width, self.blue_width)
+        return Textures(
+            num_rows, several, size=size, gain=self.gain, widths=widths, share=self.blue, octaves=self.octaves
+        )
 
     def fit(self, problem: Problem, on_step: OnStep) -> nn.Module:
         """Deal out the places."""

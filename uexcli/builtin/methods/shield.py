@@ -41,7 +41,8 @@ class Shield(Method):
     takes_patches: ClassVar[bool] = False
     least: ClassVar[dict[str, Any]] = {"steps": 2}
 
-    steps: int = option(40, "steps of each photo's noise")
+    blue: float = option(1.0, "share of blue that carries the finer texture; the rest goes with red and green")
+    steps: int = option(60, "steps of each photo's noise")
     step: float = option(0.125, "length of the first step, as a share of eps; the last one is a fifth of it")
     momentum: float = option(0.5, "share of the direction of a step that the next one keeps")
 
@@ -75,7 +76,7 @@ class Shield(Method):
         from uexcli.builtin.methods._reader import Reader, wanted
 
         _, channels, side, _ = problem.shape
-        textures: Any = Band().network(channels=channels, size=side, num_rows=problem.num_classes)
+        textures: Any = Band(blue=self.blue).network(channels=channels, size=side, num_rows=problem.num_classes)
         dealt(problem, textures)
         places, which = textures.places.flatten(0, 1).unique(dim=0, return_inverse=True)
         reader = Reader(textures.waves, places, wanted(textures.regions, which.view(textures.places.shape[:2])))
@@ -91,7 +92,7 @@ class Shield(Method):
         import torch
 
         from uexcli.builtin.methods._reader import treated
-        from uexcli.builtin.methods._textures import coloured, luma_of
+        from uexcli.builtin.methods._textures import luma_of
 
         images, labels = problem.inputs(batch), problem.labels[batch].to(problem.device)
         generator = problem.generator(f"treatments {int(batch[0])}")
@@ -100,7 +101,7 @@ class Shield(Method):
         reach, speed = problem.norm.reach(problem.eps), torch.zeros_like(noise)
 
         def whole(luma: Tensor) -> Tensor:
-            return luma.unsqueeze(1) if blue is None else coloured(luma, blue)
+            return luma.unsqueeze(1) if blue is None else textures.coloured(luma, blue)
 
         def shown(luma: Tensor) -> Tensor:
             added, matrix = whole(luma), problem.survival
