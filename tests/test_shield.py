@@ -120,7 +120,7 @@ def test_it_goes_on_to_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
             if self.held is None:
                 self.held = {**found, "delta": found["delta"].clone()}
 
-    monkeypatch.setattr(shield, "AT_ONCE", 25)
+    monkeypatch.setattr(shield, "AT_ONCE", 25 * SIDE**2)
     journal = Kept()
     whole = Shield(steps=2).fit(task(journal=journal), hear)
     assert journal.held["done"] == 25

@@ -13,7 +13,7 @@ from uexcli.builtin.countermeasures.bdr import BitDepth
 from uexcli.builtin.countermeasures.jpeg import Jpeg
 from uexcli.builtin.countermeasures.resize import Resize
 from uexcli.builtin.countermeasures.webp import Webp
-from uexcli.builtin.methods._textures import Waves, luma_of
+from uexcli.builtin.methods._textures import luma_of
 
 if TYPE_CHECKING:
     from uexcli.api import Countermeasure
@@ -59,19 +59,18 @@ class Reader:
     """Tells textures by their power: the mean over windows of the cross-entropy of the class's own.
 
     A closed form, and no net: nets that were trained to read textures, and moved the noise, made it what they alone
-    read. `places` are float `(T, 2)`; `wanted`, int64 `(K, h, w)`, says which is each class's in each window.
+    read. `wanted`, int64 `(K, h, w)`, says which of T textures is each class's in each window.
     """
 
-    waves: Waves
-    places: Tensor
+    gains: Tensor  # (T, S, S // 2 + 1), of frequencies; see `around`
     wanted: Tensor
     usual: Tensor | None = None  # (T, 1, 1): the mean of `heard` over clean photos
 
     def heard(self, images: Tensor) -> Tensor:
         """Give the log power of each texture in each window of float images: `(B, T, h, w)`."""
         luma = luma_of(images)
-        luma = luma - luma.mean((1, 2), keepdim=True)
-        found = self.waves(luma[:, None], self.places, WIDTH)
+        spectrum = torch.fft.rfft2(luma - luma.mean((1, 2), keepdim=True))
+        found = torch.fft.irfft2(spectrum[:, None] * self.gains, s=luma.shape[1:])
         power = functional.avg_pool2d(found.square(), WINDOW, WINDOW // 2)
         return (power + FLOOR).log()
 
@@ -80,6 +79,13 @@ class Reader:
         assert self.usual is not None
         each = functional.cross_entropy(self.heard(images) - self.usual, self.wanted[labels], reduction="none")
         return each.mean((1, 2)).sum()
+
+
+def around(places: Tensor, size: int) -> Tensor:
+    """Give what is kept of each frequency around places `(T, 2)`, in cycles a pixel: `(T, S, S // 2 + 1)`."""
+    down, across = torch.fft.fftfreq(size).abs(), torch.fft.rfftfreq(size)
+    off = (down[:, None] - places[:, 0, None, None]) ** 2 + (across - places[:, 1, None, None]) ** 2
+    return torch.exp(-off / (2 * WIDTH**2))
 
 
 def wanted(regions: Tensor, textures: Tensor) -> Tensor:

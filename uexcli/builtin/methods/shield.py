@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from uexcli.builtin.methods._reader import Reader
     from uexcli.builtin.methods._textures import Textures
 
-AT_ONCE = 256  # images that move together: one treatment is drawn for all of them
+AT_ONCE = 256 * 32**2  # pixels that move together, a few photos: one treatment is drawn for all of them
 SAMPLE = 2000  # clean photos that tell how loud each texture usually is
 SLOWER = 0.8  # of the length of a step, by the last one
 REHEARSED = 2  # steps
@@ -58,7 +58,7 @@ class Shield(Method):
         done = int(saved.get("done", 0))
         del saved  # it keeps the file of an old state
         textures, reader = self._tools(problem)
-        for batch in problem.batches(AT_ONCE):
+        for batch in problem.batches(at_once(problem)):
             if int(batch[0]) < done:
                 continue
             delta[problem.rows[batch].to(delta.device)] = self._moved(problem, batch, textures, reader, self.steps).to(
@@ -73,17 +73,17 @@ class Shield(Method):
         """Make what draws the textures of the classes, and what reads them."""
         import torch
 
-        from uexcli.builtin.methods._reader import Reader, wanted
+        from uexcli.builtin.methods._reader import Reader, around, wanted
 
         _, channels, side, _ = problem.shape
         textures: Any = Band(blue=self.blue).network(channels=channels, size=side, num_rows=problem.num_classes)
         dealt(problem, textures)
         places, which = textures.places.flatten(0, 1).unique(dim=0, return_inverse=True)
-        reader = Reader(textures.waves, places, wanted(textures.regions, which.view(textures.places.shape[:2])))
+        which = wanted(textures.regions, which.view(textures.places.shape[:2]))
+        reader = Reader(around(places, side).to(problem.device), which.to(problem.device))
         textures.to(problem.device)
-        reader.places, reader.wanted = places.to(problem.device), reader.wanted.to(problem.device)
         few = torch.arange(0, len(problem.images), max(1, len(problem.images) // SAMPLE), device=problem.images.device)
-        heard = [reader.heard(problem.inputs(part)).mean((2, 3)) for part in few.split(AT_ONCE)]
+        heard = [reader.heard(problem.inputs(part)).mean((2, 3)) for part in few.split(at_once(problem))]
         reader.usual = torch.cat(heard).mean(0)[:, None, None]
         return textures, reader
 
@@ -119,11 +119,16 @@ class Shield(Method):
 
     def rehearse(self, problem: Problem) -> float:
         """Time a few steps of some photos."""
-        batch = next(problem.batches(AT_ONCE))
+        batch = next(problem.batches(at_once(problem)))
         textures, reader = self._tools(problem)
         begun = time.perf_counter()
         self._moved(problem, batch, textures, reader, REHEARSED)
         return (time.perf_counter() - begun) / REHEARSED * self.steps * len(problem.images) / len(batch)
+
+
+def at_once(problem: Problem) -> int:
+    """How many images move together: what reads them keeps a plane for each texture."""
+    return max(4, AT_ONCE // problem.shape[2] ** 2)
 
 
 @hookimpl
