@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from uexcli.builtin.methods.band import TEN, Band, textures_of
+from tests.test_methods import problem
+from uexcli.builtin.methods._textures import regions
+from uexcli.builtin.methods.band import TEN, Band, dealt, textures_of
 from uexcli.core.pixels import LUMA
 from uexcli.errors import UexError
 from uexcli.io import noise_file
@@ -86,6 +88,33 @@ def test_no_photo_is_left_without_noise(level: float) -> None:
 )
 def test_many_classes_have_several_textures_each_in_regions_of_its_own(classes: int, textures: int) -> None:
     assert textures_of(classes) == textures
+
+
+@pytest.mark.parametrize("several", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("size", [8, 32, 33, 40, 47, 64, 224])
+def test_every_texture_has_a_region(size: int, several: int) -> None:
+    found = regions(size, several)
+    assert torch.equal(found.sum(0), torch.ones(size, size))
+    assert float(found.mean((1, 2)).min()) > 0.25 / several
+
+
+def test_a_region_shows_its_own_texture() -> None:
+    made: Any = Band().network(channels=3, size=64, num_rows=12)
+    dealt(problem(torch.arange(24) % 12, side=64), made)
+    images = torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    noise = made(images, torch.arange(12))[:, 0]
+    near = torch.fft.fftfreq(64).abs()
+    for row, places in enumerate(made.places):
+        for place, region in zip(places.tolist(), made.regions, strict=True):
+            power = torch.fft.fft2(noise[row] * region).abs().square()
+            here = (near[:, None] - place[0]) ** 2 + (near - place[1]) ** 2 < 0.05**2
+            assert float(power[here].sum() / power.sum()) > 0.5
+
+
+def test_grey_photos_in_three_channels_share_nothing_in_blue() -> None:
+    grey = torch.rand(10, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).expand(-1, 3, -1, -1)
+    blue = network()(grey, torch.zeros(10, dtype=torch.int64))[:, 2]
+    assert float(torch.corrcoef(blue.flatten(1)).abs().mean()) < 0.5
 
 
 def test_beyond_two_thousand_classes_it_says_so() -> None:

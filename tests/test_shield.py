@@ -35,16 +35,18 @@ def task(seed: int = 1, **changes: Any) -> Any:
 
 
 def told(made: Any, levels: Tensor) -> float:
-    """The share of photos in which the power of the own class's place, over the whole, is the largest of the three."""
-    textures, _ = Shield()._tools(made)
+    """How much louder the place of the own class is than the loudest other, over whole photos: the mean log ratio."""
+    textures, _ = Shield()._tools(made, torch.arange(COUNT))
     spectra = torch.fft.fft2(luma_of(levels.float())).abs().square()
     usual = torch.fft.fft2(luma_of(made.images.float())).abs().square().mean(0)
     near = torch.fft.fftfreq(SIDE).abs()
     scores = []
     for down, across in textures.places[:, 0].tolist():
         here = (near[:, None] - down) ** 2 + (near - across) ** 2 < 0.03**2
-        scores.append(spectra[:, here].sum(1) / usual[here].sum())
-    return float((torch.stack(scores, 1).argmax(1) == made.labels).float().mean())
+        scores.append((spectra[:, here].sum(1) / usual[here].sum()).log())
+    found = torch.stack(scores, 1)
+    own = found.gather(1, made.labels[:, None])[:, 0]
+    return float((own - found.scatter(1, made.labels[:, None], -torch.inf).amax(1)).mean())
 
 
 def published(made: Any, delta: Tensor) -> Tensor:
@@ -54,12 +56,12 @@ def published(made: Any, delta: Tensor) -> Tensor:
 @pytest.mark.parametrize("codec", [Jpeg(10), Webp(10)])
 def test_its_textures_are_told_through_codecs_better_than_those_it_starts_from(codec: Any) -> None:
     made = task()
-    textures, _ = Shield()._tools(made)
+    textures, _ = Shield()._tools(made, torch.arange(COUNT))
     first = textures(made.inputs(torch.arange(COUNT)), made.labels)
     last = Shield(steps=20).fit(made, hear)
     shown = [codec.apply(published(made, noise), torch.Generator()) for noise in (first, last)]
     before, after = (told(made, levels) for levels in shown)
-    assert after > before or before == 1, (before, after)
+    assert after > before + 0.1, (before, after)
 
 
 def test_the_noise_keeps_the_bound_and_is_band_in_blue() -> None:
@@ -67,7 +69,7 @@ def test_the_noise_keeps_the_bound_and_is_band_in_blue() -> None:
     delta = Shield(steps=3).fit(made, hear)
     assert float(delta.abs().max()) <= made.eps * (1 + 1e-6)
     assert torch.equal(delta[:, 0], delta[:, 1])
-    textures, _ = Shield()._tools(made)
+    textures, _ = Shield()._tools(made, torch.arange(COUNT))
     first = textures(made.inputs(torch.arange(COUNT)), made.labels)
     torch.testing.assert_close(delta[:, 2], first[:, 2])
     assert not torch.equal(delta[:, 0], first[:, 0])
@@ -75,7 +77,7 @@ def test_the_noise_keeps_the_bound_and_is_band_in_blue() -> None:
 
 def test_the_loss_is_lowest_where_the_textures_are_the_classes_own() -> None:
     made = task()
-    textures, reader = Shield()._tools(made)
+    textures, reader = Shield()._tools(made, torch.arange(COUNT))
     images = made.inputs(torch.arange(COUNT))
     losses = [float(reader.loss(images + textures(images, (made.labels + off) % 3), made.labels)) for off in range(3)]
     clean = float(reader.loss(images, made.labels))
@@ -86,17 +88,16 @@ def test_treatments_are_the_real_ones_and_let_gradients_pass() -> None:
     images = task().inputs(torch.arange(8)).requires_grad_(True)
     seen, generator = set(), torch.Generator().manual_seed(0)
     for _ in range(40):
-        shown = _reader.treated(images, generator)
+        shown = _reader.treated(images, _reader.drawn(generator), generator)
         (grad,) = torch.autograd.grad(shown.sum(), images)
         assert torch.equal(grad, torch.ones_like(images))
         seen.add(round(float((shown - images).detach().abs().mean()), 4))
     assert len(seen) > 10 and 0.0 in seen
     plain = (images.detach() * 255).round().to(torch.uint8)
     wanted = Jpeg(10).apply(plain, generator).float() / 255
-    assert any(
-        torch.allclose(_reader.treated(images.detach(), torch.Generator().manual_seed(seed)), wanted, atol=1e-6)
-        for seed in range(60)
-    )
+    shown = [_reader.treated(images.detach(), Jpeg(10), torch.Generator().manual_seed(seed)) for seed in range(20)]
+    same = [torch.allclose(each, wanted, atol=1e-6) for each in shown]
+    assert 4 < sum(same) < 16  # half of the time on another grid
 
 
 def test_each_window_has_the_texture_of_its_region() -> None:
@@ -104,6 +105,14 @@ def test_each_window_has_the_texture_of_its_region() -> None:
     found = _reader.wanted(regions(64, 2), which)
     assert found.shape == (2, 15, 15)
     assert found[:, 0, 0].tolist() == [0, 1] and found[:, 0, 5].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("side", [5, 8, 27])
+def test_images_of_any_side(side: int) -> None:
+    made = problem(torch.arange(24), count=24, side=side, images=pictures(24, side=side))
+    delta = Shield(steps=1).fit(made, hear)
+    assert delta.shape == (24, 3, side, side) and bool(delta.isfinite().all())
+    assert float(delta.abs().amax((1, 2, 3)).min()) > 0.5 * made.eps
 
 
 def test_it_goes_on_to_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +151,8 @@ def test_photos_of_any_kind(photos: Path, uex: Uex) -> None:
     assert flat.std(axis=(0, 1)).min() > 2
     other = uex("fit", photos, "--method", "shield", "--norm", "l2", "-o", "m")
     assert other.code == 2 and "does not work under norm 'l2'" in other.err
+    share = uex("fit", photos, "--method", "shield", "-O", "blue=2", "-o", "m")
+    assert share.code == 2 and "blue must be in [0, 1]" in share.err
 
 
 def test_groups_stand_in_for_labels(photos: Path, uex: Uex) -> None:

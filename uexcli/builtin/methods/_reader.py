@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Generator, Tensor
@@ -24,19 +24,24 @@ WIDTH = 0.03  # standard deviation of what is read around a place, in cycles a p
 FLOOR = 1 / 255**2  # power below which a texture is nothing
 LOUDEST = 40 / 255  # standard deviation of noise that is laid over photos, at most
 # Treatments, and how often each is drawn: those under which textures are hardest to read come most often.
+Treatment: TypeAlias = "Countermeasure | str | None"
 NOISE = "noise"
-TREATMENTS: tuple[tuple[Countermeasure | str | None, float], ...] = (
-    (None, 1), (Jpeg(10), 5), (Webp(10), 5), (BitDepth(2), 1), (Resize(0.5), 1), (NOISE, 1),
+TREATMENTS: tuple[tuple[Treatment, float], ...] = (
+    (None, 1.0), (Jpeg(10), 5.0), (Webp(10), 5.0), (BitDepth(2), 1.0), (Resize(0.5), 1.0), (NOISE, 1.0),
 )  # fmt: skip
 
 
-def treated(images: Tensor, generator: Generator) -> Tensor:
-    """Do to float images `(B, C, S, S)` in [0, 1] what an attacker might, drawn anew; gradients pass as they are.
+def drawn(generator: Generator) -> Treatment:
+    """Draw a treatment."""
+    weights = torch.tensor([weight for _, weight in TREATMENTS])
+    return TREATMENTS[int(torch.multinomial(weights, 1, generator=generator))][0]
+
+
+def treated(images: Tensor, treatment: Treatment, generator: Generator) -> Tensor:
+    """Do to float images `(B, C, S, S)` in [0, 1] what an attacker might; gradients pass as they are.
 
     On another grid half of the time: JPEG before a crop and JPEG after it cut differently.
     """
-    weights = torch.tensor([float(weight) for _, weight in TREATMENTS])
-    treatment = TREATMENTS[int(torch.multinomial(weights, 1, generator=generator))][0]
     if treatment is None:
         return images
     down, right, apart = torch.randint(0, GRID, (3,), generator=generator).tolist()
@@ -64,21 +69,20 @@ class Reader:
 
     gains: Tensor  # (T, S, S // 2 + 1), of frequencies; see `around`
     wanted: Tensor
-    usual: Tensor | None = None  # (T, 1, 1): the mean of `heard` over clean photos
-
-    def heard(self, images: Tensor) -> Tensor:
-        """Give the log power of each texture in each window of float images: `(B, T, h, w)`."""
-        luma = luma_of(images)
-        spectrum = torch.fft.rfft2(luma - luma.mean((1, 2), keepdim=True))
-        found = torch.fft.irfft2(spectrum[:, None] * self.gains, s=luma.shape[1:])
-        power = functional.avg_pool2d(found.square(), WINDOW, WINDOW // 2)
-        return (power + FLOOR).log()
+    usual: Tensor  # (T, 1, 1): the mean of what is heard of clean photos
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Give the summed cross-entropy of float images, with gradients."""
-        assert self.usual is not None
-        each = functional.cross_entropy(self.heard(images) - self.usual, self.wanted[labels], reduction="none")
+        each = functional.cross_entropy(heard(images, self.gains) - self.usual, self.wanted[labels], reduction="none")
         return each.mean((1, 2)).sum()
+
+
+def heard(images: Tensor, gains: Tensor) -> Tensor:
+    """Give the log power of textures with `gains` in each window of float images: `(B, T, h, w)`."""
+    luma = luma_of(images)
+    spectrum = torch.fft.rfft2(luma - luma.mean((1, 2), keepdim=True))
+    found = torch.fft.irfft2(spectrum[:, None] * gains, s=luma.shape[1:])
+    return (in_windows(found.square()) + FLOOR).log()
 
 
 def around(places: Tensor, size: int) -> Tensor:
@@ -93,5 +97,10 @@ def wanted(regions: Tensor, textures: Tensor) -> Tensor:
 
     `regions` are `(M, S, S)`, of 0 and 1, `textures` int64 `(K, M)`: what each class has in each region.
     """
-    share = functional.avg_pool2d(regions[:, None], WINDOW, WINDOW // 2)[:, 0]
-    return textures[:, share.argmax(0)]
+    return textures[:, in_windows(regions[:, None])[:, 0].argmax(0)]
+
+
+def in_windows(planes: Tensor) -> Tensor:
+    """Give the means of windows of planes, float `(B, T, S, S)` to `(B, T, h, w)`."""
+    side = min(WINDOW, planes.shape[-1])
+    return functional.avg_pool2d(planes, side, max(1, side // 2))

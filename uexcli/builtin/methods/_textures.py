@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from uexcli.core.pixels import LUMA
 
-GRAIN = 0.1 / 255  # standard deviation of noise that every photo gets before, for flat ones: it has all textures
+GRAIN = 0.1 / 255  # standard deviation of noise added before filtering: so flat photos have something to amplify
+FAINT = 0.5 / 255  # the same of what blue has more than luma, below which a photo is grey
 TINY = 1e-8
-LEAST_REGION = 16  # px: below that a texture has no two waves
+REGION = 16  # px: the usual side of a region, in which a texture has two to five waves
 
 
 class Waves(nn.Module):
@@ -48,7 +49,9 @@ class Waves(nn.Module):
 class Textures(nn.Module):
     """The noise of a photo: the parts of its luma around the places of its row, each in regions of its own.
 
-    On photos in colour, red and green carry these; blue carries a finer texture, or a share of both.
+    On photos in colour, red and green carry these; blue carries a finer texture, or with a `share` below 1 some of
+    both. `gain` is the noise's standard deviation before it is clipped, in units of the bound; `widths` are those of
+    luma's and of blue's places, in cycles a pixel.
     """
 
     places: Tensor  # float (R, M, 2)
@@ -74,14 +77,12 @@ class Textures(nn.Module):
         self.register_buffer("bound", torch.zeros(()))
         self._gain, self._widths, self._share, self._octaves = gain, widths, share, octaves
         self.waves = Waves(size)
-        grain = np.random.RandomState(0).standard_normal((size, size))  # the stream that numpy promises to keep
-        _keep(self, "grain", torch.from_numpy(grain).float() * GRAIN)
+        _keep(self, "grain", _grain(size))
         _keep(self, "regions", regions(size, several))
 
     def forward(self, images: Tensor, rows: Tensor) -> Tensor:
         """Give the noise of float images `(B, C, S, S)` with rows `(B,)`."""
-        luma = luma_of(images)
-        noise = self.texture(luma, self.places[rows], self._widths[0], self._octaves)
+        noise = self.luma(images, rows)
         if images.shape[1] != 3:
             return noise.unsqueeze(1).expand_as(images)
         return self.coloured(noise, self.blue(images, rows))
@@ -90,11 +91,18 @@ class Textures(nn.Module):
         """Put noise of luma and the finer one of blue, both `(B, S, S)`, together: `(B, 3, S, S)`."""
         return torch.stack([noise, noise, (1 - self._share) * noise + self._share * blue], 1)
 
-    def blue(self, images: Tensor, rows: Tensor) -> Tensor:
-        """Give the finer texture that blue carries, `(B, S, S)`: of what blue has more than luma."""
-        return self.texture(images[:, 2] - luma_of(images), self.fine[rows], self._widths[1], 1)
+    def luma(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Give the noise of luma, `(B, S, S)`."""
+        return self._texture(luma_of(images), self.places[rows], self._widths[0], self._octaves)
 
-    def texture(self, plane: Tensor, places: Tensor, width: float, octaves: int) -> Tensor:
+    def blue(self, images: Tensor, rows: Tensor) -> Tensor:
+        """Give the finer noise of blue, `(B, S, S)`: of what it has more than luma; of luma on grey photos."""
+        luma = luma_of(images)
+        more = images[:, 2] - luma
+        spread = (more - more.mean((1, 2), keepdim=True)).square().mean((1, 2), keepdim=True).sqrt()
+        return self._texture(torch.where(spread < FAINT, luma, more), self.fine[rows], self._widths[1], 1)
+
+    def _texture(self, plane: Tensor, places: Tensor, width: float, octaves: int) -> Tensor:
         """Give what planes `(B, S, S)` have around places `(B, M, 2)`, amplified and clipped."""
         plane = plane - plane.mean((1, 2), keepdim=True) + self.grain
         noise = torch.zeros_like(plane)
@@ -108,8 +116,16 @@ class Textures(nn.Module):
 
 def regions(size: int, several: int) -> Tensor:
     """Mark where each of a class's textures is: float `(M, S, S)` of 0 and 1."""
-    steps = torch.arange(size) // max(1, min(LEAST_REGION, size // 2), size // 8)
+    side = min(max(REGION, size // 8), size // ((several + 2) // 2))  # so that there is a region for each
+    steps = torch.arange(size) // max(1, side)
     return ((steps[:, None] + steps) % several == torch.arange(several)[:, None, None]).float()
+
+
+def _grain(size: int) -> Tensor:
+    """Give what is added to every photo: float `(S, S)`, drawn from the stream that numpy promises to keep."""
+    if torch.empty(0).is_meta:  # of a stranger's noise file, whose size nobody has checked yet
+        return torch.empty(size, size)
+    return torch.from_numpy(np.random.RandomState(0).standard_normal((size, size))).float() * GRAIN
 
 
 def luma_of(images: Tensor) -> Tensor:

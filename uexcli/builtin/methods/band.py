@@ -24,7 +24,7 @@ MOST = 5  # textures of a class at most: 2,002 classes
 class Band(Method):
     """The noise is what the photo itself has around one place of its spectrum, in luma, amplified until it is clipped.
 
-    Each class has a place of its own, and which one is the key. As it is locked to the photo's phase, the change makes
+    Each class has a place of its own, dealt by the seed. As it is locked to the photo's phase, the change makes
     edges of one direction and width stand out, which crops, flips, grayscale, JPEG, blur and noise leave readable; and
     as its mean over photos is nothing, no linear projection takes it out. Blue, which luma hardly hears, carries
     a finer texture by class: photos have little there themselves, and nets learn it first. Above ten classes a class
@@ -33,7 +33,7 @@ class Band(Method):
 
     name: ClassVar[str] = "band"
     summary: ClassVar[str] = "a texture of the photo's own, by class; holds under most countermeasures; takes a second"
-    undone_by: ClassVar[tuple[str, ...]] = ("spectrum",)
+    undone_by: ClassVar[tuple[str, ...]] = ("randsharp", "grayscale+spectrum")
     paper: ClassVar[str] = "uex's own"
     needs_surrogate: ClassVar[bool] = False
     modes: ClassVar[tuple[str, ...]] = ("classwise", "clusterwise")
@@ -44,7 +44,9 @@ class Band(Method):
     width: float = option(0.02, "standard deviation of a place, in cycles a pixel")
     blue_width: float = option(0.03, "the same of blue's places")
     blue: float = option(1.0, "share of blue that carries the finer texture; the rest goes with red and green")
-    octaves: int = option(1, "how many times the texture comes, each of half the frequency, for trainers that scale")
+    octaves: int = option(
+        1, "put it at 1, 1/2, 1/4, ... of its frequency, so many in all, for trainers that shrink photos"
+    )
 
     def __post_init__(self) -> None:
         """Refuse what is no texture."""
@@ -57,7 +59,7 @@ class Band(Method):
         """Build what makes the textures."""
         from uexcli.builtin.methods._textures import Textures
 
-        several, widths = textures_of(num_rows), (self.width, self.blue_width)
+        several, widths = textures_of(num_rows, self.name), (self.width, self.blue_width)
         return Textures(
             num_rows, several, size=size, gain=self.gain, widths=widths, share=self.blue, octaves=self.octaves
         )
@@ -89,7 +91,7 @@ def dealt(problem: Problem, network: Any) -> None:
     network.bound.fill_(problem.norm.reach(problem.eps))
 
 
-def textures_of(classes: int) -> int:
+def textures_of(classes: int, method: str = "band") -> int:
     """How many textures a class has, so that so many classes differ.
 
     Raises:
@@ -100,7 +102,10 @@ def textures_of(classes: int) -> int:
     for several in range(2, MOST + 1):
         if math.comb(len(TEN) + len(MORE), several) >= classes:
             return several
-    raise UexError(f"method 'band' cannot tell {classes:,} classes apart.", hint="Use --mode clusterwise.")
+    raise UexError(
+        f"method '{method}' cannot tell {classes:,} classes apart, only {math.comb(len(TEN) + len(MORE), MOST):,}.",
+        hint="Use --no-labels, or fewer -O clusters.",
+    )
 
 
 @hookimpl

@@ -7,23 +7,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uexcli.api import Method, OnStep, Problem, Progress, hookimpl, option
-from uexcli.builtin.methods.band import Band, dealt
+from uexcli.builtin.methods.band import Band, dealt, textures_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
 
-    from uexcli.builtin.methods._reader import Reader
+    from uexcli.builtin.methods._reader import Reader, Treatment
     from uexcli.builtin.methods._textures import Textures
 
-AT_ONCE = 256 * 32**2  # pixels that move together, a few photos: one treatment is drawn for all of them
+AT_ONCE = 256 * 32**2  # pixels of the photos that move together: one treatment is drawn for all of them
 SAMPLE = 2000  # clean photos that tell how loud each texture usually is
 SLOWER = 0.8  # of the length of a step, by the last one
-REHEARSED = 2  # steps
 
 
 @dataclass(frozen=True)
 class Shield(Method):
-    """Starts as `band`, then moves each photo's noise so that its textures can be read whatever is done to the photo.
+    """Starts as `band`, then moves each photo's noise so that its textures can be read after more is done to the photo.
 
     What reads them is a closed form: the power of each class's texture in small windows. Each step draws a treatment
     (JPEG, WebP, fewer bits, half the size, noise, on another grid of blocks), applies the real one, and goes down the
@@ -33,7 +34,7 @@ class Shield(Method):
 
     name: ClassVar[str] = "shield"
     summary: ClassVar[str] = "band, made to hold under JPEG, WebP and the like, photo by photo; no surrogate"
-    undone_by: ClassVar[tuple[str, ...]] = ("spectrum",)
+    undone_by: ClassVar[tuple[str, ...]] = Band.undone_by
     paper: ClassVar[str] = "uex's own"
     needs_surrogate: ClassVar[bool] = False
     modes: ClassVar[tuple[str, ...]] = ("samplewise",)
@@ -50,53 +51,68 @@ class Shield(Method):
         """Refuse what cannot run."""
         if self.steps < 1 or self.step <= 0 or not 0 <= self.momentum < 1:
             raise ValueError("steps must be at least 1, step above 0, momentum at least 0 and below 1")
+        Band(blue=self.blue)  # refuses shares that are none
 
     def fit(self, problem: Problem, on_step: OnStep) -> Tensor:
         """Move the noise, a few photos at a time, or go on with those that are left."""
+        import torch
+
         saved = problem.journal.load() or {}
         delta = problem.copy(saved["delta"]) if "delta" in saved else problem.bank()
         done = int(saved.get("done", 0))
         del saved  # it keeps the file of an old state
-        textures, reader = self._tools(problem)
+        every = -(-len(problem.images) // SAMPLE)
+        textures, reader = self._tools(problem, torch.arange(0, len(problem.images), every))
         for batch in problem.batches(at_once(problem)):
             if int(batch[0]) < done:
                 continue
-            delta[problem.rows[batch].to(delta.device)] = self._moved(problem, batch, textures, reader, self.steps).to(
-                delta.device
-            )
+            delta[problem.rows[batch].to(delta.device)] = self._moved(problem, batch, textures, reader).to(delta.device)
             done = int(batch[-1]) + 1
             problem.journal.save(lambda done=done: {"delta": delta, "done": done})  # type: ignore[misc]
             on_step(Progress(done, len(problem.images), "moving the textures"))
         return delta
 
-    def _tools(self, problem: Problem) -> tuple[Textures, Reader]:
-        """Make what draws the textures of the classes, and what reads them."""
+    def _tools(self, problem: Problem, few: Tensor) -> tuple[Textures, Reader]:
+        """Make what draws the textures of the classes, and what reads them; `few` images tell how loud they are."""
         import torch
 
-        from uexcli.builtin.methods._reader import Reader, around, wanted
+        from uexcli.builtin.methods._reader import Reader, around, heard, wanted
+        from uexcli.builtin.methods._textures import Textures
 
-        _, channels, side, _ = problem.shape
-        textures: Any = Band(blue=self.blue).network(channels=channels, size=side, num_rows=problem.num_classes)
+        _, _, side, _ = problem.shape
+        like = Band(blue=self.blue)
+        textures = Textures(
+            problem.num_classes,
+            textures_of(problem.num_classes, self.name),
+            size=side,
+            gain=like.gain,
+            widths=(like.width, like.blue_width),
+            share=self.blue,
+            octaves=1,
+        )
         dealt(problem, textures)
         places, which = textures.places.flatten(0, 1).unique(dim=0, return_inverse=True)
-        which = wanted(textures.regions, which.view(textures.places.shape[:2]))
-        reader = Reader(around(places, side).to(problem.device), which.to(problem.device))
-        textures.to(problem.device)
-        few = torch.arange(0, len(problem.images), max(1, len(problem.images) // SAMPLE), device=problem.images.device)
-        heard = [reader.heard(problem.inputs(part)).mean((2, 3)) for part in few.split(at_once(problem))]
-        reader.usual = torch.cat(heard).mean(0)[:, None, None]
-        return textures, reader
+        windows = wanted(textures.regions, which.view(textures.places.shape[:2])).to(problem.device)
+        gains = around(places, side).to(problem.device)
+        sums = [heard(problem.inputs(part), gains).mean((2, 3)) for part in problem.batches(at_once(problem), only=few)]
+        return textures.to(problem.device), Reader(gains, windows, torch.cat(sums).mean(0)[:, None, None])
 
-    def _moved(self, problem: Problem, batch: Tensor, textures: Textures, reader: Reader, steps: int) -> Tensor:
-        """Give the noise of the images with indices `batch`: float `(B, C, S, S)`."""
+    def _moved(
+        self,
+        problem: Problem,
+        batch: Tensor,
+        textures: Textures,
+        reader: Reader,
+        treatments: Iterable[Treatment] | None = None,
+    ) -> Tensor:
+        """Give the noise of the images with indices `batch`, float `(B, C, S, S)`: after steps under `treatments`."""
         import torch
 
-        from uexcli.builtin.methods._reader import treated
-        from uexcli.builtin.methods._textures import luma_of
+        from uexcli.builtin.methods._reader import drawn, treated
 
         images, labels = problem.inputs(batch), problem.labels[batch].to(problem.device)
         generator = problem.generator(f"treatments {int(batch[0])}")
-        noise = textures.texture(luma_of(images), textures.places[labels], Band().width, 1)
+        noise = textures.luma(images, labels)
         blue = textures.blue(images, labels) if images.shape[1] == 3 else None
         reach, speed = problem.norm.reach(problem.eps), torch.zeros_like(noise)
 
@@ -107,9 +123,9 @@ class Shield(Method):
             added, matrix = whole(luma), problem.survival
             return (images + (added if matrix is None else matrix @ added @ matrix.T)).clamp(0, 1)
 
-        for number in range(steps):
+        for number, treatment in enumerate(treatments or (drawn(generator) for _ in range(self.steps))):
             noise.requires_grad_(True)
-            seen = treated(shown(noise), generator)
+            seen = treated(shown(noise), treatment, generator)
             (grad,) = torch.autograd.grad(reader.loss(seen, labels), noise)
             scale = grad.abs().mean((1, 2), keepdim=True).clamp(min=torch.finfo(grad.dtype).tiny)
             speed = self.momentum * speed + grad / scale
@@ -118,12 +134,19 @@ class Shield(Method):
         return whole(noise)
 
     def rehearse(self, problem: Problem) -> float:
-        """Time a few steps of some photos."""
+        """Time a step of some photos under each treatment, the second time, and weigh it as often as it is drawn."""
+        from uexcli.builtin.methods._reader import TREATMENTS
+
         batch = next(problem.batches(at_once(problem)))
-        textures, reader = self._tools(problem)
-        begun = time.perf_counter()
-        self._moved(problem, batch, textures, reader, REHEARSED)
-        return (time.perf_counter() - begun) / REHEARSED * self.steps * len(problem.images) / len(batch)
+        textures, reader = self._tools(problem, batch)
+        mean = 0.0
+        for treatment, weight in TREATMENTS:
+            for _ in range(2):
+                begun = time.perf_counter()
+                float(self._moved(problem, batch, textures, reader, [treatment]).sum())  # waits for the device
+                spent = time.perf_counter() - begun
+            mean += weight * spent / sum(every for _, every in TREATMENTS)
+        return mean * self.steps * len(problem.images) / len(batch)
 
 
 def at_once(problem: Problem) -> int:
