@@ -22,7 +22,8 @@ Generated from the leaderboards in `benchmarks/results`; do not edit. Every numb
 test images, of a net that was trained on protected ones: after the last epoch, and in brackets at its best one. Lower
 protects better. **Bold**: as good as clean images, or not told apart from them. "?": cannot be told, as the net does
 not even fit the protected images, or learns nothing from clean ones either. *Worst* is the best epoch under whatever
-gives an attacker most.
+gives an attacker most; the method that holds best by it comes first. Methods and treatments that are not here were not
+measured this way.
 
 A table is about these images, these nets and these treatments on that day, and about nothing else: [what breaks
 it](what-breaks-it.md) says what is not promised, and `uex bench` makes such a table of your own photos.
@@ -43,7 +44,7 @@ class Board:
 
     @property
     def columns(self) -> list[tuple[str, str]]:
-        """Targets and countermeasures, plain training first, then where the best clean net is."""
+        """Targets and countermeasures: pretrained nets, plain training, then where the best clean net is."""
         found = {(cell["target"], cell["against"]): cell for row in self.rows for cell in row["cells"]}
         return sorted(found, key=lambda key: (not _weights(key[0]), key[1] != "none", -_mean(found[key]["clean"])))
 

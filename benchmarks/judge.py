@@ -1,4 +1,4 @@
-"""What the judge finds on real images: the battery against six methods, what undoes some, the scenarios; resumable.
+"""What the judge finds on real images: the battery against nine methods, what undoes some, the scenarios; resumable.
 
     python -m benchmarks.judge battery --data cifar10:ROOT --work FOLDER --out benchmarks/results
     python -m benchmarks.judge informed --data cifar10:ROOT --work FOLDER --out benchmarks/results
@@ -123,7 +123,7 @@ def main() -> None:
 
 
 def battery(given: argparse.Namespace) -> None:
-    """Six methods against all countermeasures, or those that are named; the leaderboard."""
+    """Nine methods against all countermeasures, or those that are named; the leaderboard."""
     _bench(given, "battery", ROWS)
 
 

@@ -518,6 +518,7 @@ def test_the_methods_are_listed_side_by_side(uex: Uex) -> None:
     assert listed["lsp"]["cost"] is None
     assert listed["gue"]["new_images"] == "yes" and listed["em"]["new_images"] == "if shared"
     assert listed["uc"]["new_images"] == "yes" and listed["cuda"]["new_images"] == "if shared"
+    assert listed["shield"]["new_images"] == "no" and listed["band"]["new_images"] == "if shared"
     assert listed["cuda"]["norm"] == "unbounded"
     shown = uex("plugins", "--kind", "method").out
     for words in ("advpoison", "tap", "synper", "emin", "seconds"):

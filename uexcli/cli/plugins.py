@@ -13,7 +13,7 @@ from uexcli.cli.screen import Screen, command
 from uexcli.errors import Exit, unknown
 
 if TYPE_CHECKING:
-    from uexcli.api import Method, Plugin
+    from uexcli.api import Granularity, Method, Plugin
 
 IMAGES = 50_000
 SHARED = 10  # noises, for methods that know no others
@@ -82,7 +82,7 @@ def _methods(listed: Sequence[dict[str, Any]]) -> Grid:
     shown = Grid(
         caption=[
             "new images: yes, or if images share a noise (--mode classwise, clusterwise). "
-            "cost: passes through the surrogate for 50,000 images, those of em = 1; no surrogate: seconds.",
+            "cost: passes through the surrogate for 50,000 images, those of em = 1; no surrogate: seconds, or minutes.",
             "Options: uex plugins.",
         ]
     )
@@ -111,10 +111,11 @@ def _traits(cls: type[Plugin]) -> dict[str, Any]:
     if not issubclass(cls, Method):
         return {}
     always = bool(cls.modes) and _shares_without_labels(cls.modes[0])
+    never = bool(cls.modes) and not any(_can_assign(mode) for mode in cls.modes)
     return {
         "norm": cls.default_norm,
         "needs_surrogate": cls.needs_surrogate,
-        "new_images": "yes" if always else "if shared",
+        "new_images": "yes" if always else "no" if never else "if shared",
         "presets": list(cls.presets),
         "undone_by": list(cls.undone_by),
         "cost": _relative_cost(cls) if cls.needs_surrogate else None,
@@ -122,13 +123,19 @@ def _traits(cls: type[Plugin]) -> dict[str, Any]:
 
 
 def _shares_without_labels(mode: str) -> bool:
-    """Whether a method's usual mode gives noise to photos that come later, whatever they show."""
+    """Whether a mode gives noise to photos that come later, whatever they show."""
+    found = _can_assign(mode)
+    return found is not None and not found.needs_labels
+
+
+def _can_assign(mode: str) -> type[Granularity] | None:
+    """Give the granularity of this name, if it gives noise to photos that come later."""
     from uexcli.api import Granularity
     from uexcli.registry import load
 
     entry = load().entries["granularity"].get(mode)
     cls = None if entry is None else entry.cls
-    return cls is not None and issubclass(cls, Granularity) and cls.can_assign and not cls.needs_labels
+    return cls if cls is not None and issubclass(cls, Granularity) and cls.can_assign else None
 
 
 def _relative_cost(cls: type[Method]) -> float:
