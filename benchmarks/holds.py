@@ -66,11 +66,15 @@ def boards() -> list[Board]:
     """Read the leaderboards of batteries, the fewest images first."""
     found = []
     for path in ROOT.glob("results/judge-battery-*.json"):
-        rows = json.loads(path.read_text("utf-8"))["rows"]
-        first = rows[0]
-        title = f"{first['train_images']:,} images, {first['size']} px ({path.stem.removeprefix('judge-battery-')})"
-        found.append(Board(path, title, sorted(rows, key=_scratch_worst)))
+        board = json.loads(path.read_text("utf-8"))
+        rows = board["rows"]
+        found.append(Board(path, _title(rows[0], board["title"]), sorted(rows, key=_scratch_worst)))
     return sorted(found, key=lambda board: (board.rows[0]["size"], board.rows[0]["train_images"], board.path.name))
+
+
+def _title(row: Mapping[str, Any], title: str) -> str:
+    data = title.removeprefix("Protection of ").removesuffix(":ROOT")
+    return f"{data}: {row['train_images']:,} images at {row['size']} px"
 
 
 def _setting(board: Board) -> str:
@@ -90,10 +94,12 @@ def _bounds(board: Board) -> str:
 
 def _worst(board: Board) -> str:
     """Say for each method what gives an attacker most, from scratch and from pretrained weights."""
-    lines = ["| method | plain training | worst, from scratch | worst, from pretrained weights |", "|---|---|---|---|"]
+    kinds = ("worst, from scratch", "and without adversarial training", "worst, from pretrained weights")
+    lines = [f"| method | plain training | {' | '.join(kinds)} |", "|---|---|---|---|---|"]
     for row in board.rows:
         plain = next(cell for cell in row["cells"] if cell["against"] == "none" and not _weights(cell["target"]))
-        parts = [_shown(plain), *(_words(_best(row, weights=weights)) for weights in (False, True))]
+        worst = (_best(row), _best(row, adversarial=False), _best(row, weights=True))
+        parts = [_shown(plain), *(_words(cell) for cell in worst)]
         lines.append(f"| {_name(row['name'])} | {' | '.join(parts)} |")
     return "\n".join(lines) + "\n"
 
@@ -109,14 +115,15 @@ def _table(board: Board) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _best(row: Mapping[str, Any], *, weights: bool) -> Mapping[str, Any] | None:
-    """Give the cell that an attacker would choose."""
+def _best(row: Mapping[str, Any], *, weights: bool = False, adversarial: bool = True) -> Mapping[str, Any] | None:
+    """Give the cell that an attacker would choose, with pretrained weights or without."""
     mine = [cell for cell in row["cells"] if _weights(cell["target"]) == weights and cell["verdict"] != "unfit"]
+    mine = [cell for cell in mine if adversarial or not cell["against"].startswith("adversarial")]
     return max(mine, key=lambda cell: _mean(cell["protected"], "peak"), default=None)
 
 
 def _scratch_worst(row: Mapping[str, Any]) -> float:
-    found = _best(row, weights=False)
+    found = _best(row)
     return 1.0 if found is None else _mean(found["protected"], "peak")
 
 
