@@ -134,7 +134,9 @@ def test_the_headline_says_no_more_than_the_doubts() -> None:
     assert "<strong>all</strong> is still learnt" in lead(cell_of("none", 1.3, verdict="told"))
     unclear = lead(cell_of("none", 1.3, verdict="unclear"))
     assert unclear.startswith("<strong>Nothing can be told</strong>") and "<strong>all" not in unclear
-    assert lead(cell_of("none", 1.3, verdict="alike")).startswith("As far as so many test images tell")
+    assert lead(cell_of("none", 1.3, verdict="alike")).startswith("Not told apart: <strong>all</strong> of what")
+    wide = {**cell_of("none", 0.3, verdict="alike"), "learnability_interval_peak": [-0.05, 1.4]}
+    assert lead(wide).startswith("Not told apart: between 0% and <strong>all</strong> of what")
     others = lead(cell_of("blur", 9.0, verdict="unclear"), cell_of("none", 0.25, verdict="told"))
     assert "up to <strong>25%</strong>" in others and "plain training" in others
 
@@ -148,8 +150,8 @@ def test_the_terminal_and_json_say_what_the_report_says(uex: Uex) -> None:
     assert ran.code == 0, ran.err
     (found,) = ran.json["cells"]
     shown = uex(*asked, "--report", "r.html").out
-    worth = {"alike": "plain, small:width=4,batch=8: as far as", "unclear": ": nothing can be told, as"}
+    worth = {"alike": "plain, small:width=4,batch=8: not told apart", "unclear": ": nothing can be told, as"}
     text = worth[found["verdict"]]
     assert text in shown
     lead = Path("r.html").read_text().partition('class="lead">')[2].partition("</p>")[0]
-    assert lead.startswith({"alike": "As far as", "unclear": "<strong>Nothing"}[found["verdict"]])
+    assert lead.startswith({"alike": "Not told apart", "unclear": "<strong>Nothing"}[found["verdict"]])

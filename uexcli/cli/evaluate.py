@@ -361,7 +361,9 @@ def _silent(result: Result) -> list[str]:
     for cell in result.cells:
         where = f"{_against(cell)}, {cell.target}{cell.at and ', '}{cell.at}"
         if cell.verdict == "alike":
-            lines.append(f"{where}: as far as so many test images tell, all is still learnt.")
+            low = max(0.0, (cell.learnability_interval_peak or (1.0, 1.0))[0])
+            some = "all" if low >= 1 else f"between {low:.0%} of it and all"
+            lines.append(f"{where}: not told apart from clean training, so {some} may still be learnt.")
         elif not cell.tells:
             lines.append(f"{where}: nothing can be told, as {WHY[cell.verdict]}.")
     return lines

@@ -108,7 +108,9 @@ def _headline(worst: Cell) -> str:
             "<strong>Nothing can be told</strong>, as the net does not fit the images it was trained on, or broke down"
         )
     if verdict == "alike":
-        return "As far as so many test images tell, <strong>all</strong> is still learnt from the protected ones"
+        low = max(0.0, min(1.0, (worst.get("learnability_interval_peak") or (1.0, 1.0))[0]))
+        some = "<strong>all</strong>" if low >= 1 else f"between {low:.0%} and <strong>all</strong>"
+        return f"Not told apart: {some} of what nets learn from the clean images may still be learnt from the protected"
     much = f"up to <strong>{max(0.0, share):.0%}</strong>" if share < 1 else "<strong>all</strong>"
     if share < 1 and (between := worst.get("learnability_interval_peak")):
         low, high = (max(0.0, min(1.0, value)) for value in between)
