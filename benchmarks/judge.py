@@ -1,4 +1,4 @@
-"""What the judge finds on real images: the battery against nine methods, what undoes some, the scenarios; resumable.
+"""What the judge finds on real images: the battery against ten noises, what undoes some, the scenarios; resumable.
 
     python -m benchmarks.judge battery --data cifar10:ROOT --work FOLDER --out benchmarks/results
     python -m benchmarks.judge informed --data cifar10:ROOT --work FOLDER --out benchmarks/results
@@ -74,6 +74,12 @@ seed = 1
 [[row]]
 method = "shield"
 seed = 1
+
+[[row]]
+name = "shield-adversarial"
+method = "shield"
+options.against = "adversarial"
+seed = 1
 """  # a seed: the same noise on the next machine, whose trainings then go on with these
 INFORMED = {  # by themselves: of some photos `ops` and `cuda` change nothing, and leave them out
     "ar": '[[row]]\nmethod = "ar"\nnorm = "linf"\neps = "8/255"\n',
@@ -123,7 +129,7 @@ def main() -> None:
 
 
 def battery(given: argparse.Namespace) -> None:
-    """Nine methods against all countermeasures, or those that are named; the leaderboard."""
+    """Ten noises against all countermeasures, or those that are named; the leaderboard."""
     _bench(given, "battery", ROWS)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tests.test_methods import problem
 from uexcli.builtin.methods._textures import regions
-from uexcli.builtin.methods.band import TEN, Band, dealt, textures_of
+from uexcli.builtin.methods.band import TEN, TINTS, Band, dealt, textures_of
 from uexcli.core.pixels import LUMA
 from uexcli.errors import UexError
 from uexcli.io import noise_file
@@ -29,8 +29,7 @@ def network(classes: int = 10, *, size: int = SIDE, **options: Any) -> Any:
     """The textures of classes in their own order, as loud as `fit` makes them."""
     made: Any = Band(**options).network(channels=3, size=size, num_rows=classes)
     made.places.copy_(torch.tensor(TEN[:classes])[:, None] / 16)
-    turns = torch.linspace(0, math.pi / 2, len(TEN))[:classes]
-    made.fine.copy_(0.4 * torch.stack([turns.sin(), turns.cos()], 1)[:, None])
+    made.tints.copy_(torch.tensor(TINTS[:classes])[:, None] / 16)
     made.bound.fill_(EPS)
     return made
 
@@ -49,9 +48,9 @@ def test_each_class_is_loud_at_its_own_place_of_the_spectrum() -> None:
         off = (frequencies[:, None] - down / 16) ** 2 + (frequencies - across / 16) ** 2
         assert float(power[row][off < 0.06**2].sum() / power[row].sum()) > 0.7  # clipping spreads the rest
     blue = torch.fft.fft2(noise[:, 2]).abs().square()
-    for row, (down, across) in enumerate(network().fine[:, 0].tolist()):
-        off = (frequencies[:, None] - down) ** 2 + (frequencies - across) ** 2
-        assert float(blue[row][off < 0.09**2].sum() / blue[row].sum()) > 0.7
+    for row, (down, across) in enumerate(TINTS):
+        off = (frequencies[:, None] - down / 16) ** 2 + (frequencies - across / 16) ** 2
+        assert float(blue[row][off < 0.06**2].sum() / blue[row].sum()) > 0.7
 
 
 def test_it_is_the_photos_own_texture_amplified() -> None:
@@ -200,3 +199,21 @@ def test_what_is_no_texture_is_refused(photos: Path, uex: Uex, option: str) -> N
 def test_it_is_for_shared_codes_only(photos: Path, uex: Uex) -> None:
     ran = uex("fit", photos, "--method", "band", "--mode", "samplewise", "-o", "n")
     assert ran.code == 2, ran.err
+
+
+def test_against_adversaries_red_is_the_opposite_of_blue_and_green_alone_has_lumas_texture() -> None:
+    images, rows = torch.rand(10, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), torch.arange(10)
+    usual, opposed = network()(images, rows), network(against="adversarial")(images, rows)
+    assert torch.equal(opposed[:, 0], -opposed[:, 2])
+    assert torch.equal(opposed[:, 1], usual[:, 1])
+    assert float(opposed.abs().max()) <= EPS * (1 + 1e-6)
+    power = torch.fft.fft2(opposed[:, 0]).abs().square()
+    frequencies = torch.fft.fftfreq(SIDE).abs()
+    for row, (down, across) in enumerate(TINTS):
+        off = (frequencies[:, None] - down / 16) ** 2 + (frequencies - across / 16) ** 2
+        assert float(power[row][off < 0.06**2].sum() / power[row].sum()) > 0.7
+
+
+def test_what_it_is_not_against_is_refused() -> None:
+    with pytest.raises(ValueError, match="adversarial"):
+        Band(against="jpeg")

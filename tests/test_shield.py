@@ -162,3 +162,14 @@ def test_groups_stand_in_for_labels(photos: Path, uex: Uex) -> None:
         (flat / f"{number}.png").write_bytes(path.read_bytes())
     ran = uex("fit", flat, "--method", "shield", "-O", "steps=2", "-o", "n")
     assert ran.code == 0 and "clusters stand in" in ran.err, ran.err
+
+
+def test_against_adversaries_it_moves_green_alone() -> None:
+    made = task()
+    method = Shield(steps=3, against="adversarial")
+    delta = method.fit(made, hear)
+    textures, _ = method._tools(made, torch.arange(COUNT))
+    first = textures(made.inputs(torch.arange(COUNT)), made.labels)
+    torch.testing.assert_close(delta[:, [0, 2]], first[:, [0, 2]])
+    assert not torch.equal(delta[:, 1], first[:, 1])
+    assert float(delta.abs().max()) <= made.eps * (1 + 1e-6)

@@ -49,13 +49,13 @@ class Waves(nn.Module):
 class Textures(nn.Module):
     """The noise of a photo: the parts of its luma around the places of its row, each in regions of its own.
 
-    On photos in colour, red and green carry these; blue carries a finer texture, or with a `share` below 1 some of
-    both. `gain` is the noise's standard deviation before it is clipped, in units of the bound; `widths` are those of
-    luma's and of blue's places, in cycles a pixel.
+    On photos in colour, red and green carry these; blue carries a coarser texture, or with a `share` below 1 some of
+    both. `opposed`, red carries the opposite of blue's. `gain` is the noise's standard deviation before it is clipped,
+    in units of the bound; `width` is that of a place, in cycles a pixel.
     """
 
     places: Tensor  # float (R, M, 2)
-    fine: Tensor  # float (R, M, 2): of blue
+    tints: Tensor  # float (R, M, 2): of blue
     bound: Tensor  # float (): where the noise is clipped
     regions: Tensor  # float (M, S, S), of 0 and 1
     grain: Tensor  # float (S, S)
@@ -67,15 +67,16 @@ class Textures(nn.Module):
         *,
         size: int,
         gain: float,
-        widths: tuple[float, float],
+        width: float,
         share: float,
+        opposed: bool,
         octaves: int,
     ) -> None:
         super().__init__()
         self.register_buffer("places", torch.zeros(num_rows, several, 2))
-        self.register_buffer("fine", torch.zeros(num_rows, several, 2))
+        self.register_buffer("tints", torch.zeros(num_rows, several, 2))
         self.register_buffer("bound", torch.zeros(()))
-        self._gain, self._widths, self._share, self._octaves = gain, widths, share, octaves
+        self._gain, self._width, self._share, self._opposed, self._octaves = gain, width, share, opposed, octaves
         self.waves = Waves(size)
         _keep(self, "grain", _grain(size))
         _keep(self, "regions", regions(size, several))
@@ -88,27 +89,28 @@ class Textures(nn.Module):
         return self.coloured(noise, self.blue(images, rows))
 
     def coloured(self, noise: Tensor, blue: Tensor) -> Tensor:
-        """Put noise of luma and the finer one of blue, both `(B, S, S)`, together: `(B, 3, S, S)`."""
-        return torch.stack([noise, noise, (1 - self._share) * noise + self._share * blue], 1)
+        """Put noise of luma and that of blue, both `(B, S, S)`, together: `(B, 3, S, S)`."""
+        rest, share = (1 - self._share) * noise, self._share * blue
+        return torch.stack([rest - share if self._opposed else noise, noise, rest + share], 1)
 
     def luma(self, images: Tensor, rows: Tensor) -> Tensor:
         """Give the noise of luma, `(B, S, S)`."""
-        return self._texture(luma_of(images), self.places[rows], self._widths[0], self._octaves)
+        return self._texture(luma_of(images), self.places[rows], self._octaves)
 
     def blue(self, images: Tensor, rows: Tensor) -> Tensor:
-        """Give the finer noise of blue, `(B, S, S)`: of what it has more than luma; of luma on grey photos."""
+        """Give the noise of blue, `(B, S, S)`: of what it has more than luma, or red; of luma on grey photos."""
         luma = luma_of(images)
-        more = images[:, 2] - luma
+        more = images[:, 2] - (images[:, 0] if self._opposed else luma)
         spread = (more - more.mean((1, 2), keepdim=True)).square().mean((1, 2), keepdim=True).sqrt()
-        return self._texture(torch.where(spread < FAINT, luma, more), self.fine[rows], self._widths[1], 1)
+        return self._texture(torch.where(spread < FAINT, luma, more), self.tints[rows], 1)
 
-    def _texture(self, plane: Tensor, places: Tensor, width: float, octaves: int) -> Tensor:
+    def _texture(self, plane: Tensor, places: Tensor, octaves: int) -> Tensor:
         """Give what planes `(B, S, S)` have around places `(B, M, 2)`, amplified and clipped."""
         plane = plane - plane.mean((1, 2), keepdim=True) + self.grain
         noise = torch.zeros_like(plane)
         for number, region in enumerate(self.regions):
             for octave in range(octaves):
-                found = self.waves(plane, places[:, number] / 2**octave, width / 2**octave)
+                found = self.waves(plane, places[:, number] / 2**octave, self._width / 2**octave)
                 noise = noise + region * found / found.square().mean((1, 2), keepdim=True).sqrt().clamp(min=TINY)
         loud = noise * (self._gain / math.sqrt(octaves))
         return loud.clamp(-1, 1) * self.bound

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 # are not much louder than it. Photos may be flipped, so a place and its mirror image are one.
 TEN = ((0, 2.9), (2.9, 0), (0, 4), (3.9, 0), (1.4, 3.1), (3, 1.3), (2.1, 2.1), (4.3, 1.3), (5, 0), (3.1, 3.1))
 MORE = ((1.2, 2), (2.1, 1.2), (1.2, 4.3), (2.6, 2.7))
-FINE = 6.4  # the same for blue: how far from the middle its places are
+# The same for blue, whose own texture photos hardly have, so that it may be coarser: what low-pass filters, displaced
+# pixels and adversaries leave. Four more for classes that have several.
+TINTS = ((0, 1.6), (1.6, 0), (0, 2.9), (2.9, 0), (1.2, 1.2), (0.8, 2.2), (2.2, 0.8), (2, 2), (0, 4), (4, 0))
+MORE_TINTS = ((1.2, 3.4), (3.4, 1.2), (3, 3), (2.4, 4))
+ADVERSARIAL = "adversarial"
 MOST = 5  # textures of a class at most: 2,002 classes
 
 
@@ -42,27 +46,29 @@ class Band(Method):
 
     gain: float = option(2.5, "amplitude before the noise is clipped, as a multiple of eps: more is louder and coarser")
     width: float = option(0.02, "standard deviation of a place, in cycles a pixel")
-    blue_width: float = option(0.03, "the same of blue's places")
-    blue: float = option(1.0, "share of blue that carries the finer texture; the rest goes with red and green")
+    blue: float = option(1.0, "share of blue that carries a texture of its own; the rest goes with red and green")
+    against: str = option("", "adversarial: red is the opposite of blue; holds under adversarial:4/255, not under JPEG")
     octaves: int = option(
         1, "put it at 1, 1/2, 1/4, ... of its frequency, so many in all, for trainers that shrink photos"
     )
 
     def __post_init__(self) -> None:
         """Refuse what is no texture."""
-        if min(self.gain, self.width, self.blue_width) <= 0 or not 1 <= self.octaves <= 6:
-            raise ValueError("gain, width and blue_width must be above 0, octaves from 1 to 6")
+        if min(self.gain, self.width) <= 0 or not 1 <= self.octaves <= 6:
+            raise ValueError("gain and width must be above 0, octaves from 1 to 6")
         if not 0 <= self.blue <= 1:
             raise ValueError("blue must be in [0, 1]")
+        if self.against not in ("", ADVERSARIAL):
+            raise ValueError(f"against is nothing, or {ADVERSARIAL}")
 
     def network(self, *, channels: int, size: int, num_rows: int) -> nn.Module:
         """Build what makes the textures."""
         from uexcli.builtin.methods._textures import Textures
 
-        several, widths = textures_of(num_rows, self.name), (self.width, self.blue_width)
         return Textures(
-            num_rows, several, size=size, gain=self.gain, widths=widths, share=self.blue, octaves=self.octaves
-        )
+            num_rows, textures_of(num_rows, self.name), size=size, gain=self.gain, width=self.width, share=self.blue,
+            opposed=self.against == ADVERSARIAL, octaves=self.octaves,
+        )  # fmt: skip
 
     def fit(self, problem: Problem, on_step: OnStep) -> nn.Module:
         """Deal out the places."""
@@ -78,11 +84,12 @@ def dealt(problem: Problem, network: Any) -> None:
     import torch
 
     rows, several, _ = network.places.shape
-    known = torch.tensor(TEN if several == 1 else TEN + MORE) / 16
-    turns = torch.linspace(0, math.pi / 2, len(known))
-    finer = torch.stack([turns.sin(), turns.cos()], 1) * FINE / 16
-    choices = torch.tensor(list(itertools.combinations(range(len(known)), several)))
-    for purpose, table, places in (("band", known, network.places), ("blue", finer, network.fine)):
+    for purpose, ten, more, places in (
+        ("band", TEN, MORE, network.places),
+        ("blue", TINTS, MORE_TINTS, network.tints),
+    ):
+        table = torch.tensor(ten if several == 1 else ten + more) / 16
+        choices = torch.tensor(list(itertools.combinations(range(len(table)), several)))
         secret = problem.secret(purpose)
         chosen = choices[secret.permutation(len(choices))[:rows]]
         for row in chosen:  # which of its regions has which of them

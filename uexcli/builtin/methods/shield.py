@@ -42,7 +42,8 @@ class Shield(Method):
     takes_patches: ClassVar[bool] = False
     least: ClassVar[dict[str, Any]] = {"steps": 2}
 
-    blue: float = option(1.0, "share of blue that carries the finer texture; the rest goes with red and green")
+    blue: float = option(1.0, "share of blue that carries a texture of its own; the rest goes with red and green")
+    against: str = option("", "adversarial: red is the opposite of blue; holds under adversarial:4/255, not under JPEG")
     steps: int = option(60, "steps of each photo's noise")
     step: float = option(0.125, "length of the first step, as a share of eps; the last one is a fifth of it")
     momentum: float = option(0.5, "share of the direction of a step that the next one keeps")
@@ -51,7 +52,7 @@ class Shield(Method):
         """Refuse what cannot run."""
         if self.steps < 1 or self.step <= 0 or not 0 <= self.momentum < 1:
             raise ValueError("steps must be at least 1, step above 0, momentum at least 0 and below 1")
-        Band(blue=self.blue)  # refuses shares that are none
+        Band(blue=self.blue, against=self.against)  # refuses what it does not know
 
     def fit(self, problem: Problem, on_step: OnStep) -> Tensor:
         """Move the noise, a few photos at a time, or go on with those that are left."""
@@ -77,19 +78,11 @@ class Shield(Method):
         import torch
 
         from uexcli.builtin.methods._reader import Reader, around, heard, wanted
-        from uexcli.builtin.methods._textures import Textures
 
         _, _, side, _ = problem.shape
-        like = Band(blue=self.blue)
-        textures = Textures(
-            problem.num_classes,
-            textures_of(problem.num_classes, self.name),
-            size=side,
-            gain=like.gain,
-            widths=(like.width, like.blue_width),
-            share=self.blue,
-            octaves=1,
-        )
+        textures_of(problem.num_classes, self.name)  # refuses too many by this method's name
+        like = Band(blue=self.blue, against=self.against)
+        textures: Any = like.network(channels=problem.shape[1], size=side, num_rows=problem.num_classes)
         dealt(problem, textures)
         places, which = textures.places.flatten(0, 1).unique(dim=0, return_inverse=True)
         windows = wanted(textures.regions, which.view(textures.places.shape[:2])).to(problem.device)
