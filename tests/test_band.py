@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests.test_methods import problem
+from uexcli.builtin.methods._noticeable import Noticeable
 from uexcli.builtin.methods._textures import regions
 from uexcli.builtin.methods.band import TEN, TINTS, Band, dealt, textures_of
 from uexcli.core.pixels import LUMA
@@ -175,8 +176,9 @@ def test_groups_stand_in_for_classes(photos: Path, uex: Uex) -> None:
     assert ran.code == 0, ran.err
 
 
-def test_onnx_gives_the_same_levels(photos: Path, uex: Uex) -> None:
-    assert uex("fit", photos, "--method", "band", "--size", 32, "--seed", 1, "-o", "n").code == 0
+@pytest.mark.parametrize("option", ["blue=1", "against=adversarial", "jnd=1"])
+def test_onnx_gives_the_same_levels(photos: Path, uex: Uex, option: str) -> None:
+    assert uex("fit", photos, "--method", "band", "-O", option, "--size", 32, "--seed", 1, "-o", "n").code == 0
     made = uex("export", "n", "m.onnx", "--json")
     assert made.code == 0, made.err
     assert made.json["difference"] < 0.05
@@ -214,6 +216,29 @@ def test_against_adversaries_red_is_the_opposite_of_blue_and_green_alone_has_lum
         assert float(power[row][off < 0.06**2].sum() / power[row].sum()) > 0.7
 
 
+def test_what_is_just_noticeable_is_as_chou_and_li_have_it() -> None:
+    flat = torch.tensor([0.0, 127.0, 255.0])[:, None, None].expand(3, 8, 8) / 255
+    found = 255 * Noticeable()(flat)
+    torch.testing.assert_close(found[:, 0], torch.tensor([20.0, 3.0, 6.0])[:, None, None].expand(3, 8, 8))
+    edge = torch.full((1, 8, 8), 100 / 255)
+    edge[..., 4:] = 200 / 255
+    beside = 255 * Noticeable()(edge)[0, 0]
+    assert float(beside[4, 3]) > 8 > float(beside[4, 0])  # an edge hides more than what is flat
+
+
+def test_with_jnd_no_more_is_changed_than_is_noticeable() -> None:
+    images, rows = photos_of(), torch.arange(10)
+    limits = Noticeable()(luma := (images * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1))
+    assert luma.shape == (10, SIDE, SIDE)
+    for times in (0.5, 1.0):
+        noise = network(jnd=times)(images, rows)
+        assert bool((noise.abs() <= times * limits + 1e-6).all())
+        assert float(noise.abs().max()) <= EPS * (1 + 1e-6)
+    assert torch.equal(network(jnd=1000)(images, rows), network()(images, rows))
+
+
 def test_what_it_is_not_against_is_refused() -> None:
     with pytest.raises(ValueError, match="adversarial"):
         Band(against="jpeg")
+    with pytest.raises(ValueError, match="jnd"):
+        Band(jnd=-1)

@@ -17,6 +17,7 @@ from tests.test_methods import hear, problem
 from uexcli.builtin.countermeasures.jpeg import Jpeg
 from uexcli.builtin.countermeasures.webp import Webp
 from uexcli.builtin.methods import _reader, shield
+from uexcli.builtin.methods._noticeable import Noticeable
 from uexcli.builtin.methods._textures import luma_of, regions
 from uexcli.builtin.methods.shield import Shield
 from uexcli.io import noise_file
@@ -173,3 +174,11 @@ def test_against_adversaries_it_moves_green_alone() -> None:
     torch.testing.assert_close(delta[:, [0, 2]], first[:, [0, 2]])
     assert not torch.equal(delta[:, 1], first[:, 1])
     assert float(delta.abs().max()) <= made.eps * (1 + 1e-6)
+
+
+def test_with_jnd_it_moves_within_what_is_noticeable() -> None:
+    made = task()
+    images = made.inputs(torch.arange(COUNT))
+    delta = Shield(steps=3, jnd=0.5).fit(made, hear)
+    assert bool((delta.abs() <= 0.5 * Noticeable()(luma_of(images)) + 1e-6).all())
+    assert float(delta.abs().amax((1, 2, 3)).min()) > 0

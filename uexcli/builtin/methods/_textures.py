@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from uexcli.builtin.methods._noticeable import Noticeable
 from uexcli.core.pixels import LUMA
 
 GRAIN = 0.1 / 255  # standard deviation of noise added before filtering: so flat photos have something to amplify
@@ -71,12 +72,15 @@ class Textures(nn.Module):
         share: float,
         opposed: bool,
         octaves: int,
+        noticeable: float,
     ) -> None:
         super().__init__()
         self.register_buffer("places", torch.zeros(num_rows, several, 2))
         self.register_buffer("tints", torch.zeros(num_rows, several, 2))
         self.register_buffer("bound", torch.zeros(()))
         self._gain, self._width, self._share, self._opposed, self._octaves = gain, width, share, opposed, octaves
+        self._times = noticeable
+        self._seen = Noticeable() if noticeable else None
         self.waves = Waves(size)
         _keep(self, "grain", _grain(size))
         _keep(self, "regions", regions(size, several))
@@ -84,9 +88,17 @@ class Textures(nn.Module):
     def forward(self, images: Tensor, rows: Tensor) -> Tensor:
         """Give the noise of float images `(B, C, S, S)` with rows `(B,)`."""
         noise = self.luma(images, rows)
-        if images.shape[1] != 3:
-            return noise.unsqueeze(1).expand_as(images)
-        return self.coloured(noise, self.blue(images, rows))
+        blue = self.blue(images, rows) if images.shape[1] == 3 else None
+        return self.hidden(noise, blue, self.limits(images))
+
+    def limits(self, images: Tensor) -> Tensor | None:
+        """Give by how much each pixel may change, `(B, 1, S, S)`; None: the bound is the only limit."""
+        return None if self._seen is None else self._times * self._seen(luma_of(images))
+
+    def hidden(self, noise: Tensor, blue: Tensor | None, limits: Tensor | None) -> Tensor:
+        """Put noise of luma, and that of blue where there is one, together, within the limits: `(B, C, S, S)`."""
+        whole = noise.unsqueeze(1) if blue is None else self.coloured(noise, blue)
+        return whole if limits is None else whole.clamp(-limits, limits)
 
     def coloured(self, noise: Tensor, blue: Tensor) -> Tensor:
         """Put noise of luma and that of blue, both `(B, S, S)`, together: `(B, 3, S, S)`."""

@@ -48,6 +48,7 @@ class Band(Method):
     width: float = option(0.02, "standard deviation of a place, in cycles a pixel")
     blue: float = option(1.0, "share of blue that carries a texture of its own; the rest goes with red and green")
     against: str = option("", "adversarial: red is the opposite of blue; holds under adversarial:4/255, not under JPEG")
+    jnd: float = option(0.0, "no value changes by more than so many times what is just noticeable there; 0: no limit")
     octaves: int = option(
         1, "put it at 1, 1/2, 1/4, ... of its frequency, so many in all, for trainers that shrink photos"
     )
@@ -56,8 +57,8 @@ class Band(Method):
         """Refuse what is no texture."""
         if min(self.gain, self.width) <= 0 or not 1 <= self.octaves <= 6:
             raise ValueError("gain and width must be above 0, octaves from 1 to 6")
-        if not 0 <= self.blue <= 1:
-            raise ValueError("blue must be in [0, 1]")
+        if not 0 <= self.blue <= 1 or self.jnd < 0:
+            raise ValueError("blue must be in [0, 1], and jnd at least 0")
         if self.against not in ("", ADVERSARIAL):
             raise ValueError(f"against is nothing, or {ADVERSARIAL}")
 
@@ -67,7 +68,7 @@ class Band(Method):
 
         return Textures(
             num_rows, textures_of(num_rows, self.name), size=size, gain=self.gain, width=self.width, share=self.blue,
-            opposed=self.against == ADVERSARIAL, octaves=self.octaves,
+            opposed=self.against == ADVERSARIAL, octaves=self.octaves, noticeable=self.jnd,
         )  # fmt: skip
 
     def fit(self, problem: Problem, on_step: OnStep) -> nn.Module:

@@ -44,6 +44,7 @@ class Shield(Method):
 
     blue: float = option(1.0, "share of blue that carries a texture of its own; the rest goes with red and green")
     against: str = option("", "adversarial: red is the opposite of blue; holds under adversarial:4/255, not under JPEG")
+    jnd: float = option(0.0, "no value changes by more than so many times what is just noticeable there; 0: no limit")
     steps: int = option(60, "steps of each photo's noise")
     step: float = option(0.125, "length of the first step, as a share of eps; the last one is a fifth of it")
     momentum: float = option(0.5, "share of the direction of a step that the next one keeps")
@@ -52,7 +53,7 @@ class Shield(Method):
         """Refuse what cannot run."""
         if self.steps < 1 or self.step <= 0 or not 0 <= self.momentum < 1:
             raise ValueError("steps must be at least 1, step above 0, momentum at least 0 and below 1")
-        Band(blue=self.blue, against=self.against)  # refuses what it does not know
+        Band(blue=self.blue, against=self.against, jnd=self.jnd)  # refuses what it does not know
 
     def fit(self, problem: Problem, on_step: OnStep) -> Tensor:
         """Move the noise, a few photos at a time, or go on with those that are left."""
@@ -81,7 +82,7 @@ class Shield(Method):
 
         _, _, side, _ = problem.shape
         textures_of(problem.num_classes, self.name)  # refuses too many by this method's name
-        like = Band(blue=self.blue, against=self.against)
+        like = Band(blue=self.blue, against=self.against, jnd=self.jnd)
         textures: Any = like.network(channels=problem.shape[1], size=side, num_rows=problem.num_classes)
         dealt(problem, textures)
         places, which = textures.places.flatten(0, 1).unique(dim=0, return_inverse=True)
@@ -109,8 +110,10 @@ class Shield(Method):
         blue = textures.blue(images, labels) if images.shape[1] == 3 else None
         reach, speed = problem.norm.reach(problem.eps), torch.zeros_like(noise)
 
+        limits = textures.limits(images)
+
         def whole(luma: Tensor) -> Tensor:
-            return luma.unsqueeze(1) if blue is None else textures.coloured(luma, blue)
+            return textures.hidden(luma, blue, limits)
 
         def shown(luma: Tensor) -> Tensor:
             added, matrix = whole(luma), problem.survival
