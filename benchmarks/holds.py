@@ -14,7 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent
 PAGE = ROOT.parent / "docs" / "holds.md"
-OURS = ("band", "shield")
+OURS = ("band", "shield")  # and what is named after them
 FROM_WEIGHTS = ("probe", "finetune")  # targets that knew something before
 HEAD = """# What holds
 
@@ -69,12 +69,14 @@ def boards() -> list[Board]:
         board = json.loads(path.read_text("utf-8"))
         rows = board["rows"]
         found.append(Board(path, _title(rows[0], board["title"]), sorted(rows, key=_scratch_worst)))
-    return sorted(found, key=lambda board: (board.rows[0]["size"], board.rows[0]["train_images"], board.path.name))
+    order = ("size", "train_images", "seeds")
+    return sorted(found, key=lambda board: (*(board.rows[0][key] for key in order), board.path.name))
 
 
 def _title(row: Mapping[str, Any], title: str) -> str:
     data = title.removeprefix("Protection of ").removesuffix(":ROOT")
-    return f"{data}: {row['train_images']:,} images at {row['size']} px"
+    several = f", {row['seeds']} seeds" if row["seeds"] > 1 else ""
+    return f"{data}: {row['train_images']:,} images at {row['size']} px{several}"
 
 
 def _setting(board: Board) -> str:
@@ -161,7 +163,7 @@ def _column(column: tuple[str, str]) -> str:
 
 
 def _name(name: str) -> str:
-    return f"**`{name}`**" if name in OURS else f"`{name}`"
+    return f"**`{name}`**" if name.startswith(OURS) else f"`{name}`"
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ class Band(Method):
 
     name: ClassVar[str] = "band"
     summary: ClassVar[str] = "a texture of the photo's own, by class; holds under most countermeasures; takes a second"
-    undone_by: ClassVar[tuple[str, ...]] = ("randsharp", "grayscale+spectrum")
+    undone_by: ClassVar[tuple[str, ...]] = ("grayscale+spectrum", "adversarial:4/255")
     paper: ClassVar[str] = "uex's own"
     needs_surrogate: ClassVar[bool] = False
     modes: ClassVar[tuple[str, ...]] = ("classwise", "clusterwise")
