@@ -16,6 +16,7 @@ import argparse
 import gzip
 import json
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,7 @@ def main() -> None:
     parser.add_argument("--target", default=TARGET)
     parser.add_argument("--against", default="", help="countermeasures, with spaces; none: the whole battery")
     parser.add_argument("--pretrained", default="", help="targets in plain training alone, with commas")
+    parser.add_argument("--rows", default="", help="of the battery, with spaces; none: all of them")
     parser.add_argument("--shard", default=None, help="i/n of the trainings; the run without it writes the tables")
     parser.add_argument("--pairs", type=Path, default=None)
     parser.add_argument("--weights", default="", help="of mobilefacenet")
@@ -130,7 +132,16 @@ def main() -> None:
 
 def battery(given: argparse.Namespace) -> None:
     """Ten noises against all countermeasures, or those that are named; the leaderboard."""
-    _bench(given, "battery", ROWS)
+    rows = {_name(row): row for row in (f"[[row]]{row}" for row in ROWS.split("[[row]]")[1:])}
+    wanted = given.rows.split() or list(rows)
+    if unknown := sorted(set(wanted) - set(rows)):
+        raise SystemExit(f"no row {', '.join(unknown)}: there are {', '.join(rows)}")
+    _bench(given, "battery", "\n".join(row for name, row in rows.items() if name in wanted))
+
+
+def _name(row: str) -> str:
+    (found,) = tomllib.loads(row)["row"]
+    return str(found.get("name", found["method"]))
 
 
 def informed(given: argparse.Namespace) -> None:
@@ -156,7 +167,8 @@ def _bench(given: argparse.Namespace, name: str, rows: str) -> None:
     recipes.write_text("\n".join(head) + "\n" + rows)
     made = bench.run(bench.Request(recipes, given.work, on_error="skip", shard=given.shard), Told())
     for path in made.tables:
-        shutil.copy(path, given.out / f"judge-{name}-{given.count}{path.suffix}")
+        several = f"-{given.seeds}-seeds" if given.seeds > 1 else ""
+        shutil.copy(path, given.out / f"judge-{name}-{given.count}{several}{path.suffix}")
 
 
 def scenarios(given: argparse.Namespace) -> None:
