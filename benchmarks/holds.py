@@ -65,7 +65,7 @@ def page() -> str:
 def boards() -> list[Board]:
     """Read the leaderboards of batteries, the fewest images first."""
     found = []
-    for path in ROOT.glob("results/judge-battery-*.json"):
+    for path in [*ROOT.glob("results/judge-battery-*.json"), *ROOT.glob("results/judge-rows-*.json")]:
         board = json.loads(path.read_text("utf-8"))
         rows = board["rows"]
         found.append(Board(path, _title(rows[0], board["title"]), sorted(rows, key=_scratch_worst)))

@@ -136,7 +136,7 @@ def battery(given: argparse.Namespace) -> None:
     wanted = given.rows.split() or list(rows)
     if unknown := sorted(set(wanted) - set(rows)):
         raise SystemExit(f"no row {', '.join(unknown)}: there are {', '.join(rows)}")
-    _bench(given, "battery", "\n".join(row for name, row in rows.items() if name in wanted))
+    _bench(given, "rows" if given.rows else "battery", "\n".join(row for name, row in rows.items() if name in wanted))
 
 
 def _name(row: str) -> str:

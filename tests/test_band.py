@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tests.test_methods import problem
 from uexcli.builtin.methods._noticeable import Noticeable
-from uexcli.builtin.methods._textures import regions
+from uexcli.builtin.methods._textures import luma_of, regions
 from uexcli.builtin.methods.band import TEN, TINTS, Band, dealt, textures_of
 from uexcli.core.pixels import LUMA
 from uexcli.errors import UexError
@@ -192,7 +192,7 @@ def test_onnx_gives_the_same_levels(photos: Path, uex: Uex, option: str) -> None
         assert np.abs(one - other).max() <= 1
 
 
-@pytest.mark.parametrize("option", ["gain=0", "width=-1", "octaves=0", "octaves=9", "blue=2"])
+@pytest.mark.parametrize("option", ["gain=0", "width=-1", "octaves=0", "octaves=9", "blue=2", "jnd=nan"])
 def test_what_is_no_texture_is_refused(photos: Path, uex: Uex, option: str) -> None:
     ran = uex("fit", photos, "--method", "band", "-O", option, "-o", "n")
     assert ran.code == 2 and "must be" in ran.err
@@ -228,11 +228,11 @@ def test_what_is_just_noticeable_is_as_chou_and_li_have_it() -> None:
 
 def test_with_jnd_no_more_is_changed_than_is_noticeable() -> None:
     images, rows = photos_of(), torch.arange(10)
-    limits = Noticeable()(luma := (images * torch.tensor(LUMA).view(1, 3, 1, 1)).sum(1))
-    assert luma.shape == (10, SIDE, SIDE)
+    limits = Noticeable()(luma_of(images))
     for times in (0.5, 1.0):
         noise = network(jnd=times)(images, rows)
-        assert bool((noise.abs() <= times * limits + 1e-6).all())
+        levels = (255 * noise).round()  # as they are published
+        assert bool((levels.abs() <= times * 255 * limits + 1e-3).all())
         assert float(noise.abs().max()) <= EPS * (1 + 1e-6)
     assert torch.equal(network(jnd=1000)(images, rows), network()(images, rows))
 
@@ -240,5 +240,7 @@ def test_with_jnd_no_more_is_changed_than_is_noticeable() -> None:
 def test_what_it_is_not_against_is_refused() -> None:
     with pytest.raises(ValueError, match="adversarial"):
         Band(against="jpeg")
+    with pytest.raises(ValueError, match="blue must be 1"):
+        Band(against="adversarial", blue=0.5)
     with pytest.raises(ValueError, match="jnd"):
         Band(jnd=-1)

@@ -16,9 +16,9 @@ from uexcli.builtin.methods._noticeable import Noticeable
 from uexcli.core.pixels import LUMA
 
 GRAIN = 0.1 / 255  # standard deviation of noise added before filtering: so flat photos have something to amplify
-FAINT = 0.5 / 255  # the same of what blue has more than luma, below which a photo is grey
+FAINT = 0.5 / 255  # the same of what blue has more than luma or red, below which a photo is grey
 TINY = 1e-8
-REGION = 16  # px: the usual side of a region, in which a texture has two to five waves
+REGION = 16  # px: the usual side of a region, in which a texture of luma has two to five waves
 
 
 class Waves(nn.Module):
@@ -52,7 +52,8 @@ class Textures(nn.Module):
 
     On photos in colour, red and green carry these; blue carries a coarser texture, or with a `share` below 1 some of
     both. `opposed`, red carries the opposite of blue's. `gain` is the noise's standard deviation before it is clipped,
-    in units of the bound; `width` is that of a place, in cycles a pixel.
+    in units of the bound; `width` is that of a place, in cycles a pixel. With `noticeable` above 0, no value changes by
+    more than so many times what is just noticeable there, in whole levels.
     """
 
     places: Tensor  # float (R, M, 2)
@@ -89,13 +90,16 @@ class Textures(nn.Module):
         """Give the noise of float images `(B, C, S, S)` with rows `(B,)`."""
         noise = self.luma(images, rows)
         blue = self.blue(images, rows) if images.shape[1] == 3 else None
-        return self.hidden(noise, blue, self.limits(images))
+        return self.limited(noise, blue, self.limits(images))
 
     def limits(self, images: Tensor) -> Tensor | None:
         """Give by how much each pixel may change, `(B, 1, S, S)`; None: the bound is the only limit."""
-        return None if self._seen is None else self._times * self._seen(luma_of(images))
+        if self._seen is None:
+            return None
+        limits: Tensor = (self._times * 255 * self._seen(luma_of(images))).floor() / 255
+        return limits
 
-    def hidden(self, noise: Tensor, blue: Tensor | None, limits: Tensor | None) -> Tensor:
+    def limited(self, noise: Tensor, blue: Tensor | None, limits: Tensor | None) -> Tensor:
         """Put noise of luma, and that of blue where there is one, together, within the limits: `(B, C, S, S)`."""
         whole = noise.unsqueeze(1) if blue is None else self.coloured(noise, blue)
         return whole if limits is None else whole.clamp(-limits, limits)

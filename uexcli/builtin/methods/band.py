@@ -31,13 +31,16 @@ class Band(Method):
     Each class has a place of its own, dealt by the seed. As it is locked to the photo's phase, the change makes
     edges of one direction and width stand out, which crops, flips, grayscale, JPEG, blur and noise leave readable; and
     as its mean over photos is nothing, no linear projection takes it out. Blue, which luma hardly hears, carries
-    a finer texture by class: photos have little there themselves, and nets learn it first. Above ten classes a class
+    a coarser texture by class: photos have little there themselves, and nets learn it first. Above ten classes a class
     has several places, each in regions of its own. New photos of a class need no new fit.
+
+    Against adversarial training, red carries the opposite of blue, and green alone the texture of luma. An adversary
+    of half the bound takes half of it, and what is left is louder than photos, whose red and blue differ little.
     """
 
     name: ClassVar[str] = "band"
     summary: ClassVar[str] = "a texture of the photo's own, by class; holds under most countermeasures; takes a second"
-    undone_by: ClassVar[tuple[str, ...]] = ("grayscale+spectrum", "adversarial:4/255")
+    undone_by: ClassVar[tuple[str, ...]] = ("grayscale+spectrum", "adversarial:4/255", "jpeg:10")
     paper: ClassVar[str] = "uex's own"
     needs_surrogate: ClassVar[bool] = False
     modes: ClassVar[tuple[str, ...]] = ("classwise", "clusterwise")
@@ -57,10 +60,12 @@ class Band(Method):
         """Refuse what is no texture."""
         if min(self.gain, self.width) <= 0 or not 1 <= self.octaves <= 6:
             raise ValueError("gain and width must be above 0, octaves from 1 to 6")
-        if not 0 <= self.blue <= 1 or self.jnd < 0:
+        if not 0 <= self.blue <= 1 or not 0 <= self.jnd < math.inf:
             raise ValueError("blue must be in [0, 1], and jnd at least 0")
         if self.against not in ("", ADVERSARIAL):
             raise ValueError(f"against is nothing, or {ADVERSARIAL}")
+        if self.against and self.blue < 1:
+            raise ValueError(f"against={ADVERSARIAL} takes all of red and blue: blue must be 1")
 
     def network(self, *, channels: int, size: int, num_rows: int) -> nn.Module:
         """Build what makes the textures."""

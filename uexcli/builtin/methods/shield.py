@@ -108,25 +108,26 @@ class Shield(Method):
         generator = problem.generator(f"treatments {int(batch[0])}")
         noise = textures.luma(images, labels)
         blue = textures.blue(images, labels) if images.shape[1] == 3 else None
-        reach, speed = problem.norm.reach(problem.eps), torch.zeros_like(noise)
-
-        limits = textures.limits(images)
+        limits, speed = textures.limits(images), torch.zeros_like(noise)
+        reach = noise.new_tensor(problem.norm.reach(problem.eps))
+        within = reach if limits is None else limits[:, 0].clamp(max=float(reach))  # beyond it there is no gradient
 
         def whole(luma: Tensor) -> Tensor:
-            return textures.hidden(luma, blue, limits)
+            return textures.limited(luma, blue, limits)
 
         def shown(luma: Tensor) -> Tensor:
             added, matrix = whole(luma), problem.survival
             return (images + (added if matrix is None else matrix @ added @ matrix.T)).clamp(0, 1)
 
+        noise = noise.clamp(-within, within)
         for number, treatment in enumerate(treatments or (drawn(generator) for _ in range(self.steps))):
             noise.requires_grad_(True)
             seen = treated(shown(noise), treatment, generator)
             (grad,) = torch.autograd.grad(reader.loss(seen, labels), noise)
             scale = grad.abs().mean((1, 2), keepdim=True).clamp(min=torch.finfo(grad.dtype).tiny)
             speed = self.momentum * speed + grad / scale
-            length = self.step * reach * (1 - SLOWER * number / self.steps)
-            noise = (noise.detach() - length * speed.sign()).clamp(-reach, reach)
+            length = self.step * float(reach) * (1 - SLOWER * number / self.steps)
+            noise = (noise.detach() - length * speed.sign()).clamp(-within, within)
         return whole(noise)
 
     def rehearse(self, problem: Problem) -> float:
