@@ -109,8 +109,9 @@ class Shield(Method):
         noise = textures.luma(images, labels)
         blue = textures.blue(images, labels) if images.shape[1] == 3 else None
         limits, speed = textures.limits(images), torch.zeros_like(noise)
-        reach = noise.new_tensor(problem.norm.reach(problem.eps))
-        within = reach if limits is None else limits[:, 0].clamp(max=float(reach))  # beyond it there is no gradient
+        reach = problem.norm.reach(problem.eps)
+        # beyond its limit there is no gradient
+        within = noise.new_tensor(reach) if limits is None else limits[:, 0].clamp(max=reach)
 
         def whole(luma: Tensor) -> Tensor:
             return textures.limited(luma, blue, limits)
@@ -126,7 +127,7 @@ class Shield(Method):
             (grad,) = torch.autograd.grad(reader.loss(seen, labels), noise)
             scale = grad.abs().mean((1, 2), keepdim=True).clamp(min=torch.finfo(grad.dtype).tiny)
             speed = self.momentum * speed + grad / scale
-            length = self.step * float(reach) * (1 - SLOWER * number / self.steps)
+            length = self.step * reach * (1 - SLOWER * number / self.steps)
             noise = (noise.detach() - length * speed.sign()).clamp(-within, within)
         return whole(noise)
 
