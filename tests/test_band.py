@@ -198,6 +198,17 @@ def test_what_is_no_texture_is_refused(photos: Path, uex: Uex, option: str) -> N
     assert ran.code == 2 and "must be" in ran.err
 
 
+def test_grey_photos_have_no_red_to_put_against_blue(tmp_path: Path, uex: Uex) -> None:
+    draw = np.random.default_rng(0)
+    for number in range(6):
+        path = tmp_path / "grey" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 255, (40, 40), np.uint8)).save(path)
+    for method in ("band", "shield"):
+        ran = uex("fit", tmp_path / "grey", "--method", method, "-O", "against=adversarial", "-o", "n")
+        assert ran.code != 0 and "photos in colour" in ran.err and not Path("n").exists()
+
+
 def test_it_is_for_shared_codes_only(photos: Path, uex: Uex) -> None:
     ran = uex("fit", photos, "--method", "band", "--mode", "samplewise", "-o", "n")
     assert ran.code == 2, ran.err

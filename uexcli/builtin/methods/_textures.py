@@ -79,7 +79,8 @@ class Textures(nn.Module):
         self.register_buffer("places", torch.zeros(num_rows, several, 2))
         self.register_buffer("tints", torch.zeros(num_rows, several, 2))
         self.register_buffer("bound", torch.zeros(()))
-        self._gain, self._width, self._share, self._opposed, self._octaves = gain, width, share, opposed, octaves
+        self._gain, self._width, self._share, self._octaves = gain, width, share, octaves
+        self.opposed = opposed
         self._times = noticeable
         self._seen = Noticeable() if noticeable else None
         self.waves = Waves(size)
@@ -107,7 +108,7 @@ class Textures(nn.Module):
     def coloured(self, noise: Tensor, blue: Tensor) -> Tensor:
         """Put noise of luma and that of blue, both `(B, S, S)`, together: `(B, 3, S, S)`."""
         rest, share = (1 - self._share) * noise, self._share * blue
-        return torch.stack([rest - share if self._opposed else noise, noise, rest + share], 1)
+        return torch.stack([rest - share if self.opposed else noise, noise, rest + share], 1)
 
     def luma(self, images: Tensor, rows: Tensor) -> Tensor:
         """Give the noise of luma, `(B, S, S)`."""
@@ -116,7 +117,7 @@ class Textures(nn.Module):
     def blue(self, images: Tensor, rows: Tensor) -> Tensor:
         """Give the noise of blue, `(B, S, S)`: of what it has more than luma, or red; of luma on grey photos."""
         luma = luma_of(images)
-        more = images[:, 2] - (images[:, 0] if self._opposed else luma)
+        more = images[:, 2] - (images[:, 0] if self.opposed else luma)
         spread = (more - more.mean((1, 2), keepdim=True)).square().mean((1, 2), keepdim=True).sqrt()
         return self._texture(torch.where(spread < FAINT, luma, more), self.tints[rows], 1)
 

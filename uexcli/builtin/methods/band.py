@@ -86,9 +86,15 @@ class Band(Method):
 
 
 def dealt(problem: Problem, network: Any) -> None:
-    """Give each class of the network its places, keyed by the seed, and the bound."""
+    """Give each class of the network its places, keyed by the seed, and the bound.
+
+    Raises:
+        UexError: photos without colour, and the network would put one colour against another.
+    """
     import torch
 
+    if network.opposed and problem.shape[1] != 3:
+        raise UexError(f"against={ADVERSARIAL} is for photos in colour, and these have none.", hint="Leave it out.")
     rows, several, _ = network.places.shape
     for purpose, ten, more, places in (
         ("band", TEN, MORE, network.places),
