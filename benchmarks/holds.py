@@ -1,6 +1,6 @@
 """docs/holds.md: what holds against what, from the leaderboards in results/; `make docs` writes it.
 
-    python -m benchmarks.holds
+Run: `python -m benchmarks.holds`.
 """
 
 from __future__ import annotations
