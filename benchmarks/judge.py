@@ -168,7 +168,8 @@ def _bench(given: argparse.Namespace, name: str, rows: str) -> None:
     made = bench.run(bench.Request(recipes, given.work, on_error="skip", shard=given.shard), Told())
     for path in made.tables:
         several = f"-{given.seeds}-seeds" if given.seeds > 1 else ""
-        shutil.copy(path, given.out / f"judge-{name}-{given.count}{several}{path.suffix}")
+        target = "" if given.target == TARGET else "-" + given.target.translate({ord(mark): "-" for mark in ":=,"})
+        shutil.copy(path, given.out / f"judge-{name}-{given.count}{several}{target}{path.suffix}")
 
 
 def scenarios(given: argparse.Namespace) -> None:

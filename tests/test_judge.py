@@ -15,13 +15,16 @@ import pytest
 import torch
 from conftest import Ran, bright, picture
 from PIL import Image
+from scipy.fft import dctn
 from sklearn.metrics import roc_auc_score
+from torch.nn import functional
 
 from uexcli import api
+from uexcli.builtin.methods.band import TEN, TINTS, Band
 from uexcli.commands import eval_data, eval_jobs, eval_protocol, eval_scenario
 from uexcli.commands.eval_transfer import into
 from uexcli.commands.listener import Listener
-from uexcli.core.detect import detect
+from uexcli.core.detect import detect, textures
 from uexcli.core.nets import SmallNet
 from uexcli.core.scores import area, early_stop
 from uexcli.core.seeding import generator
@@ -76,12 +79,41 @@ def test_simple_nets_flag_noise_and_not_images() -> None:
         images[labels == number, number % 3] //= 2 + number // 3
         test[test_labels == number, number % 3] //= 2 + number // 3
     clean = detect(images, labels, test, test_labels, 4)
-    assert [probe.net for probe in clean] == ["linear", "two-layer"] and not any(probe.flagged for probe in clean)
+    assert [probe.net for probe in clean] == ["linear", "two-layer", "textures"]
+    assert not any(probe.flagged for probe in clean)
     noise = torch.randint(-16, 17, (4, 3, 16, 16), generator=generator(0, "noise"))
     hidden = (images.int() + noise[(labels + 1) % 4] * 3).clamp(0, 255).to(torch.uint8)
     found = detect(hidden, labels, test, test_labels, 4)
-    assert all(probe.flagged and probe.held_out > 0.9 for probe in found)
+    assert all(probe.flagged and probe.held_out > 0.9 for probe in found[:2])
     assert found == detect(hidden, labels, test, test_labels, 4)
+
+
+def test_textures_of_any_phase_are_flagged_though_nets_over_pixels_see_nothing() -> None:
+    labels, test_labels = torch.arange(600) % 4, torch.arange(300) % 4
+    drawn = generator(0, "pictures")
+    coarse = functional.interpolate(torch.randn(900, 3, 4, 4, generator=drawn), size=16, mode="bilinear")
+    whole = 127 + 40 * coarse + 20 * torch.randn(900, 3, 16, 16, generator=drawn)
+    images, test = whole.clamp(0, 255).to(torch.uint8).split((600, 300))
+    network: Any = Band().network(channels=3, size=16, num_rows=4)
+    network.places.copy_(torch.tensor(TEN[:4])[:, None] / 16)
+    network.tints.copy_(torch.tensor(TINTS[:4])[:, None] / 16)
+    network.bound.fill_(8 / 255)
+    assert not any(probe.flagged for probe in detect(images, labels, test, test_labels, 4))
+    hidden = ((images / 255 + network(images / 255, labels)).clamp(0, 1) * 255).round().to(torch.uint8)
+    *pixels, third = detect(hidden, labels, test, test_labels, 4)
+    assert third.flagged and third.held_out > 0.6
+    assert not any(probe.flagged for probe in pixels)
+
+
+@pytest.mark.parametrize("side", [1, 4, 8, 13])
+def test_textures_are_those_of_an_exact_transform(side: int) -> None:
+    images = torch.randint(0, 256, (2, 3, side, side), generator=generator(0, "textures"), dtype=torch.uint8)
+    found = textures(images).view(2, 3, 63)
+    whole = np.pad(images.double().numpy(), [(0, 0)] * 2 + [(0, max(0, 8 - side))] * 2, mode="edge")
+    starts = range(0, max(side, 8) - 7, 4)
+    blocks = [dctn(whole[:, :, top : top + 8, left : left + 8], axes=(2, 3)) / 4 for top in starts for left in starts]
+    wanted = np.log(np.mean([block**2 for block in blocks], axis=0) + 1).reshape(2, 3, 64)[:, :, 1:]
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_trainings_are_kept_and_not_done_twice(pair: tuple[Path, Path], uex: Uex) -> None:
