@@ -5,9 +5,10 @@
     python -m benchmarks.judge scenarios --data cifar10:ROOT --work FOLDER --out benchmarks/results
     python -m benchmarks.judge faces --data LFW --pairs PAIRS.csv --weights FILE --work FOLDER --out benchmarks/results
     python -m benchmarks.judge digits --data MNIST --work FOLDER --out benchmarks/results
+    python -m benchmarks.judge photos --data PHOTOS --size 64 --epochs 20 --work FOLDER --out benchmarks/results
 
-LFW holds `train` and `test` class folders, MNIST the IDX files of the 10,000 test digits. FOLDER keeps noise, releases
-and trainings: a run that was stopped goes on there.
+LFW holds `train` and `test` class folders, PHOTOS `train` and `val`, MNIST the IDX files of the 10,000 test digits.
+FOLDER keeps noise, releases and trainings: a run that was stopped goes on there.
 """
 
 from __future__ import annotations
@@ -82,6 +83,54 @@ method = "shield"
 options.against = "adversarial"
 seed = 1
 """  # a seed: the same noise on the next machine, whose trainings then go on with these
+PHOTO_ROWS = """
+[[row]]
+method = "em"
+seed = 1
+
+[[row]]
+name = "em-class"
+method = "em"
+mode = "classwise"
+seed = 1
+
+[[row]]
+method = "pil"
+seed = 1
+
+[[row]]
+method = "band"
+seed = 1
+
+[[row]]
+method = "shield"
+seed = 1
+
+[[row]]
+name = "shield-224"
+method = "shield"
+size = 224
+seed = 1
+
+[[row]]
+name = "shield-visible"
+method = "shield"
+eps = "16/255"
+seed = 1
+
+[[row]]
+name = "band-no-labels"
+method = "band"
+no_labels = true
+seed = 1
+
+[[row]]
+name = "uc-no-labels"
+method = "uc"
+eps = "8/255"
+no_labels = true
+seed = 1
+"""
 INFORMED = {  # by themselves: of some photos `ops` and `cuda` change nothing, and leave them out
     "ar": '[[row]]\nmethod = "ar"\nnorm = "linf"\neps = "8/255"\n',
     "cuda": '[[row]]\nmethod = "cuda"\n',
@@ -104,7 +153,7 @@ class Told(Listener):
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("part", choices=("battery", "informed", "scenarios", "faces", "digits"))
+    parser.add_argument("part", choices=("battery", "informed", "scenarios", "faces", "digits", "photos"))
     parser.add_argument("--data", required=True)
     parser.add_argument("--count", type=int, default=2500)
     parser.add_argument("--tests", type=int, default=2000)
@@ -114,6 +163,8 @@ def main() -> None:
     parser.add_argument("--against", default="", help="countermeasures, with spaces; none: the whole battery")
     parser.add_argument("--pretrained", default="", help="targets in plain training alone, with commas")
     parser.add_argument("--rows", default="", help="of the battery, with spaces; none: all of them")
+    parser.add_argument("--size", type=int, default=0, help="at which photos are learnt, in px; 0: as they are")
+    parser.add_argument("--view", default="", help="how trainers cut photos out")
     parser.add_argument("--shard", default=None, help="i/n of the trainings; the run without it writes the tables")
     parser.add_argument("--pairs", type=Path, default=None)
     parser.add_argument("--weights", default="", help="of mobilefacenet")
@@ -124,19 +175,33 @@ def main() -> None:
     kept, trainings = given.out / "judge-trainings", given.work / bench.TRAININGS
     if kept.is_dir():  # of an earlier machine's run
         shutil.copytree(kept, trainings, dirs_exist_ok=True)
-    {"battery": battery, "informed": informed, "scenarios": scenarios, "faces": faces, "digits": digits}[given.part](
-        given
-    )
+    parts = {
+        "battery": battery, "informed": informed, "scenarios": scenarios, "faces": faces, "digits": digits,
+        "photos": photos,
+    }  # fmt: skip
+    parts[given.part](given)
     shutil.copytree(trainings, kept, dirs_exist_ok=True)
 
 
 def battery(given: argparse.Namespace) -> None:
     """Ten noises against all countermeasures, or those that are named; the leaderboard."""
-    rows = {_name(row): row for row in (f"[[row]]{row}" for row in ROWS.split("[[row]]")[1:])}
-    wanted = given.rows.split() or list(rows)
+    test = written(given.data, given.work / "test", given.tests, split="test")
+    _bench(given, "rows" if given.rows else "battery", _wanted(ROWS, given.rows), given.data, test)
+
+
+def photos(given: argparse.Namespace) -> None:
+    """The same of photos, whose noise is fitted at the side at which they are learnt unless the row says otherwise."""
+    root = Path(given.data)
+    view = f"-{given.view}" if given.view else ""
+    _bench(given, f"photos-{given.size}{view}", _wanted(PHOTO_ROWS, given.rows), str(root / "train"), root / "val")
+
+
+def _wanted(text: str, names: str) -> str:
+    rows = {_name(row): row for row in (f"[[row]]{row}" for row in text.split("[[row]]")[1:])}
+    wanted = names.split() or list(rows)
     if unknown := sorted(set(wanted) - set(rows)):
         raise SystemExit(f"no row {', '.join(unknown)}: there are {', '.join(rows)}")
-    _bench(given, "rows" if given.rows else "battery", "\n".join(row for name, row in rows.items() if name in wanted))
+    return "\n".join(row for name, row in rows.items() if name in wanted)
 
 
 def _name(row: str) -> str:
@@ -146,21 +211,23 @@ def _name(row: str) -> str:
 
 def informed(given: argparse.Namespace) -> None:
     """Methods that have something to undo, against those countermeasures that are named."""
+    test = written(given.data, given.work / "test", given.tests, split="test")
     for name, row in INFORMED.items():
-        _bench(given, f"informed-{name}", row)
+        _bench(given, f"informed-{name}", row, given.data, test)
 
 
-def _bench(given: argparse.Namespace, name: str, rows: str) -> None:
-    test = _written(given.data, given.work / "test", given.tests, split="test")
+def _bench(given: argparse.Namespace, name: str, rows: str, data: str, test: Path) -> None:
     against = given.against.split()
     head = [
-        f"photos = {json.dumps(given.data)}",
+        f"photos = {json.dumps(data)}",
         f"test = {json.dumps(str(test))}",
         f"limit = {given.count}",
         f"epochs = {given.epochs}",
         f"seeds = {given.seeds}",
         f"targets = [{json.dumps(given.target)}]",
         f"against = {json.dumps(['none', *against])}" if against else 'protocol = "battery"',
+        *([f"size = {given.size}"] if given.size else []),
+        *([f"view = {json.dumps(given.view)}"] if given.view else []),
         *([f"pretrained = {json.dumps(given.pretrained.split(','))}"] if given.pretrained else []),
     ]
     recipes = given.work / f"{name}.toml"
@@ -174,7 +241,7 @@ def _bench(given: argparse.Namespace, name: str, rows: str) -> None:
 
 def scenarios(given: argparse.Namespace) -> None:
     """Shares, one protected class, and merged classes; em sample-wise, target small."""
-    test = _written(given.data, given.work / "test", given.tests, split="test")
+    test = written(given.data, given.work / "test", given.tests, split="test")
     noise, release = given.work / "em.noise.safetensors", given.work / "em"
     if not release.exists():
         _protect(given.data, noise, release, limit=given.count, method="em")
@@ -267,7 +334,7 @@ def _judged(
         )
 
 
-def _written(data: str, root: Path, count: int, *, split: str) -> Path:
+def written(data: str, root: Path, count: int, *, split: str) -> Path:
     """Write the first images of a split as a class folder; PNG, so that their pixels are the same."""
     if not root.exists():
         part = root.with_name(f"{root.name}.part")
