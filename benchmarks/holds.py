@@ -15,6 +15,9 @@ from typing import Any
 ROOT = Path(__file__).parent
 PAGE = ROOT.parent / "docs" / "holds.md"
 OURS = ("band", "shield")  # and what is named after them
+KINDS = ("battery", "rows", "photos")  # of leaderboards
+ORDER = ("size", "train_images", "seeds")  # in which they come
+USUAL = "airbench:width=16"  # the net whose name the titles leave out
 FROM_WEIGHTS = ("probe", "finetune")  # targets that knew something before
 HEAD = """# What holds
 
@@ -22,8 +25,8 @@ Generated from the leaderboards in `benchmarks/results`; do not edit. Every numb
 test images, of a net that was trained on protected ones: after the last epoch, and in brackets at its best one. Lower
 protects better. **Bold**: as good as clean images, or not told apart from them. "?": cannot be told, as the net does
 not even fit the protected images, or learns nothing from clean ones either. *Worst* is the best epoch under whatever
-gives an attacker most; the method that holds best by it comes first. Methods and treatments that are not here were not
-measured this way.
+gives an attacker most; the method that holds best by it comes first. *Noticed*: simple nets tell that the images carry
+noise, as `uex eval` says under "Detection". Methods and treatments that are not here were not measured this way.
 
 A table is about these images, these nets and these treatments on that day, and about nothing else: [what breaks
 it](what-breaks-it.md) says what is not promised, and `uex bench` makes such a table of your own photos.
@@ -65,18 +68,19 @@ def page() -> str:
 def boards() -> list[Board]:
     """Read the leaderboards of batteries, the fewest images first."""
     found = []
-    for path in [*ROOT.glob("results/judge-battery-*.json"), *ROOT.glob("results/judge-rows-*.json")]:
+    for path in (path for kind in KINDS for path in ROOT.glob(f"results/judge-{kind}-*.json")):
         board = json.loads(path.read_text("utf-8"))
         rows = board["rows"]
         found.append(Board(path, _title(rows[0], board["title"]), sorted(rows, key=_scratch_worst)))
-    order = ("size", "train_images", "seeds")
-    return sorted(found, key=lambda board: (*(board.rows[0][key] for key in order), board.path.name))
+    return sorted(found, key=lambda board: (*(board.rows[0][key] for key in ORDER), board.path.name))
 
 
 def _title(row: Mapping[str, Any], title: str) -> str:
-    data = title.removeprefix("Protection of ").removesuffix(":ROOT")
+    data = title.removeprefix("Protection of ").partition(":")[0]
     several = f", {row['seeds']} seeds" if row["seeds"] > 1 else ""
-    return f"{data}: {row['train_images']:,} images at {row['size']} px{several}"
+    targets = {cell["target"] for cell in row["cells"] if not _weights(cell["target"])} - {USUAL}
+    learnt_by = "".join(f", learnt by `{target}`" for target in sorted(targets))
+    return f"{data}: {row['train_images']:,} images at {row['size']} px{several}{learnt_by}"
 
 
 def _setting(board: Board) -> str:
@@ -97,11 +101,15 @@ def _bounds(board: Board) -> str:
 def _worst(board: Board) -> str:
     """Say for each method what gives an attacker most, from scratch and from pretrained weights."""
     kinds = ("worst, from scratch", "and without adversarial training", "worst, from pretrained weights")
-    lines = [f"| method | plain training | {' | '.join(kinds)} |", "|---|---|---|---|---|"]
+    lines = [
+        f"| method | PSNR, dB | noticed | plain training | {' | '.join(kinds)} |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for row in board.rows:
         plain = next(cell for cell in row["cells"] if cell["against"] == "none" and not _weights(cell["target"]))
         worst = (_best(row), _best(row, adversarial=False), _best(row, weights=True))
-        parts = [_shown(plain), *(_words(cell) for cell in worst)]
+        seen = "" if row["psnr"] is None else f"{row['psnr']:.1f}", "yes" if row["detected"] else "no"
+        parts = [*seen, _shown(plain), *(_words(cell) for cell in worst)]
         lines.append(f"| {_name(row['name'])} | {' | '.join(parts)} |")
     return "\n".join(lines) + "\n"
 

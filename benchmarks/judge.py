@@ -236,7 +236,9 @@ def _bench(given: argparse.Namespace, name: str, rows: str, data: str, test: Pat
     for path in made.tables:
         several = f"-{given.seeds}-seeds" if given.seeds > 1 else ""
         target = "" if given.target == TARGET else "-" + given.target.translate({ord(mark): "-" for mark in ":=,"})
-        shutil.copy(path, given.out / f"judge-{name}-{given.count}{several}{target}{path.suffix}")
+        kind, colon, _ = data.partition(":")
+        which = f"-{kind}" if colon and kind != "cifar10" else ""
+        shutil.copy(path, given.out / f"judge-{name}-{given.count}{which}{several}{target}{path.suffix}")
 
 
 def scenarios(given: argparse.Namespace) -> None:
