@@ -192,8 +192,8 @@ def battery(given: argparse.Namespace) -> None:
 def photos(given: argparse.Namespace) -> None:
     """The same of photos, whose noise is fitted at the side at which they are learnt unless the row says otherwise."""
     root = Path(given.data)
-    view = f"-{given.view}" if given.view else ""
-    _bench(given, f"photos-{given.size}{view}", _wanted(PHOTO_ROWS, given.rows), str(root / "train"), root / "val")
+    name = f"view-{given.view}" if given.view else "photos"  # other crops are another question
+    _bench(given, f"{name}-{given.size}", _wanted(PHOTO_ROWS, given.rows), str(root / "train"), root / "val")
 
 
 def _wanted(text: str, names: str) -> str:
