@@ -30,7 +30,7 @@ def test_contract(kind: str, name: str, onnx_encoder: Path) -> None:
 PROMISED = {
     "norm": "linf l2 l1 l0 unbounded ssim lpips",
     "granularity": "samplewise classwise universal clusterwise",
-    "method": "em pil lsp ar ops cuda random emax advpoison sep rem sem gue deepconfuse uc band shield",
+    "method": "em pil lsp ar ops cuda random emax advpoison sep rem sem gue deepconfuse uc band shield shift",
     "surrogate": "small resnet18 efficientnet_lite0 efficientnet_lite1 efficientnet_lite2 resnet50 efficientnet_b1 "
     "regnet_x_1_6gf vit_b_16 torchvision clip timm onnx",
     "dataset": "folder cifar10 cifar100 mnist",

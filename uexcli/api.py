@@ -447,6 +447,10 @@ class Problem(ABC):
         """
 
     @abstractmethod
+    def ensemble(self) -> list[nn.Module]:
+        """Build the nets of the method's `ensemble`, with their weights, on the device; without the surrogate."""
+
+    @abstractmethod
     def features(self) -> Tensor:
         """Give the features of all images as the surrogate sees them once built: float32 `(N, F)`, on the CPU."""
 
@@ -574,12 +578,17 @@ class Method(Plugin, ABC):
         return 256
 
     @property
+    def ensemble(self) -> tuple[str, ...]:
+        """Name pretrained surrogates beside that of `--surrogate`, NAME or NAME:FILE, for `Problem.ensemble`."""
+        return ()
+
+    @property
     def banks(self) -> int:
         """How many banks of noise it keeps at once, at most, for the estimate of memory."""
         return 2
 
     @property
-    def nets(self) -> int:
+    def spare_nets(self) -> int:
         """How many nets like the surrogate it keeps beside the one that learns, for the estimate of memory."""
         return 0
 

@@ -60,6 +60,7 @@ class Plan:
     network: bool = False  # the noise is computed by a network
     bounded: bool = True
     encoder: str | None = None  # the net whose features told images that are alike
+    ensemble: tuple[str, ...] = ()  # nets beside the surrogate
 
 
 @dataclass(frozen=True)
@@ -252,11 +253,12 @@ def _plan(setup: Setup, made: Made, estimate: tuple[float, float] | None, memory
         network=setup.parts.method.gives_network,
         bounded=setup.parts.norm.bounded,
         encoder=encoder.name if encoder is not None and made.encoder is not None else None,
+        ensemble=tuple(net.name for net in setup.parts.ensemble),
     )
 
 
 def _announce(plan: Plan, seed: int | None, listener: Listener) -> None:
-    surrogate = f" against {plan.surrogate}" if plan.surrogate else ""
+    surrogate = f" against {' and '.join([plan.surrogate, *plan.ensemble])}" if plan.surrogate else ""
     shape = f"{plan.size} x {plan.size} x {plan.channels}"
     listener.say(f"{plan.images:,} images at {shape}; labels: {plan.labels}")
     size, _, where = (plan.patch or "").partition(":")

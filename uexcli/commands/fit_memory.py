@@ -97,7 +97,7 @@ def _work(setup: Setup, one: int) -> int:
         rows = torch.zeros(len(images), dtype=torch.int64)
         each = 2 * each + activations(lambda shown: network.train()(shown, rows), network, images, setup.autocast)
         weights += sum(parameter.numel() * 4 for parameter in network.parameters())
-    return int(HOLES * (chunks + 2 * batch * (each + 4 * one) + (5 + method.nets) * weights))
+    return int(HOLES * (chunks + 2 * batch * (each + 4 * one) + (5 + method.spare_nets) * weights))
 
 
 def _looking(setup: Setup) -> int:

@@ -26,16 +26,19 @@ class Parts:
     surrogate: api.Surrogate | None
     encoder: api.Surrogate | None = None  # whose features tell images that are alike; None: thumbnails
     preset_eps: str | None = None
+    ensemble: tuple[api.Surrogate, ...] = ()  # more nets that the method asks for
 
     def recipe(self, registry: Registry) -> dict[str, Any]:
         """Name, options and provenance of each, for the noise file."""
         kinds = {"method": self.method, "norm": self.norm, "granularity": self.granularity, "surrogate": self.surrogate}
-        made = {
+        made: dict[str, Any] = {
             kind: None if part is None else describe(part, registry.find(kind, part.name))
             for kind, part in kinds.items()
         }
         if self.encoder is not None:
             made["encoder"] = describe(self.encoder, registry.find("surrogate", self.encoder.name))
+        if self.ensemble:
+            made["ensemble"] = [describe(net, registry.find("surrogate", net.name)) for net in self.ensemble]
         return made
 
 
@@ -91,13 +94,15 @@ def pick(
             raise missing
     granularity = cast(api.Granularity, made[2])
     taken = cast(api.Surrogate, made[3]) if method_class.needs_surrogate else None
+    chosen = cast(api.Method, made[0])
     return Parts(
-        cast(api.Method, made[0]),
+        chosen,
         cast(api.Norm, made[1]),
         granularity,
         taken,
         _encoder(registry, granularity.encoder, taken),
         (fixed and fixed.eps) or None,
+        _ensemble(registry, chosen, taken),
     )
 
 
@@ -137,6 +142,21 @@ def _surrogate(registry: Registry, method: type[api.Method], name: str) -> type[
     if not cls.has_gradient:
         hint += f" To group images by it: --mode clusterwise -O encoder={cls.name}:FILE"
     raise UsageError(f"method '{method.name}': the surrogate '{cls.name}' {why}.", hint=hint)
+
+
+def _ensemble(registry: Registry, method: api.Method, surrogate: api.Surrogate | None) -> tuple[api.Surrogate, ...]:
+    """Find the further nets of a method; not the surrogate again."""
+    found = []
+    for spec in method.ensemble:
+        cls = _surrogate(registry, type(method), spec.partition(":")[0])
+        if surrogate is not None and cls.name == surrogate.name:
+            continue
+        net: api.Surrogate = registry.make(api.Surrogate, "surrogate", spec)  # type: ignore[type-abstract]
+        missing = net.lacks()
+        if missing is not None:
+            raise missing
+        found.append(net)
+    return tuple(found)
 
 
 def _encoder(registry: Registry, spec: str, surrogate: api.Surrogate | None) -> api.Surrogate | None:

@@ -82,9 +82,9 @@ def make_problem(setup: Setup, loaded: samples.Loaded, seed: int, store: Store, 
     memory = parts.granularity.memory(rows, features)
     surrogate, num_classes = parts.surrogate, int(labels.max()) + 1
 
-    def make() -> torch.nn.Module:
-        assert surrogate is not None
-        return surrogate.build(num_classes=num_classes, channels=channels, size=size)
+    def make(net: api.Surrogate | None = surrogate) -> torch.nn.Module:
+        assert net is not None
+        return net.build(num_classes=num_classes, channels=channels, size=size)
 
     problem = BankProblem(
         images=images,
@@ -98,6 +98,7 @@ def make_problem(setup: Setup, loaded: samples.Loaded, seed: int, store: Store, 
         seed=seed,
         device=device,
         make_surrogate=make,
+        make_ensemble=[functools.partial(make, net) for net in parts.ensemble],
         autocast=setup.autocast,
         store=store,
         engine=Engine(compiled=setup.compiled),

@@ -54,6 +54,7 @@ class BankProblem(api.Problem):
     journal: api.Journal = field(default_factory=api.Journal)
     store: Store = field(default_factory=Store)
     engine: Engine = field(default_factory=Engine)
+    make_ensemble: Sequence[Callable[[], nn.Module]] = ()
     known_features: Callable[[], Tensor] | None = None  # of the surrogate, where they were needed before
 
     @property
@@ -134,6 +135,15 @@ class BankProblem(api.Problem):
         model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._freeze(model)  # what can be folded is found on a fresh net, so that a resumed fit folds the same
         return model
+
+    def ensemble(self) -> list[nn.Module]:
+        """Build the further nets from the seed."""
+        made = []
+        for number, make in enumerate(self.make_ensemble):
+            with seeding.global_seed(self.seed, f"ensemble {number}"):
+                model = make()
+            made.append(model.to(self.device, memory_format=torch.channels_last))  # type: ignore[call-overload]
+        return made
 
     def features(self) -> Tensor:
         """Give the features of all images as the surrogate sees them once built, in full precision."""

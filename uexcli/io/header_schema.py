@@ -37,6 +37,7 @@ RECIPE = record(
     {
         "surrogate": maybe(PART),
         "encoder": maybe(PART),
+        "ensemble": listing(PART),
         "photo_side": whole(1, MANY),
         "patch": text(12, r"[1-9]\d{0,4}(:random)?"),
         "limit": maybe(whole(1, MANY)),

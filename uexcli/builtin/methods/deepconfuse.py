@@ -151,7 +151,7 @@ class DeepConfuse(Method):
         return min(self.batch, images)
 
     @property
-    def nets(self) -> int:
+    def spare_nets(self) -> int:
         """The checkpoints."""
         return self.checkpoints
 

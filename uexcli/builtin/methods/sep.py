@@ -70,7 +70,7 @@ class SelfEnsemble(Method):
         return self.batch
 
     @property
-    def nets(self) -> int:
+    def spare_nets(self) -> int:
         """The checkpoints, and what is frozen of each."""
         return 2 * self.kept
 

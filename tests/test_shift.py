@@ -1,0 +1,119 @@
+"""shift: probes in closed form, the cycle of classes, treatments, and what the noise does to pretrained features."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from torch import Tensor
+
+from tests.test_methods import BY_CLASS, OWN, hear, problem
+from uexcli.api import UexError
+from uexcli.builtin.methods import _heads, _shown
+from uexcli.builtin.methods.shift import Shift, _Fit, targets
+from uexcli.core.nets import SmallNet
+from uexcli.core.seeding import generator
+from uexcli.io import noise_file
+
+Uex = Callable[..., Any]
+ALONE = {"nets": "", "batch": 5, "steps": 6}
+
+
+def test_a_head_is_ridge_regression_on_standardised_features() -> None:
+    features = torch.randn(200, 12, generator=generator(0, "features")) * torch.arange(1, 13) + 5
+    labels = torch.arange(200) % 4
+    head = _heads.fitted([(features[:70], labels[:70]), (features[70:], labels[70:])], 4)
+    spread, mean = features.std(0, correction=0), features.mean(0)
+    standard = ((features - mean) / spread).numpy()
+    wanted = Ridge(alpha=_heads.RIDGE * 200).fit(standard, np.eye(4)[labels.numpy()]).predict(standard)
+    np.testing.assert_allclose(head(features), wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_every_class_is_moved_to_another_and_all_in_one_cycle(classes: int) -> None:
+    task = dataclasses.replace(problem(OWN), num_classes=classes)
+    found = targets(task)
+    seen, here = set(), 0
+    for _ in range(classes):
+        seen.add(here)
+        here = int(found[here])
+    assert seen == set(range(classes)) and here == 0
+
+
+def test_the_cycle_is_keyed_by_the_seed() -> None:
+    drawn = {tuple(targets(dataclasses.replace(problem(OWN, seed=seed), num_classes=10)).tolist()) for seed in range(8)}
+    assert len(drawn) > 6
+
+
+def test_photos_are_treated_in_every_way_and_gradients_pass() -> None:
+    images = torch.rand(2, 3, 32, 32, generator=generator(0, "images")).requires_grad_(True)
+    seen = set()
+    for number in range(60):
+        found = _shown.shown(images, generator(number, "view"))
+        assert found.shape == images.shape
+        (grad,) = torch.autograd.grad(found.sum(), images)
+        assert float(grad.abs().sum()) > 0
+        levels = found.detach()
+        seen.add("gray" if torch.equal(levels[:, 0], levels[:, 1]) else "colour")
+        seen.add("same" if torch.equal(levels, images) or torch.equal(levels, images.flip(3)) else "changed")
+    assert seen == {"gray", "colour", "same", "changed"}
+
+
+@pytest.mark.parametrize("rows", [OWN, BY_CLASS])
+def test_the_noise_moves_photos_towards_their_other_class(rows: Tensor) -> None:
+    task = problem(rows)
+    method = Shift(**{**ALONE, "steps": 10})
+    run = _Fit(method, task, hear)
+    every = torch.arange(24)
+    before = margin(run, task.inputs(every), task.labels)
+    delta = run.run()
+    assert float(delta.abs().max()) <= task.eps * (1 + 1e-6)
+    assert margin(run, task.published(delta, every), task.labels) < before - 0.05
+
+
+def margin(run: Any, images: Tensor, labels: Tensor) -> float:
+    """By how much the true class is ahead of the other one, for the first net."""
+    with torch.inference_mode():
+        scores = run._heads[0](run._nets[0](images))
+    other = run._targets[labels]
+    return float((scores.gather(1, labels[:, None]) - scores.gather(1, other[:, None])).mean())
+
+
+def test_all_nets_of_the_ensemble_take_part() -> None:
+    wide = problem(OWN, make_ensemble=[lambda: SmallNet(num_classes=3, channels=3, size=16, width=8)])
+    run = _Fit(Shift(**ALONE), wide, hear)
+    assert len(run._nets) == len(run._heads) == 2
+    assert not torch.equal(run.run(), Shift(**ALONE).fit(problem(OWN), hear))
+
+
+def test_one_class_is_refused() -> None:
+    task = dataclasses.replace(problem(OWN), labels=torch.zeros(24, dtype=torch.int64), num_classes=1)
+    with pytest.raises(UexError, match="two classes"):
+        Shift(**ALONE).fit(task, hear)
+
+
+@pytest.mark.parametrize("options", [{"steps": 0}, {"batch": 0}, {"step": 0.0}, {"momentum": 1.0}])
+def test_what_cannot_run_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        Shift(**options)
+
+
+def test_it_runs_against_the_nets_that_are_named(photos: Path, uex: Uex) -> None:
+    words = ("fit", photos, "--method", "shift", "-O", "weights=random", "-O", "side=32", "-O", "steps=1")
+    ran = uex(*words, "-O", "nets=efficientnet_lite1:weights=random", "-o", "two.safetensors")
+    assert ran.code == 0, ran.err
+    assert "through 2 nets" in ran.out
+    recipe = noise_file.read(Path("two.safetensors")).recipe
+    assert [net["name"] for net in recipe["ensemble"]] == ["efficientnet_lite1"]
+    ran = uex(*words, "-O", "nets=efficientnet_lite0", "-o", "one.safetensors")
+    assert ran.code == 0 and "through 1 net)" in ran.out, ran.err
+    ran = uex(*words, "-O", "nets=small", "-o", "none.safetensors")
+    assert ran.code == 2 and "knows nothing before it is trained" in ran.err
+    ran = uex(*words, "-O", "nets=nosuch", "-o", "none.safetensors")
+    assert ran.code == 2 and "nosuch" in ran.err

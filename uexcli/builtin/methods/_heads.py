@@ -1,0 +1,47 @@
+"""What a linear probe would learn from features of clean photos, in closed form: which way leads to which class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+RIDGE = 0.1  # weight of the squared norm of the weights, as a share of the number of images
+
+
+@dataclass(frozen=True)
+class Head:
+    """Features `(B, F)` to a score for each class `(B, K)`: ridge regression on one-hot classes."""
+
+    weight: Tensor  # (F, K)
+    bias: Tensor  # (K,)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Give the scores."""
+        return features @ self.weight + self.bias
+
+
+def fitted(pairs: Iterable[tuple[Tensor, Tensor]], classes: int) -> Head:
+    """Fit a head to batches of features `(B, F)` and classes, int64 `(B,)`; each is looked at once.
+
+    Features are standardised, so that all of them count alike, whatever the net.
+    """
+    count, sums = 0, None
+    for features, labels in pairs:
+        values = features.double()
+        known = functional.one_hot(labels, classes).to(values)
+        parts = [values.T @ values, values.T @ known, values.sum(0), known.sum(0)]
+        sums = parts if sums is None else [one + more for one, more in zip(sums, parts, strict=True)]
+        count += len(values)
+    assert sums is not None
+    gram, product, mean, shares = (part / count for part in sums)
+    covariance = gram - mean[:, None] * mean
+    spread = covariance.diagonal().clamp(min=1e-12).sqrt()
+    scaled = covariance / (spread[:, None] * spread)
+    scaled.diagonal().add_(RIDGE)
+    towards = (product - mean[:, None] * shares) / spread[:, None]
+    weight = torch.linalg.solve(scaled, towards) / spread[:, None]
+    return Head(weight.float(), (shares - mean @ weight).float())

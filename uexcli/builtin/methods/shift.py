@@ -1,0 +1,186 @@
+"""shift: what pretrained nets see in the photos of a class is moved to where they see another class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from uexcli.api import Method, OnStep, Problem, Progress, UexError, Work, hookimpl, option
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from uexcli.api import Frozen
+    from uexcli.builtin.methods._heads import Head
+
+LOOK = 32  # photos a pretrained net looks at together
+
+
+@dataclass(frozen=True)
+class Shift(Method):
+    """Moves each photo in the features of pretrained nets towards another class, through JPEG, grey and other sizes.
+
+    Whoever starts from a pretrained net trains little more than what reads classes off its features, so these are
+    moved. For each net a linear probe is fitted to the clean photos. The noise lowers the score of the true class
+    less that of another, s_y - s_t, where t is the next class of a secret cycle of all classes: what such a probe then
+    learns of class y is what clean photos of class t look like. Steps are sign steps with momentum (Dong et al., CVPR
+    2018), each on the gradient of one of the nets in turn, of photos that were treated in a way drawn for the batch.
+    """
+
+    name: ClassVar[str] = "shift"
+    summary: ClassVar[str] = "against pretrained nets: their features of a class are moved to another's"
+    paper: ClassVar[str] = "uex's own, after Fowl et al., NeurIPS 2021, and Dong et al., CVPR 2018"
+    needs_pretrained: ClassVar[bool] = True
+    modes: ClassVar[tuple[str, ...]] = ("samplewise", "classwise", "clusterwise")
+    least: ClassVar[dict[str, Any]] = {"steps": 2, "batch": 8, "nets": ""}
+
+    nets: str = option("efficientnet_lite1", "further pretrained surrogates beside the one of --surrogate, with commas")
+    steps: int = option(20, "steps of each photo's noise, or passes over all photos where they share it")
+    step: float = option(1 / 6, "length of a step, as a share of eps")
+    momentum: float = option(0.9, "share of the direction of a step that the next one keeps")
+    batch: int = option(32, "photos that move together, and are treated alike")
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run."""
+        if min(self.steps, self.batch) < 1 or self.step <= 0 or not 0 <= self.momentum < 1:
+            raise ValueError("steps and batch must be at least 1, step above 0, momentum at least 0 and below 1")
+
+    @property
+    def spare_nets(self) -> int:
+        """The further ones."""
+        return len(self.ensemble)
+
+    @property
+    def ensemble(self) -> tuple[str, ...]:
+        """The further nets."""
+        return tuple(name.strip() for name in self.nets.split(",") if name.strip())
+
+    def fit(self, problem: Problem, on_step: OnStep) -> Tensor:
+        """Fit the probes, then move the noise.
+
+        Raises:
+            UexError: there is one class only.
+        """
+        if problem.num_classes < 2:
+            raise UexError("shift needs two classes: each is moved to another.", hint="Put photos in class folders.")
+        return _Fit(self, problem, on_step).run()
+
+    def largest_batch(self, images: int) -> int:
+        """A batch."""
+        return min(self.batch, images)
+
+    def work(self, images: int, *, rows: int) -> Work:
+        """The steps, each a pass of one net, and a look of every net at every photo."""
+        every = images * (self.steps + 0.4 * (1 + len(self.ensemble)))
+        return Work(every, every)
+
+
+class _Fit:
+    """A fit under way: `done` photos have their noise; where photos share it, so many passes over them are over."""
+
+    def __init__(self, method: Shift, problem: Problem, on_step: OnStep) -> None:
+        self._method, self._problem, self._on_step = method, problem, on_step
+        nets = [problem.build(), *problem.ensemble()]
+        self._nets: list[Frozen] = [problem.freeze(net, features=True) for net in nets]
+        self._heads = [self._head(net, number) for number, net in enumerate(self._nets)]
+        self._targets = targets(problem)
+        self._delta = problem.start(random=False)
+        self._done = 0
+
+    def _head(self, net: Frozen, number: int) -> Head:
+        import torch
+
+        from uexcli.builtin.methods._heads import fitted
+
+        problem = self._problem
+
+        def looks() -> Iterator[tuple[Tensor, Tensor]]:
+            for batch in problem.batches(LOOK):
+                with torch.inference_mode():
+                    features = net(problem.inputs(batch))
+                self._tell(0, f"net {number + 1} of {len(self._nets)} looks at the photos")
+                yield features, problem.labels[batch].to(features.device)
+
+        return fitted(looks(), problem.num_classes)
+
+    def run(self) -> Tensor:
+        """Go on to the end."""
+        problem, method = self._problem, self._method
+        saved = problem.journal.load()
+        if saved is not None:
+            self._delta, self._done = problem.copy(saved["delta"], into=self._delta), int(saved["done"])
+        if problem.own:
+            self._each()
+        else:
+            self._shared()
+        count = len(self._nets)
+        self._tell(1, f"{method.steps} steps through {count} net{'s' if count > 1 else ''}")
+        return self._delta
+
+    def _each(self) -> None:
+        """Take all steps of a batch, then go to the next."""
+        problem, method = self._problem, self._method
+        for batch in problem.batches(method.batch):
+            first = int(batch[0])
+            if first < self._done:
+                continue
+            view, speed = problem.generator(f"view {first}"), None
+            for step in range(method.steps):
+                speed = self._step(batch, step, method.step, view, speed)
+                self._tell((first + len(batch) * (step + 1) / method.steps) / len(problem.images), "moving the photos")
+            self._done = int(batch[-1]) + 1
+            self._save()
+
+    def _shared(self) -> None:
+        """Take one step of every batch, as often as there are steps; the later, the shorter."""
+        problem, method = self._problem, self._method
+        for number in range(self._done, method.steps):
+            view, begun = problem.generator(f"view {number}"), 0
+            length = method.step * (1 - number / method.steps)
+            for place, batch in enumerate(problem.batches(method.batch, problem.generator(f"order {number}"))):
+                self._step(batch, number + place, length, view, None)
+                begun += len(batch)
+                self._tell((number + begun / len(problem.images)) / method.steps, "moving the noise of all photos")
+            self._done = number + 1
+            self._save()
+
+    def _step(self, batch: Tensor, number: int, length: float, view: Generator, speed: Tensor | None) -> Tensor:
+        """Move the rows of a batch once by the gradient of one of the nets; give the direction, for the next step."""
+        import torch
+
+        from uexcli.builtin.methods._shown import shown
+
+        problem, which = self._problem, number % len(self._nets)
+        images = problem.published(self._delta, batch).detach().requires_grad_(True)
+        scores = self._heads[which](self._nets[which](shown(images, view)))
+        labels = problem.labels[batch].to(scores.device)
+        true, other = (scores.gather(1, wanted[:, None]) for wanted in (labels, self._targets[labels]))
+        (grad,) = torch.autograd.grad((true - other).sum(), images)
+        grad = grad / grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=torch.finfo(grad.dtype).tiny)
+        if speed is not None:
+            grad = grad + self._method.momentum * speed
+        problem.nudge(self._delta, batch, grad, step=length)
+        return grad
+
+    def _save(self) -> None:
+        self._problem.journal.save(lambda: {"delta": self._delta, "done": self._done})
+
+    def _tell(self, share: float, note: str) -> None:
+        self._on_step(Progress(min(share, 1), 1, note))
+
+
+def targets(problem: Problem) -> Tensor:
+    """Draw which class each is moved to, int64 `(K,)`, keyed by the seed: the next one of a cycle of all of them."""
+    import torch
+
+    cycle = problem.secret("classes").permutation(problem.num_classes)
+    found = torch.empty_like(cycle)
+    found[cycle] = cycle.roll(-1)
+    return found.to(problem.device)
+
+
+@hookimpl
+def uex_methods() -> list[type[Method]]:
+    """Register."""
+    return [Shift]
