@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import picture
+from PIL import Image
 from sklearn.linear_model import Ridge
 from torch import Tensor
 
@@ -117,3 +119,15 @@ def test_it_runs_against_the_nets_that_are_named(photos: Path, uex: Uex) -> None
     assert ran.code == 2 and "knows nothing before it is trained" in ran.err
     ran = uex(*words, "-O", "nets=nosuch", "-o", "none.safetensors")
     assert ran.code == 2 and "nosuch" in ran.err
+
+
+def test_photos_are_fitted_at_a_side_that_the_nets_are_made_for(tmp_path: Path, uex: Uex) -> None:
+    for label in ("a", "b"):
+        for number in range(2):
+            path = tmp_path / "large" / label / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture(number, 140)).save(path)
+    words = ("fit", tmp_path / "large", "--dry-run", "--json", "-O", "weights=random", "-O", "nets=")
+    assert uex(*words, "--method", "shift").json["plan"]["size"] == 128
+    assert uex(*words, "--method", "shift", "--size", 64).json["plan"]["size"] == 64
+    assert uex(*words[:4], "--method", "random").json["plan"]["size"] == 64

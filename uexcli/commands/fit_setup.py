@@ -111,7 +111,7 @@ def prepare(request: Request) -> Setup:
         parts.norm.parse(request.eps)  # a wrong bound is told before anything is read
     seen = samples.survey(found, on_error=request.on_error)
     small = seen.common if seen.common is not None and seen.common <= SMALL_SIDE else None
-    size = request.size or (small and max(small, SMALLEST)) or SIZE[device.type]
+    size = request.size or (small and max(small, SMALLEST)) or max(SIZE[device.type], parts.method.photo_side)
     if patch is not None and patch.size >= size:
         raise UsageError(
             f"--patch {patch}: as big as the image, which is fitted at {size} px.", hint="Use a smaller one."
