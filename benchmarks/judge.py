@@ -113,6 +113,19 @@ size = 224
 seed = 1
 
 [[row]]
+name = "band-224"
+method = "band"
+size = 224
+seed = 1
+
+[[row]]
+name = "band-224-octaves"
+method = "band"
+size = 224
+options.octaves = 3
+seed = 1
+
+[[row]]
 name = "shield-visible"
 method = "shield"
 eps = "16/255"
@@ -238,7 +251,8 @@ def _bench(given: argparse.Namespace, name: str, rows: str, data: str, test: Pat
         target = "" if given.target == TARGET else "-" + given.target.translate({ord(mark): "-" for mark in ":=,"})
         kind, colon, _ = data.partition(":")
         which = f"-{kind}" if colon and kind != "cifar10" else ""
-        shutil.copy(path, given.out / f"judge-{name}-{given.count}{which}{several}{target}{path.suffix}")
+        images = "" if name.startswith(("photos", "view")) else f"-{given.count}"
+        shutil.copy(path, given.out / f"judge-{name}{images}{which}{several}{target}{path.suffix}")
 
 
 def scenarios(given: argparse.Namespace) -> None:
