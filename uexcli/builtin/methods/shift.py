@@ -139,7 +139,7 @@ class _Fit:
         for number in range(self._done, method.steps):
             view, begun = problem.generator(f"view {number}"), 0
             length = method.step * (1 - number / method.steps)
-            for place, batch in enumerate(problem.batches(method.batch, problem.generator(f"order {number}"))):
+            for place, batch in enumerate(problem.batches(method.batch, problem.generator(f"batches {number}"))):
                 self._step(batch, number + place, length, view, None)
                 begun += len(batch)
                 self._tell((number + begun / len(problem.images)) / method.steps, "moving the noise of all photos")
