@@ -113,6 +113,7 @@ def test_it_runs_against_the_nets_that_are_named(photos: Path, uex: Uex) -> None
     assert "through 2 nets" in ran.out
     recipe = noise_file.read(Path("two.safetensors")).recipe
     assert [net["name"] for net in recipe["ensemble"]] == ["efficientnet_lite1"]
+    assert "efficientnet_lite1" in uex("info", "two.safetensors").out
     ran = uex(*words, "-O", "nets=efficientnet_lite0", "-o", "one.safetensors")
     assert ran.code == 0 and "through 1 net)" in ran.out, ran.err
     ran = uex(*words, "-O", "nets=small", "-o", "none.safetensors")

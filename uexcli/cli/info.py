@@ -26,8 +26,8 @@ def info(noise: opt.NoiseArg, json: opt.Json = False) -> None:
     else:
         patch = f", on a patch of images of {recipe['size']} px" if "patch" in recipe else ""
         shown.row("noise", f"{rows:,} x {channels} channels x {side} px{patch}, for {result.images:,} images")
-    for kind in ("method", "norm", "granularity", "surrogate", "encoder"):
-        part = recipe.get(kind)
+    parts = [(kind, recipe.get(kind)) for kind in ("method", "norm", "granularity", "surrogate", "encoder")]
+    for kind, part in [*parts, *(("beside it", net) for net in recipe.get("ensemble", []))]:
         if part:
             values = ", ".join(f"{key}={value}" for key, value in part.get("options", {}).items())
             shown.row(kind, f"{part['name']} ({part.get('from')}){': ' + values if values else ''}")
