@@ -159,6 +159,24 @@ def test_ctrl_c_at_any_moment_leaves_no_traceback(seconds: float, photos: Path) 
     assert process.returncode in {0, 130}
 
 
+GOING = '''
+import os, signal, sys
+class Last:
+    def __del__(self, kill=os.kill, us=os.getpid(), number=signal.SIGINT):
+        kill(us, number)
+last = Last()
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv = ["uex", "--version"]
+from uexcli.__main__ import main
+main()
+'''
+
+
+def test_ctrl_c_while_python_takes_itself_down_leaves_the_exit_code() -> None:
+    ran = subprocess.run([sys.executable, "-c", GOING], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 # ------------------------------------------------------------------------------------------------ to be pasted
 
 WORDS = [

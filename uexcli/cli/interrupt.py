@@ -7,6 +7,7 @@ from __future__ import annotations
 
 # What `signal` is made of, without the `enum` that takes half of the time this is to shield.
 import _signal as signal  # type: ignore[import-not-found]
+import atexit
 import os
 
 _exit = os._exit  # as it is before `stray` guards it
@@ -19,6 +20,9 @@ def at_once() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         _words = b"Interrupted. Nothing was written.\n"
         signal.signal(signal.SIGINT, _stop)
+        # Registered first, so called last. Python then gives handlers back to the system, whose default is death by
+        # signal while torch still takes itself down: the command is done, and its exit code must stand.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def as_exception() -> None:
