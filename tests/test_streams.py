@@ -159,7 +159,7 @@ def test_ctrl_c_at_any_moment_leaves_no_traceback(seconds: float, photos: Path) 
     assert process.returncode in {0, 130}
 
 
-GOING = '''
+GOING = """
 import os, signal, sys
 class Last:
     def __del__(self, kill=os.kill, us=os.getpid(), number=signal.SIGINT):
@@ -169,7 +169,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv = ["uex", "--version"]
 from uexcli.__main__ import main
 main()
-'''
+"""
 
 
 def test_ctrl_c_while_python_takes_itself_down_leaves_the_exit_code() -> None:
