@@ -32,7 +32,7 @@ PROMISED = {
     "granularity": "samplewise classwise universal clusterwise",
     "method": "em pil lsp ar ops cuda random emax advpoison sep rem sem gue deepconfuse uc band shield shift",
     "surrogate": "small resnet18 efficientnet_lite0 efficientnet_lite1 efficientnet_lite2 resnet50 efficientnet_b1 "
-    "regnet_x_1_6gf vit_b_16 torchvision clip timm onnx",
+    "regnet_x_1_6gf vit_b_16 torchvision mobilefacenet clip timm onnx",
     "dataset": "folder cifar10 cifar100 mnist",
     "countermeasure": "jpeg webp grayscale bdr gaussian median resize crop uniform-noise cutout cutmix mixup "
     "randaugment autoaugment ueraser orthogonal-projection class-mean dead-pixel spectrum coin randsharp jpeg-crop sda "

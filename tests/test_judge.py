@@ -377,7 +377,7 @@ def test_pairs_of_faces_are_verified(pair: tuple[Path, Path], uex: Uex, tmp_path
 def test_mobilefacenet_knows_faces(real_data: Path, tmp_path: Path) -> None:
     import zipfile
 
-    from uexcli.builtin.targets._mobilefacenet import MobileFaceNet
+    from uexcli.builtin.surrogates._mobilefacenet import MobileFaceNet
     from uexcli.commands.eval_data import read_pairs
     from uexcli.core import nets
 

@@ -41,7 +41,7 @@ class Mobilefacenet(Target):
         knows = self.weights != "random"
 
         def build() -> nn.Module:
-            from uexcli.builtin.targets._mobilefacenet import MobileFaceNet
+            from uexcli.builtin.surrogates._mobilefacenet import MobileFaceNet
 
             return MobileFaceNet(num_classes=trial.num_classes, weights=self.weights if knows else None)
 
