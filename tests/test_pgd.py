@@ -248,6 +248,45 @@ def test_nets_that_are_hard_to_trace_give_what_they_give(model: nn.Module) -> No
     torch.testing.assert_close(found, model.eval()(images))
 
 
+class Around(nn.Module):
+    """Two skip connections, one in place, and a sum of two ways that has none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.other = (nn.Conv2d(3, 3, 1, bias=False) for _ in range(3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        seen = self.one(images)
+        seen += images
+        return (self.other(seen) + self.two(seen) + seen).sum((2, 3))
+
+
+def test_of_the_gradient_a_share_passes_the_branches() -> None:
+    model, images = Around(), torch.rand(2, 3, 4, 4).requires_grad_(True)
+    frozen = Frozen(model, images.detach(), branches=0.25)
+    found = frozen(images)
+    torch.testing.assert_close(found, model(images))
+    (grad,) = torch.autograd.grad(found[:, 1].sum(), images)
+    one, two, other = (each.weight.detach()[:, :, 0, 0] for each in (model.one, model.two, model.other))
+    # the sum of two convolutions is itself a branch around the last connection
+    wanted = (torch.eye(3) + 0.25 * (two + other))[1] @ (torch.eye(3) + 0.25 * one)
+    torch.testing.assert_close(grad, wanted.view(1, 3, 1, 1).expand_as(grad))
+
+
+def test_the_branches_of_a_residual_net_are_faded() -> None:
+    model, images = trained("resnet18"), torch.rand(2, 3, 32, 32).requires_grad_(True)
+    grads = {}
+    for share in (1.0, 0.5, 0.0):
+        found = Frozen(model, images.detach(), branches=share)(images)
+        torch.testing.assert_close(found, model.eval()(images), rtol=1e-4, atol=1e-4)
+        (grads[share],) = torch.autograd.grad(found[:, 0].sum(), images)
+    assert (
+        0 < grads[0.0].norm()
+        and not torch.allclose(grads[1.0], grads[0.5])
+        and not torch.allclose(grads[0.5], grads[0.0])
+    )
+
+
 def test_the_plain_reference_loop_finds_the_same_noise() -> None:
     """Huang et al.'s whole algorithm, in float64 where it matters: same surrogate, same batches, same bank."""
     rows = torch.arange(48)

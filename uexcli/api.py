@@ -490,8 +490,10 @@ class Problem(ABC):
         """
 
     @abstractmethod
-    def freeze(self, model: nn.Module, *, features: bool = False) -> Frozen:
+    def freeze(self, model: nn.Module, *, features: bool = False, branches: float = 1.0) -> Frozen:
         """Give a fast copy of a net for input gradients: to its logits, or to its features.
+
+        Of the gradient the share `branches` passes what skip connections lead around, where the net can be traced.
 
         For methods whose loss `move` does not know, with `published` before and `nudge` after it.
         """

@@ -319,11 +319,11 @@ class BankProblem(api.Problem):
         """Put Gaussian noise on a net's weights for a while."""
         return shaken(model, std, generator)
 
-    def freeze(self, model: nn.Module, *, features: bool = False) -> api.Frozen:
+    def freeze(self, model: nn.Module, *, features: bool = False, branches: float = 1.0) -> api.Frozen:
         """Give a fast copy of a net for input gradients."""
-        net = Features(model) if features else model
-        tally = self.engine.tally
-        return Frozen(net, self._example(model), self.autocast, compiled=self.engine.compiled, on_run=tally.count)
+        net, engine = Features(model) if features else model, self.engine
+        example, count = self._example(model), engine.tally.count
+        return Frozen(net, example, self.autocast, compiled=engine.compiled, branches=branches, on_run=count)
 
     def _example(self, model: nn.Module) -> Tensor:
         few = torch.arange(min(2, len(self.images)), device=self.images.device)
