@@ -281,7 +281,7 @@ def test_the_branches_of_a_residual_net_are_faded() -> None:
         torch.testing.assert_close(found, model.eval()(images), rtol=1e-4, atol=1e-4)
         (grads[share],) = torch.autograd.grad(found[:, 0].sum(), images)
     assert (
-        0 < grads[0.0].norm()
+        grads[0.0].norm() > 0
         and not torch.allclose(grads[1.0], grads[0.5])
         and not torch.allclose(grads[0.5], grads[0.0])
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,12 +115,30 @@ def test_it_runs_against_the_nets_that_are_named(photos: Path, uex: Uex) -> None
     recipe = noise_file.read(Path("two.safetensors")).recipe
     assert [net["name"] for net in recipe["ensemble"]] == ["efficientnet_lite1"]
     assert "efficientnet_lite1" in uex("info", "two.safetensors").out
-    ran = uex(*words, "-O", "nets=efficientnet_lite0", "-o", "one.safetensors")
+    same, other = (f"nets=efficientnet_lite0:weights=random,side={side}" for side in (32, 40))
+    ran = uex(*words, "-O", same, "-o", "one.safetensors")
     assert ran.code == 0 and "through 1 net)" in ran.out, ran.err
+    ran = uex(*words, "-O", other, "-o", "sides.safetensors")
+    assert "through 2 nets" in ran.out and "against efficientnet_lite0 (2 nets)" in ran.err
+    assert "side=40" in uex("info", "sides.safetensors").out
     ran = uex(*words, "-O", "nets=small", "-o", "none.safetensors")
     assert ran.code == 2 and "knows nothing before it is trained" in ran.err
     ran = uex(*words, "-O", "nets=nosuch", "-o", "none.safetensors")
     assert ran.code == 2 and "nosuch" in ran.err
+
+
+def test_nets_may_have_several_options() -> None:
+    given = "efficientnet_lite1:side=128,weights=random, efficientnet_lite2,clip:a=b.pth"
+    wanted = ("efficientnet_lite1:side=128,weights=random", "efficientnet_lite2", "clip:a=b.pth")
+    assert Shift(nets=given).ensemble == wanted and Shift(nets=given).spare_nets == 3
+
+
+def test_its_time_is_that_of_its_nets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that goes on by a second at each look: a look takes one, a step one."""
+    clock = itertools.count()
+    monkeypatch.setattr("uexcli.builtin.methods.shift.time.perf_counter", lambda: float(next(clock)))
+    task = problem(OWN)
+    assert Shift(**ALONE).rehearse(task) == len(task.images) / 4 * (6 * 1 + 1)
 
 
 def test_photos_are_fitted_at_a_side_that_the_nets_are_made_for(tmp_path: Path, uex: Uex) -> None:

@@ -257,8 +257,14 @@ def _plan(setup: Setup, made: Made, estimate: tuple[float, float] | None, memory
     )
 
 
+def _against(nets: list[str]) -> str:
+    """Name each net once, though some are there at several sides."""
+    names = list(dict.fromkeys(nets))
+    return f" against {' and '.join(names)}{f' ({len(nets)} nets)' if len(nets) > len(names) else ''}"
+
+
 def _announce(plan: Plan, seed: int | None, listener: Listener) -> None:
-    surrogate = f" against {' and '.join([plan.surrogate, *plan.ensemble])}" if plan.surrogate else ""
+    surrogate = _against([plan.surrogate, *plan.ensemble]) if plan.surrogate else ""
     shape = f"{plan.size} x {plan.size} x {plan.channels}"
     listener.say(f"{plan.images:,} images at {shape}; labels: {plan.labels}")
     size, _, where = (plan.patch or "").partition(":")

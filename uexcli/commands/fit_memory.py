@@ -86,12 +86,14 @@ def _work(setup: Setup, one: int) -> int:
     if surrogate is None:
         return chunks
     classes = max(2, len(setup.found.classes))
-    model = surrogate.build(num_classes=classes, channels=setup.channels, size=setup.size)
     images = torch.zeros(2, setup.channels, setup.size, setup.size)
-    each = activations(model.train(), model, images, setup.autocast)
+    each = weights = 0
+    for net in (surrogate, *setup.parts.ensemble):  # one of them learns or moves the noise at a time
+        model = net.build(num_classes=classes, channels=setup.channels, size=setup.size)
+        each = max(each, activations(model.train(), model, images, setup.autocast))
+        weights = max(weights, sum(parameter.numel() * 4 for parameter in model.parameters()))
     method = setup.parts.method
     batch = method.largest_batch(len(setup.found.samples))
-    weights = sum(parameter.numel() * 4 for parameter in model.parameters())
     if method.gives_network:  # learns beside the surrogate, through which its gradients go twice
         network = method.network(channels=setup.channels, size=setup.size, num_rows=1)
         rows = torch.zeros(len(images), dtype=torch.int64)

@@ -148,10 +148,10 @@ def _ensemble(registry: Registry, method: api.Method, surrogate: api.Surrogate |
     """Find the further nets of a method; not the surrogate again."""
     found = []
     for spec in method.ensemble:
-        cls = _surrogate(registry, type(method), spec.partition(":")[0])
-        if surrogate is not None and cls.name == surrogate.name:
-            continue
+        _surrogate(registry, type(method), spec.partition(":")[0])
         net: api.Surrogate = registry.make(api.Surrogate, "surrogate", spec)  # type: ignore[type-abstract]
+        if net == surrogate:
+            continue
         missing = net.lacks()
         if missing is not None:
             raise missing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from uexcli.api import Frozen
     from uexcli.builtin.methods._heads import Head
 
+NETS = "efficientnet_lite1:side=128, efficientnet_lite0:side=128, efficientnet_lite1"
+FEW = 4  # photos of a rehearsal on a CPU
 LOOK = 32  # photos a pretrained net looks at together
 
 
@@ -36,16 +39,19 @@ class Shift(Method):
     modes: ClassVar[tuple[str, ...]] = ("samplewise", "classwise", "clusterwise")
     least: ClassVar[dict[str, Any]] = {"steps": 2, "batch": 8, "nets": ""}
 
-    nets: str = option("efficientnet_lite1", "further pretrained surrogates beside the one of --surrogate, with commas")
+    nets: str = option(NETS, "further pretrained surrogates beside the one of --surrogate, with commas")
     steps: int = option(20, "steps of each photo's noise, or passes over all photos where they share it")
     step: float = option(1 / 6, "length of a step, as a share of eps")
     momentum: float = option(0.9, "share of the direction of a step that the next one keeps")
+    branches: float = option(0.5, "share of the gradient that passes what skip connections lead around")
     batch: int = option(32, "photos that move together, and are treated alike")
 
     def __post_init__(self) -> None:
         """Refuse what cannot run."""
         if min(self.steps, self.batch) < 1 or self.step <= 0 or not 0 <= self.momentum < 1:
             raise ValueError("steps and batch must be at least 1, step above 0, momentum at least 0 and below 1")
+        if not 0 < self.branches <= 1:
+            raise ValueError("branches must be above 0, and at most 1")
 
     @property
     def spare_nets(self) -> int:
@@ -54,8 +60,14 @@ class Shift(Method):
 
     @property
     def ensemble(self) -> tuple[str, ...]:
-        """The further nets."""
-        return tuple(name.strip() for name in self.nets.split(",") if name.strip())
+        """The further nets; a part with no more than an option belongs to the net before it."""
+        found: list[str] = []
+        for part in filter(None, (each.strip() for each in self.nets.split(","))):
+            if found and "=" in part.partition(":")[0]:
+                found[-1] += f",{part}"
+            else:
+                found.append(part)
+        return tuple(found)
 
     def fit(self, problem: Problem, on_step: OnStep) -> Tensor:
         """Fit the probes, then move the noise.
@@ -72,19 +84,29 @@ class Shift(Method):
         return min(self.batch, images)
 
     def work(self, images: int, *, rows: int) -> Work:
-        """The steps, each a pass of one net, and a look of every net at every photo."""
-        every = images * (self.steps + 0.4 * (1 + len(self.ensemble)))
-        return Work(every, every)
+        """The steps, each a pass of one net; `rehearse` times them."""
+        return Work(images * self.steps, images * self.steps)
+
+    def rehearse(self, problem: Problem) -> float:
+        """A look and a step of each net, which differ in size, at a few photos."""
+        import torch
+
+        count = len(problem.images)
+        some = torch.arange(min(self.batch, count, count if problem.device.type == "cuda" else FEW))
+        run = _Fit(self, problem, lambda _: None, only=some.to(problem.images.device))
+        return count / len(some) * (self.steps * run.seconds_of_a_step() + run.seconds_of_looks)
 
 
 class _Fit:
     """A fit under way: `done` photos have their noise; where photos share it, so many passes over them are over."""
 
-    def __init__(self, method: Shift, problem: Problem, on_step: OnStep) -> None:
-        self._method, self._problem, self._on_step = method, problem, on_step
+    def __init__(self, method: Shift, problem: Problem, on_step: OnStep, *, only: Tensor | None = None) -> None:
+        self._method, self._problem, self._on_step, self._only = method, problem, on_step, only
         nets = [problem.build(), *problem.ensemble()]
-        self._nets: list[Frozen] = [problem.freeze(net, features=True) for net in nets]
+        self._nets: list[Frozen] = [problem.freeze(net, features=True, branches=method.branches) for net in nets]
+        began = time.perf_counter()
         self._heads = [self._head(net, number) for number, net in enumerate(self._nets)]
+        self.seconds_of_looks = time.perf_counter() - began
         self._targets = targets(problem)
         self._delta = problem.start(random=False)
         self._done = 0
@@ -97,13 +119,25 @@ class _Fit:
         problem = self._problem
 
         def looks() -> Iterator[tuple[Tensor, Tensor]]:
-            for batch in problem.batches(LOOK):
+            for batch in problem.batches(LOOK, only=self._only):
                 with torch.inference_mode():
                     features = net(problem.inputs(batch))
                 self._tell(0, f"net {number + 1} of {len(self._nets)} looks at the photos")
                 yield features, problem.labels[batch].to(features.device)
 
         return fitted(looks(), problem.num_classes)
+
+    def seconds_of_a_step(self) -> float:
+        """Take a step of each net on the photos it was told to look at, and give the mean."""
+        assert self._only is not None
+        view, spent = self._problem.generator("rehearsal"), 0.0
+        for number in range(len(self._nets)):
+            for _ in range(2):  # the first one also gets things ready
+                began = time.perf_counter()
+                self._step(self._only, number, 0.0, view, None).sum().item()
+                last = time.perf_counter() - began
+            spent += last
+        return spent / len(self._nets)
 
     def run(self) -> Tensor:
         """Go on to the end."""
