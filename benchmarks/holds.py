@@ -87,9 +87,10 @@ def _setting(board: Board) -> str:
     first = board.rows[0]
     seeds, versions = first["seeds"], first["versions"]
     counts = f"{first['train_images']:,} training and {first['test_images']:,} test images"
+    epochs = max(len(cell["clean"]["curve"]) for cell in first["cells"] if not _weights(cell["target"]))
     return (
-        f"{counts}, chance {100 * first['chance']:.1f}, {seeds} seed{'s' if seeds > 1 else ''} of the training, "
-        f"{_bounds(board)}; "
+        f"{counts}, {epochs} epochs, chance {100 * first['chance']:.1f}, "
+        f"{seeds} seed{'s' if seeds > 1 else ''} of the training, {_bounds(board)}; "
         f"torch {versions['torch'].partition('+')[0]}, {first['device']}.\n"
     )
 

@@ -31,6 +31,7 @@ from uexcli.io.images import open_photo
 from uexcli.io.samples import find_dataset
 from uexcli.registry import load
 
+EPOCHS = 10
 TARGET = "airbench:width=16"  # learns more than `small` in the same time on a CPU, and is nobody's surrogate here
 ROWS = """
 [[row]]
@@ -170,7 +171,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--count", type=int, default=2500)
     parser.add_argument("--tests", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--target", default=TARGET)
     parser.add_argument("--against", default="", help="countermeasures, with spaces; none: the whole battery")
@@ -184,7 +185,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
+    for folder in (given.work, given.out):
+        folder.mkdir(parents=True, exist_ok=True)
     kept, trainings = given.out / "judge-trainings", given.work / bench.TRAININGS
     if kept.is_dir():  # of an earlier machine's run
         shutil.copytree(kept, trainings, dirs_exist_ok=True)
@@ -249,6 +251,7 @@ def _bench(given: argparse.Namespace, name: str, rows: str, data: str, test: Pat
     for path in made.tables:
         several = f"-{given.seeds}-seeds" if given.seeds > 1 else ""
         target = "" if given.target == TARGET else "-" + given.target.translate({ord(mark): "-" for mark in ":=,"})
+        target += f"-{given.epochs}-epochs" if name == "rows" and given.epochs != EPOCHS else ""
         kind, colon, _ = data.partition(":")
         which = f"-{kind}" if colon and kind != "cifar10" else ""
         images = "" if name.startswith(("photos", "view")) else f"-{given.count}"
