@@ -14,18 +14,18 @@ import torch
 from conftest import picture
 from PIL import Image
 from sklearn.linear_model import Ridge
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.test_methods import BY_CLASS, OWN, hear, problem
-from uexcli.api import UexError
-from uexcli.builtin.methods import _heads, _shown
+from uexcli.api import Progress, UexError
+from uexcli.builtin.methods import _hardened, _heads, _shown
 from uexcli.builtin.methods.shift import Shift, _Fit, targets
 from uexcli.core.nets import SmallNet
 from uexcli.core.seeding import generator
 from uexcli.io import noise_file
 
 Uex = Callable[..., Any]
-ALONE = {"nets": "", "batch": 5, "steps": 6}
+ALONE = {"nets": "", "robust": 0.0, "batch": 5, "steps": 6}
 
 
 def test_a_head_is_ridge_regression_on_standardised_features() -> None:
@@ -109,6 +109,7 @@ def test_what_cannot_run_is_refused(options: dict[str, Any]) -> None:
 
 def test_it_runs_against_the_nets_that_are_named(photos: Path, uex: Uex) -> None:
     words = ("fit", photos, "--method", "shift", "-O", "weights=random", "-O", "side=32", "-O", "steps=1")
+    words += ("-O", "robust=0")
     ran = uex(*words, "-O", "nets=efficientnet_lite1:weights=random", "-o", "two.safetensors")
     assert ran.code == 0, ran.err
     assert "through 2 nets" in ran.out
@@ -125,6 +126,52 @@ def test_it_runs_against_the_nets_that_are_named(photos: Path, uex: Uex) -> None
     assert ran.code == 2 and "knows nothing before it is trained" in ran.err
     ran = uex(*words, "-O", "nets=nosuch", "-o", "none.safetensors")
     assert ran.code == 2 and "nosuch" in ran.err
+
+
+class Gullible(nn.Module):
+    """Sees how bright an image is, and, far louder, a checkerboard that changes of a few levels can write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.loudness = nn.Parameter(torch.tensor([1.0, 6.0]))
+        self.register_buffer("board", torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(8, 8))
+
+    def features(self, images: Tensor) -> Tensor:
+        seen = self.norm(images)
+        return torch.stack([seen.mean((1, 2, 3)), (seen * self.board).mean((1, 2, 3))], 1) * self.loudness
+
+
+def test_a_net_that_was_taught_bears_small_changes() -> None:
+    bright = torch.tensor([90, 160, 90, 160] * 6).view(-1, 1, 1, 1)
+    board = torch.tensor([[2, -2], [-2, 2]]).repeat(8, 8) * torch.tensor([1, -1] * 12).view(-1, 1, 1, 1)
+    task = dataclasses.replace(
+        problem(OWN),
+        images=(bright + board).to(torch.uint8).expand(-1, 3, -1, -1).contiguous(),
+        labels=torch.tensor([0, 1] * 12),
+        num_classes=2,
+    )
+    net = Gullible().eval()
+    with torch.no_grad():
+        head = _heads.fitted([(net.features(task.inputs(torch.arange(24))), task.labels)], 2)
+    losses = list(_hardened.harden(net, head, task, generator(0, "lessons"), bound=8 / 255, steps=400))
+    assert len(losses) == 400 and not net.loudness.requires_grad
+    assert net.loudness[0] > net.loudness[1] / 2  # from a sixth
+    assert torch.equal(net.norm.running_mean, torch.zeros(3))
+
+
+def test_nets_that_differ_in_their_last_layer_alone_are_taught_once() -> None:
+    nets = [SmallNet(num_classes=3, channels=3, size=16) for _ in range(3)]
+    nets[2].load_state_dict({**nets[0].state_dict(), **{k: v for k, v in nets[2].state_dict().items() if "head" in k}})
+    assert [[nets.index(net) for net in alike] for alike in _hardened.kinds(nets)] == [[0, 2], [1]]
+
+
+def test_nets_are_taught_first_and_the_share_of_progress_never_falls() -> None:
+    told: list[Progress] = []
+    made = Shift(**{**ALONE, "robust": 1.0, "lessons": 3}).fit(problem(OWN), told.append)
+    shares = [each.done / each.total for each in told]
+    assert shares == sorted(shares) and shares[-1] == 1 and "3 of 3 lessons" in " ".join(each.note for each in told)
+    assert not torch.equal(made, Shift(**ALONE).fit(problem(OWN), hear))
 
 
 def test_nets_may_have_several_options() -> None:

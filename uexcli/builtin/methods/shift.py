@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from uexcli.api import Method, OnStep, Problem, Progress, UexError, Work, hookimpl, option
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Generator, Tensor, nn
 
     from uexcli.api import Frozen
     from uexcli.builtin.methods._heads import Head
 
 NETS = "efficientnet_lite1:side=128, efficientnet_lite0:side=128, efficientnet_lite1"
-FEW = 4  # photos of a rehearsal on a CPU
+FEW, REHEARSED = 4, 2  # photos of a rehearsal on a CPU, and lessons
+LESSON, LOOKING = 40.0, 0.4  # passes of a photo, there and back, that take as long as a lesson, and as a look
 LOOK = 32  # photos a pretrained net looks at together
 
 
@@ -29,6 +30,10 @@ class Shift(Method):
     less that of another, s_y - s_t, where t is the next class of a secret cycle of all classes: what such a probe then
     learns of class y is what clean photos of class t look like. Steps are sign steps with momentum (Dong et al., CVPR
     2018), each on the gradient of one of the nets in turn, of photos that were treated in a way drawn for the batch.
+
+    Other nets than these are reached by three things: photos are seen at several sides; what skip connections lead
+    around passes less of the gradient (Wu et al., ICLR 2020); and the nets are first taught, on the photos, to bear
+    changes of a level, since what fools a net that is a little robust fools others (Springer et al., NeurIPS 2021).
     """
 
     name: ClassVar[str] = "shift"
@@ -37,21 +42,25 @@ class Shift(Method):
     needs_pretrained: ClassVar[bool] = True
     photo_side: ClassVar[int] = 128  # the nets see twice that
     modes: ClassVar[tuple[str, ...]] = ("samplewise", "classwise", "clusterwise")
-    least: ClassVar[dict[str, Any]] = {"steps": 2, "batch": 8, "nets": ""}
+    least: ClassVar[dict[str, Any]] = {"steps": 2, "batch": 8, "nets": "", "lessons": 2}
 
     nets: str = option(NETS, "further pretrained surrogates beside the one of --surrogate, with commas")
-    steps: int = option(20, "steps of each photo's noise, or passes over all photos where they share it")
-    step: float = option(1 / 6, "length of a step, as a share of eps")
+    robust: float = option(
+        1.0, "levels of change that the nets are taught to bear first; 0: none, they stay as they are"
+    )
+    lessons: int = option(80, "steps of that teaching, of 16 photos each")
+    steps: int = option(40, "steps of each photo's noise, or passes over all photos where they share it")
+    step: float = option(1 / 8, "length of a step, as a share of eps")
     momentum: float = option(0.9, "share of the direction of a step that the next one keeps")
     branches: float = option(0.5, "share of the gradient that passes what skip connections lead around")
     batch: int = option(32, "photos that move together, and are treated alike")
 
     def __post_init__(self) -> None:
         """Refuse what cannot run."""
-        if min(self.steps, self.batch) < 1 or self.step <= 0 or not 0 <= self.momentum < 1:
-            raise ValueError("steps and batch must be at least 1, step above 0, momentum at least 0 and below 1")
-        if not 0 < self.branches <= 1:
-            raise ValueError("branches must be above 0, and at most 1")
+        if min(self.steps, self.batch, self.lessons) < 1 or self.step <= 0 or not 0 <= self.momentum < 1:
+            raise ValueError("steps, batch and lessons must be at least 1, step above 0, momentum at least 0, below 1")
+        if not 0 < self.branches <= 1 or not 0 <= self.robust <= 255:
+            raise ValueError("branches must be above 0, and at most 1, robust between 0 and 255")
 
     @property
     def spare_nets(self) -> int:
@@ -88,13 +97,12 @@ class Shift(Method):
         return Work(images * self.steps, images * self.steps)
 
     def rehearse(self, problem: Problem) -> float:
-        """A look and a step of each net, which differ in size, at a few photos."""
+        """A lesson, a look and a step of each net, which differ in size, at a few photos."""
         import torch
 
         count = len(problem.images)
         some = torch.arange(min(self.batch, count, count if problem.device.type == "cuda" else FEW))
-        run = _Fit(self, problem, lambda _: None, only=some.to(problem.images.device))
-        return count / len(some) * (self.steps * run.seconds_of_a_step() + run.seconds_of_looks)
+        return _Fit(self, problem, lambda _: None, only=some.to(problem.images.device)).seconds()
 
 
 class _Fit:
@@ -103,15 +111,41 @@ class _Fit:
     def __init__(self, method: Shift, problem: Problem, on_step: OnStep, *, only: Tensor | None = None) -> None:
         self._method, self._problem, self._on_step, self._only = method, problem, on_step, only
         nets = [problem.build(), *problem.ensemble()]
+        self._spent: dict[str, float] = {}
+        self._past, self._total = (
+            0.0,
+            len(problem.images) * (method.steps + LOOKING * len(nets)),
+        )  # in passes of a photo
+        if method.robust:
+            self._harden(nets)
         self._nets: list[Frozen] = [problem.freeze(net, features=True, branches=method.branches) for net in nets]
         began = time.perf_counter()
-        self._heads = [self._head(net, number) for number, net in enumerate(self._nets)]
-        self.seconds_of_looks = time.perf_counter() - began
+        self._heads = [self._head(net, f"net {number} of {len(nets)}") for number, net in enumerate(self._nets, 1)]
+        self._spent["looks"] = time.perf_counter() - began
         self._targets = targets(problem)
         self._delta = problem.start(random=False)
         self._done = 0
 
-    def _head(self, net: Frozen, number: int) -> Head:
+    def _harden(self, nets: list[nn.Module]) -> None:
+        """Teach each net, or those that differ in the side at which they see photos the same."""
+        from uexcli.builtin.methods._hardened import harden, kinds
+
+        problem, method = self._problem, self._method
+        found, self._spent["lessons"] = kinds(nets), 0.0
+        self._total += len(found) * (method.lessons * LESSON + LOOKING * len(problem.images))
+        for number, alike in enumerate(found):
+            first = min(alike, key=lambda net: getattr(net, "side", 0))  # the cheapest
+            head = self._head(problem.freeze(first, features=True), f"net {number + 1} of {len(found)}")
+            lessons = method.lessons if self._only is None else REHEARSED
+            draws, bound = problem.generator(f"lessons {number}"), method.robust / 255
+            began = time.perf_counter()
+            for done, _ in enumerate(harden(first, head, problem, draws, bound=bound, steps=lessons), 1):
+                self._tell(LESSON, f"net {number + 1} of {len(found)} is taught: {done} of {lessons} lessons")
+            self._spent["lessons"] += time.perf_counter() - began
+            for other in alike:
+                other.load_state_dict(first.state_dict())
+
+    def _head(self, net: Frozen, which: str) -> Head:
         import torch
 
         from uexcli.builtin.methods._heads import fitted
@@ -122,22 +156,23 @@ class _Fit:
             for batch in problem.batches(LOOK, only=self._only):
                 with torch.inference_mode():
                     features = net(problem.inputs(batch))
-                self._tell(0, f"net {number + 1} of {len(self._nets)} looks at the photos")
+                self._tell(LOOKING * len(batch), f"{which} looks at the photos")
                 yield features, problem.labels[batch].to(features.device)
 
         return fitted(looks(), problem.num_classes)
 
-    def seconds_of_a_step(self) -> float:
-        """Take a step of each net on the photos it was told to look at, and give the mean."""
+    def seconds(self) -> float:
+        """Take a step of each net on the photos it looked at; give the seconds of a whole fit."""
         assert self._only is not None
-        view, spent = self._problem.generator("rehearsal"), 0.0
+        view, steps = self._problem.generator("rehearsal"), 0.0
         for number in range(len(self._nets)):
             for _ in range(2):  # the first one also gets things ready
                 began = time.perf_counter()
                 self._step(self._only, number, 0.0, view, None).sum().item()
                 last = time.perf_counter() - began
-            spent += last
-        return spent / len(self._nets)
+            steps += last
+        each = (self._spent["looks"] + self._method.steps * steps / len(self._nets)) / len(self._only)
+        return len(self._problem.images) * each + self._spent.get("lessons", 0.0) / REHEARSED * self._method.lessons
 
     def run(self) -> Tensor:
         """Go on to the end."""
@@ -150,12 +185,13 @@ class _Fit:
         else:
             self._shared()
         count = len(self._nets)
-        self._tell(1, f"{method.steps} steps through {count} net{'s' if count > 1 else ''}")
+        self._on_step(Progress(1, 1, f"{method.steps} steps through {count} net{'s' if count > 1 else ''}"))
         return self._delta
 
     def _each(self) -> None:
         """Take all steps of a batch, then go to the next."""
         problem, method = self._problem, self._method
+        self._past += self._done * method.steps
         for batch in problem.batches(method.batch):
             first = int(batch[0])
             if first < self._done:
@@ -163,20 +199,20 @@ class _Fit:
             view, speed = problem.generator(f"view {first}"), None
             for step in range(method.steps):
                 speed = self._step(batch, step, method.step, view, speed)
-                self._tell((first + len(batch) * (step + 1) / method.steps) / len(problem.images), "moving the photos")
+                self._tell(len(batch), "moving the photos")
             self._done = int(batch[-1]) + 1
             self._save()
 
     def _shared(self) -> None:
         """Take one step of every batch, as often as there are steps; the later, the shorter."""
         problem, method = self._problem, self._method
+        self._past += self._done * len(problem.images)
         for number in range(self._done, method.steps):
-            view, begun = problem.generator(f"view {number}"), 0
+            view = problem.generator(f"view {number}")
             length = method.step * (1 - number / method.steps)
             for place, batch in enumerate(problem.batches(method.batch, problem.generator(f"batches {number}"))):
                 self._step(batch, number + place, length, view, None)
-                begun += len(batch)
-                self._tell((number + begun / len(problem.images)) / method.steps, "moving the noise of all photos")
+                self._tell(len(batch), "moving the noise of all photos")
             self._done = number + 1
             self._save()
 
@@ -201,8 +237,9 @@ class _Fit:
     def _save(self) -> None:
         self._problem.journal.save(lambda: {"delta": self._delta, "done": self._done})
 
-    def _tell(self, share: float, note: str) -> None:
-        self._on_step(Progress(min(share, 1), 1, note))
+    def _tell(self, passes: float, note: str) -> None:
+        self._past += passes
+        self._on_step(Progress(min(self._past, self._total), self._total, note))
 
 
 def targets(problem: Problem) -> Tensor:
