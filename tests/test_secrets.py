@@ -189,11 +189,12 @@ def test_the_attacks_model_of_lsp_is_lsp() -> None:
 
 # What methods and granularities may draw from torch's generators, as no noise can be told from it.
 ALLOWED = {
-    "augment", "classes' view", "marks' view", "view", "views", "views and starts",  # crops and flips
+    "augment", "classes' view", "marks' view", "rehearsal", "view", "views", "views and starts",  # crops and flips
     "linear net", "weights",  # first weights of a net, and what is added to them while it learns
     "checkpoints", "subset", "theta",  # which nets and images come next
 }  # fmt: skip
-STEMS = ("pass ", "round ", "step ", "view ", "batches ", "treatments ")  # with a number behind: orders, crops
+# with a number behind: orders, crops
+STEMS = ("pass ", "round ", "step ", "view ", "batches ", "treatments ", "lessons ")
 RANDOM = {
     "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli", "multinomial",
     "normal", "normal_", "uniform_", "random_", "manual_seed", "seed", "default_rng", "Generator", "RandomState",
@@ -232,6 +233,7 @@ def test_methods_take_torchs_generator_for_no_secret_only() -> None:
 
 # file: what it draws by name from torch or numpy, and why that is no secret
 DRAWS = {
+    "_hardened.py": {"rand", "randint"},  # where an adversary starts that a net is taught to bear; flips
     "_primer.py": {"global_seed", "randperm"},  # first weights of a layer; which image stands under which noise
     "_reader.py": {"multinomial", "rand", "randint", "randn"},  # which treatment a step of the noise meets
     "_shown.py": {"randint"},  # which treatment a batch meets
