@@ -188,6 +188,29 @@ def test_its_time_is_that_of_its_nets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Shift(**ALONE).rehearse(task) == len(task.images) / 4 * (6 * 1 + 1)
 
 
+def test_without_labels_groups_of_its_net_are_the_classes(photos: Path, uex: Uex) -> None:
+    words = (
+        "fit",
+        photos,
+        "--no-labels",
+        "--method",
+        "shift",
+        "-O",
+        "weights=random",
+        "-O",
+        "side=32",
+        "-O",
+        "steps=1",
+    )
+    words += ("--mode", "samplewise")
+    ran = uex(*words, "-O", "nets=", "-O", "lessons=1", "-o", "groups.safetensors")
+    assert ran.code == 0 and "k-means clusters, by efficientnet_lite0, stand in" in ran.err, ran.err
+    assert (
+        "k-means clusters stand in"
+        in uex("fit", photos, "--no-labels", "--mode", "samplewise", "--method", "pil", "--dry-run").err
+    )
+
+
 def test_photos_are_fitted_at_a_side_that_the_nets_are_made_for(tmp_path: Path, uex: Uex) -> None:
     for label in ("a", "b"):
         for number in range(2):

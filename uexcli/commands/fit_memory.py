@@ -104,8 +104,10 @@ def _work(setup: Setup, one: int) -> int:
 
 def _looking(setup: Setup) -> int:
     """Give the bytes that grouping photos takes: the features of all, with their copies in k-means, and the net."""
-    encoder = setup.parts.encoder
-    if encoder is None or setup.parts.granularity.encoder == PIXELS:
+    parts = setup.parts
+    grouped = parts.granularity.encoder != PIXELS
+    encoder = parts.encoder if grouped else None if setup.found.classes else parts.grouper
+    if encoder is None:
         return 0
     encoding = Encoding(encoder, channels=setup.channels, size=setup.size, seed=0, device=torch.device("cpu"))
     few = torch.zeros(1, setup.channels, setup.size, setup.size, dtype=torch.uint8)

@@ -28,6 +28,12 @@ class Parts:
     preset_eps: str | None = None
     ensemble: tuple[api.Surrogate, ...] = ()  # more nets that the method asks for
 
+    @property
+    def grouper(self) -> api.Surrogate | None:
+        """The net whose groups stand for classes where there are no labels; None: thumbnails tell."""
+        knows = self.surrogate is not None and self.surrogate.pretrained
+        return self.encoder or (self.surrogate if knows else None)
+
     def recipe(self, registry: Registry) -> dict[str, Any]:
         """Name, options and provenance of each, for the noise file."""
         kinds = {"method": self.method, "norm": self.norm, "granularity": self.granularity, "surrogate": self.surrogate}

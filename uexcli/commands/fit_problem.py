@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -63,14 +64,14 @@ def make_problem(setup: Setup, loaded: samples.Loaded, seed: int, store: Store, 
     if len(loaded.labels):
         labels, source = loaded.labels, f"{len(loaded.found.classes)} classes"
     elif parts.granularity.needs_labels or parts.granularity.own:
-        labels, source = _pseudo_labels(images, seed)
+        labels, source = _pseudo_labels(images, seed, parts.grouper, device, told)
     else:  # the groups that share a noise are the classes, once they are known
         labels, source = torch.zeros(count, dtype=torch.int64), ""
     rows = parts.granularity.rows(labels, features, seeding.Secret(seed, "rows"), keys=keys)
     if not source:
         grouped = rows.shape == labels.shape and int(rows.max()) > 0
         source = f"none; {int(rows.max()) + 1} clusters stand in"
-        labels, source = (rows, source) if grouped else _pseudo_labels(images, seed)
+        labels, source = (rows, source) if grouped else _pseudo_labels(images, seed, parts.grouper, device, told)
     num_rows = int(rows.max()) + 1
     if (
         rows.shape != labels.shape
@@ -109,13 +110,17 @@ def make_problem(setup: Setup, loaded: samples.Loaded, seed: int, store: Store, 
     return Made(problem, source, memory, digest)
 
 
-def _pseudo_labels(images: Tensor, seed: int) -> tuple[Tensor, str]:
-    """Group images by their thumbnails, for methods that want labels where there are none."""
+def _pseudo_labels(
+    images: Tensor, seed: int, grouper: api.Surrogate | None, device: torch.device, told: Callable[[int], None]
+) -> tuple[Tensor, str]:
+    """Group images by the features of a pretrained net, or by their thumbnails, where there are no labels."""
     count = min(PSEUDO_CLASSES, max(2, len(images) // 2))
-    small = Encoding(None, channels=int(images.shape[1]), size=int(images.shape[2]), seed=seed, device=images.device)
-    ids = clusters.kmeans(small(images), count, seeding.derive(seed, "pseudo-labels"))
+    channels, size = int(images.shape[1]), int(images.shape[2])
+    encoding = Encoding(grouper, channels=channels, size=size, seed=seed, device=device)
+    ids = clusters.kmeans(encoding(images, told), count, seeding.derive(seed, "pseudo-labels"))
     ids = ids.unique(return_inverse=True)[1]
-    return ids, f"none; {int(ids.max()) + 1} k-means clusters stand in"
+    by = "" if grouper is None else f", by {grouper.name},"
+    return ids, f"none; {int(ids.max()) + 1} k-means clusters{by} stand in"
 
 
 def estimate(method: api.Method, problem: BankProblem) -> tuple[float, float] | None:

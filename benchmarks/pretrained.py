@@ -1,0 +1,154 @@
+"""What nets that know the world already learn from photos under `shift`: nets fitted against, and nets never seen.
+
+    python -m benchmarks.encoders --wheels WHEELS --out FOLDER
+    python -m benchmarks.pretrained --data PHOTOS --side 128 --unseen onnx:FOLDER/nsfw.onnx --work FOLDER --out RESULTS
+
+PHOTOS holds `train` and `val`, class folders. With --side the photos are first shrunk to it, centre and all. Each row
+is a bound, each with three seeds of the fit. WORK keeps noise, releases and trainings: a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from PIL import Image, ImageOps
+
+from uexcli.commands import apply, evaluate, fit
+from uexcli.commands.listener import Listener
+
+SEEN, SIBLING = ("probe:efficientnet_lite0", "probe:efficientnet_lite1"), "efficientnet_lite2"
+
+
+class Told(Listener):
+    """Prints what takes long."""
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        print(text, flush=True)
+
+
+def main() -> None:
+    """Fit, release and judge each row, and write a table of all that are done."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--name", default="imagenette", help="of the data, in the files' names")
+    parser.add_argument("--side", type=int, default=0, help="px, to which photos are shrunk first; 0: not")
+    parser.add_argument("--fit-side", type=int, default=None, help="px, at which noise is fitted; none: as uex chooses")
+    parser.add_argument("--eps", default="8/255 16/255")
+    parser.add_argument("--seeds", type=int, default=3, help="of the fit")
+    parser.add_argument("--method", default="shift")
+    parser.add_argument("--option", action="append", default=[], help="NAME=VALUE, of the fit")
+    parser.add_argument("--against", default="grayscale jpeg:75 jpeg:50 webp:75")
+    parser.add_argument("--unseen", default="", help="further targets that no fit saw, with spaces")
+    parser.add_argument("--finetune", action="store_true", help="fine-tune the sibling, too")
+    parser.add_argument("--tag", default="", help="in the files' names")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    for folder in (given.work, given.out):
+        folder.mkdir(parents=True, exist_ok=True)
+    photos = shrunk(given.data, given.work / f"photos-{given.side}", given.side) if given.side else given.data
+    found: list[dict[str, Any]] = []
+    for eps in given.eps.split():
+        for seed in range(1, given.seeds + 1):
+            found.append(row(given, photos, eps, seed))
+            write(given, found)
+
+
+def shrunk(data: Path, into: Path, side: int) -> Path:
+    """Write photos at a side, lossless, once."""
+    for path in sorted(data.glob("*/*/*")):
+        target = into / path.relative_to(data).with_suffix(".png")
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with Image.open(path) as photo:
+                small = ImageOps.fit(photo.convert("RGB"), (side, side), Image.Resampling.BILINEAR)
+            small.save(target.with_suffix(".part"), "png")
+            target.with_suffix(".part").rename(target)
+    return into
+
+
+def row(given: argparse.Namespace, photos: Path, eps: str, seed: int) -> dict[str, Any]:
+    """Fit with one bound and seed, write the release, and ask all targets."""
+    tag = f"{given.name}-{given.side}-{given.method}{given.tag}-{eps.replace('/', 'of')}-{seed}"
+    print(f"[{tag}]", flush=True)
+    noise, release, told = given.work / f"{tag}.noise.safetensors", given.work / tag, given.work / f"{tag}.fit.json"
+    options = dict(each.split("=", 1) for each in given.option)
+    began = time.perf_counter()
+    fit.run(
+        fit.Request(
+            str(photos / "train"), method=given.method, size=given.fit_side, eps=eps, seed=seed, options=options,
+            output=noise, resume=True,
+        ),
+        Told(),
+    )  # fmt: skip
+    if not told.exists():
+        told.write_text(json.dumps(time.perf_counter() - began))
+    made = apply.run(apply.Request(noise, str(photos / "train"), release, resume=True), Told())
+    seen = [*SEEN, f"probe:{SIBLING}", *given.unseen.split()]
+    cells = judged(given, photos, release, seen, tuple(given.against.split()))
+    if given.finetune:
+        cells += judged(given, photos, release, [f"finetune:{SIBLING}"], ())
+    return {
+        "eps": eps,
+        "seed": seed,
+        "seconds": json.loads(told.read_text()),
+        "psnr": made.psnr or json.loads((release / "uex-release.json").read_text()).get("psnr"),
+        "cells": cells,
+    }
+
+
+def judged(
+    given: argparse.Namespace, photos: Path, release: Path, targets: list[str], against: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """Give each target's accuracy on clean test photos, after clean and after protected ones."""
+    made = evaluate.run(
+        evaluate.Request(
+            str(photos / "train"), str(release), test=str(photos / "val"), targets=tuple(targets),
+            against=("none", *against), size=given.side or None, seeds=1, cells=given.work / "cells",
+        ),
+        Told(),
+    )  # fmt: skip
+    assert isinstance(made, evaluate.Result)
+    return [
+        {
+            "target": cell.target,
+            "against": cell.against,
+            "clean": cell.clean.runs[0].last,
+            "protected": cell.protected.runs[0].last,
+        }
+        for cell in made.cells
+    ]
+
+
+def write(given: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """Write what is done, as JSON, and as a table of means over the seeds of the fit."""
+    name = f"pretrained-{given.name}-{given.side or 'full'}{given.tag}"
+    (given.out / f"{name}.json").write_text(json.dumps(rows, indent=2) + "\n")
+    bounds = list(dict.fromkeys(each["eps"] for each in rows))
+    lines = [f"| net, against | clean | {' | '.join(bounds)} |", f"|---|---|{'---|' * len(bounds)}"]
+    for first in rows[0]["cells"]:
+        shown = []
+        for eps in bounds:
+            found = [
+                100 * cell["protected"]
+                for each in rows
+                if each["eps"] == eps
+                for cell in each["cells"]
+                if (cell["target"], cell["against"]) == (first["target"], first["against"])
+            ]
+            spread = f" ({min(found):.1f}-{max(found):.1f})" if len(found) > 1 else ""
+            shown.append(f"{fmean(found):.1f}{spread}")
+        target = first["target"].replace(str(Path(first["target"].partition(":")[2]).parent) + "/", "")
+        known = ", fitted against" if first["target"] in SEEN else ""
+        lines.append(f"| `{target}`{known}, `{first['against']}` | {100 * first['clean']:.1f} | {' | '.join(shown)} |")
+    (given.out / f"{name}.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
