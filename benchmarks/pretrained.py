@@ -54,8 +54,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
     photos = shrunk(given.data, given.work / f"photos-{given.side}", given.side) if given.side else given.data
     found: list[dict[str, Any]] = []
-    for eps in given.eps.split():
-        for seed in range(1, given.seeds + 1):
+    for seed in range(1, given.seeds + 1):
+        for eps in given.eps.split():
             found.append(row(given, photos, eps, seed))
             write(given, found)
 

@@ -89,8 +89,8 @@ class Shift(Method):
         return _Fit(self, problem, on_step).run()
 
     def largest_batch(self, images: int) -> int:
-        """A batch."""
-        return min(self.batch, images)
+        """Those of a lesson, or half of those that move: frozen, a net keeps less than half of what it does to learn."""
+        return min(max(16, -(-self.batch // 2)), images)
 
     def work(self, images: int, *, rows: int) -> Work:
         """The steps, each a pass of one net; `rehearse` times them."""
