@@ -385,7 +385,7 @@ def test_mobilefacenet_knows_faces(real_data: Path, tmp_path: Path) -> None:
         archive.extractall(tmp_path)
     pairs = read_pairs(tmp_path / "pairs.csv", 112, 1, 0.5, torch.device("cpu"))
     few = slice(None, None, 4)
-    net = MobileFaceNet(num_classes=2, weights=str(real_data / "weights" / "mobilefacenet.safetensors"))
+    net = MobileFaceNet(num_classes=2, size=112, weights=str(real_data / "weights" / "mobilefacenet.safetensors"))
     left, right = (nets.embed(net, side[few]) for side in (pairs.left, pairs.right))
     assert area(torch.nn.functional.cosine_similarity(left, right), pairs.same[few]) > 0.97
 

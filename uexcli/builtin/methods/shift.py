@@ -89,7 +89,7 @@ class Shift(Method):
         return _Fit(self, problem, on_step).run()
 
     def largest_batch(self, images: int) -> int:
-        """Those of a lesson, or half of those that move: frozen, a net keeps less than half of what it does to learn."""
+        """Those of a lesson, or half of those that move: a frozen net keeps less than half of one that learns."""
         return min(max(16, -(-self.batch // 2)), images)
 
     def work(self, images: int, *, rows: int) -> Work:

@@ -20,7 +20,7 @@ STAGES = (
 
 
 class MobileFaceNet(nn.Module):
-    """Images of any size, shown at 112 px, grey ones as colour, to 128 features, and to logits through a layer of K.
+    """Images of `size`, shown at 112 px, grey ones as colour, to 128 features, and to logits through a layer of K.
 
     `weights` is a safetensors file of an embedder, or None: a fresh start.
     """
@@ -28,8 +28,9 @@ class MobileFaceNet(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, *, num_classes: int, weights: str | None) -> None:
+    def __init__(self, *, num_classes: int, size: int, weights: str | None) -> None:
         super().__init__()
+        self.shrinks = size > SIDE
         self.net = _Net()
         if weights is not None:
             load_weights(self.net, weights)
@@ -39,8 +40,7 @@ class MobileFaceNet(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Float `(B, C, S, S)` in [0, 1] to `(B, 128)`."""
-        size = (SIDE, SIDE)
-        shown = functional.interpolate(images, size, mode="bilinear", antialias=images.shape[2] > SIDE)
+        shown = functional.interpolate(images, (SIDE, SIDE), mode="bilinear", antialias=self.shrinks)
         features: Tensor = self.net((shown.expand(-1, 3, -1, -1) - self.mean) / self.std)
         return features
 

@@ -45,7 +45,8 @@ class Mobilefacenet(Surrogate):
         missing = self.lacks()
         if missing is not None:
             raise missing
-        return MobileFaceNet(num_classes=num_classes, weights=None if self.weights == "random" else self.weights)
+        weights = None if self.weights == "random" else self.weights
+        return MobileFaceNet(num_classes=num_classes, size=size, weights=weights)
 
 
 @hookimpl

@@ -43,7 +43,8 @@ class Mobilefacenet(Target):
         def build() -> nn.Module:
             from uexcli.builtin.surrogates._mobilefacenet import MobileFaceNet
 
-            return MobileFaceNet(num_classes=trial.num_classes, weights=self.weights if knows else None)
+            size = trial.train_images.shape[2]
+            return MobileFaceNet(num_classes=trial.num_classes, size=size, weights=self.weights if knows else None)
 
         return trial.supervised(
             build, epochs=trial.epochs or self.epochs, batch=self.batch, lr=self.lr, decay=5e-4, knows=knows
