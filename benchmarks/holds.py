@@ -14,11 +14,11 @@ from typing import Any
 
 ROOT = Path(__file__).parent
 PAGE = ROOT.parent / "docs" / "holds.md"
-OURS = ("band", "shield")  # and what is named after them
+OURS = ("band", "shield", "shift")  # and what is named after them
 KINDS = ("battery", "rows", "photos")  # of leaderboards
 ORDER = ("size", "train_images", "seeds")  # in which they come
 USUAL = "airbench:width=16"  # the net whose name the titles leave out
-FROM_WEIGHTS = ("probe", "finetune")  # targets that knew something before
+FROM_WEIGHTS = ("probe", "finetune", "onnx")  # targets that knew something before
 HEAD = """# What holds
 
 Generated from the leaderboards in `benchmarks/results`; do not edit. Every number is the accuracy in percent, on clean
@@ -62,6 +62,10 @@ def page() -> str:
     parts = [HEAD]
     for board in boards():
         parts += [f"## {board.title}\n", _setting(board), _worst(board), _table(board)]
+    found = [json.loads(path.read_text("utf-8")) for path in sorted(ROOT.glob("results/pretrained-*.json"))]
+    for data, side in dict.fromkeys((each["data"], each["side"]) for each in found):
+        mine = [each for each in found if (each["data"], each["side"]) == (data, side)]
+        parts.append(_pretrained(f"{data}{f' at {side} px' if side else ''}", mine))
     return "\n".join(parts)
 
 
@@ -124,6 +128,37 @@ def _table(board: Board) -> str:
         shown = ["" if cell is None else _shown(cell) for cell in cells]
         lines.append(f"| {_column(column)} | {_pair(clean)} | {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
+
+
+def _pretrained(title: str, found: Sequence[Mapping[str, Any]]) -> str:
+    """Tell what nets that knew the world before learn: those that a fit saw, and those that none did."""
+    columns = [(each, eps) for each in found for eps in dict.fromkeys(row["eps"] for row in each["rows"])]
+    heads = [f"{_name(each['method'])} {eps}" for each, eps in columns]
+    seen = {target for each in found for target in each["seen"]}
+    lines = [f"## {title}, learnt by pretrained nets\n"]
+    lines.append(f"Last epoch, mean over the seeds of the fit, least and most in brackets; {found[0]['machine']}.\n")
+    lines += [f"| net, against | clean | {' | '.join(heads)} |", f"|---|---|{'---|' * len(columns)}"]
+    cells = sorted(found[0]["rows"][0]["cells"], key=lambda cell: cell["target"] not in seen)
+    for cell in cells:
+        key = cell["target"], cell["against"]
+        shown = [_spread([row for row in each["rows"] if row["eps"] == eps], key) for each, eps in columns]
+        kind = "the fit saw it" if key[0] in seen else "never seen"
+        lines.append(f"| {_column(key)} ({kind}) | {100 * cell['clean']:.1f} | {' | '.join(shown)} |")
+    costs = [_costs([row for row in each["rows"] if row["eps"] == eps]) for each, eps in columns]
+    lines.append(f"| seconds of the fit, PSNR in dB | | {' | '.join(costs)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _spread(rows: Sequence[Mapping[str, Any]], key: tuple[str, str]) -> str:
+    cells = [cell for row in rows for cell in row["cells"] if (cell["target"], cell["against"]) == key]
+    values = [100 * cell["protected"] for cell in cells]
+    if not values:
+        return ""
+    return f"{fmean(values):.1f}" + (f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else "")
+
+
+def _costs(rows: Sequence[Mapping[str, Any]]) -> str:
+    return f"{fmean(row['seconds'] for row in rows):.0f}, {fmean(row['psnr'] for row in rows):.1f}"
 
 
 def _best(row: Mapping[str, Any], *, weights: bool = False, adversarial: bool = True) -> Mapping[str, Any] | None:

@@ -13,9 +13,9 @@ import argparse
 import json
 import time
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
+import torch
 from PIL import Image, ImageOps
 
 from uexcli.commands import apply, evaluate, fit
@@ -33,7 +33,7 @@ class Told(Listener):
 
 
 def main() -> None:
-    """Fit, release and judge each row, and write a table of all that are done."""
+    """Fit, release and judge each row, and write those that are done."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--name", default="imagenette", help="of the data, in the files' names")
@@ -117,7 +117,7 @@ def judged(
     assert isinstance(made, evaluate.Result)
     return [
         {
-            "target": cell.target,
+            "target": ":".join(Path(part).name for part in cell.target.split(":")),
             "against": cell.against,
             "clean": cell.clean.runs[0].last,
             "protected": cell.protected.runs[0].last,
@@ -127,27 +127,17 @@ def judged(
 
 
 def write(given: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
-    """Write what is done, as JSON, and as a table of means over the seeds of the fit."""
-    name = f"pretrained-{given.name}-{given.side or 'full'}{given.tag}"
-    (given.out / f"{name}.json").write_text(json.dumps(rows, indent=2) + "\n")
-    bounds = list(dict.fromkeys(each["eps"] for each in rows))
-    lines = [f"| net, against | clean | {' | '.join(bounds)} |", f"|---|---|{'---|' * len(bounds)}"]
-    for first in rows[0]["cells"]:
-        shown = []
-        for eps in bounds:
-            found = [
-                100 * cell["protected"]
-                for each in rows
-                if each["eps"] == eps
-                for cell in each["cells"]
-                if (cell["target"], cell["against"]) == (first["target"], first["against"])
-            ]
-            spread = f" ({min(found):.1f}-{max(found):.1f})" if len(found) > 1 else ""
-            shown.append(f"{fmean(found):.1f}{spread}")
-        target = first["target"].replace(str(Path(first["target"].partition(":")[2]).parent) + "/", "")
-        known = ", fitted against" if first["target"] in SEEN else ""
-        lines.append(f"| `{target}`{known}, `{first['against']}` | {100 * first['clean']:.1f} | {' | '.join(shown)} |")
-    (given.out / f"{name}.md").write_text("\n".join(lines) + "\n")
+    """Write what is done, for `benchmarks.holds`."""
+    made = {
+        "data": given.name,
+        "side": given.side,
+        "method": given.method + given.tag,
+        "seen": list(SEEN) if given.method == "shift" else [],
+        "machine": f"torch {torch.__version__.partition('+')[0]}, {torch.get_num_threads()} thread of a CPU",
+        "rows": rows,
+    }
+    name = f"pretrained-{given.name}-{given.side or 'full'}-{given.method}{given.tag}.json"
+    (given.out / name).write_text(json.dumps(made, indent=2) + "\n")
 
 
 if __name__ == "__main__":
