@@ -46,9 +46,7 @@ class Shift(Method):
     least: ClassVar[dict[str, Any]] = {"steps": 2, "batch": 8, "nets": "", "lessons": 2}
 
     nets: str = option(NETS, "further pretrained surrogates beside the one of --surrogate, with commas")
-    robust: float = option(
-        1.0, "levels of change that the nets are taught to bear first; 0: none, they stay as they are"
-    )
+    robust: float = option(1.0, "levels of change that the nets are first taught to bear; 0: they stay as they are")
     lessons: int = option(80, "steps of that teaching, of 16 photos each")
     steps: int = option(40, "steps of each photo's noise, or passes over all photos where they share it")
     step: float = option(1 / 8, "length of a step, as a share of eps")
@@ -113,10 +111,8 @@ class _Fit:
         self._method, self._problem, self._on_step, self._only = method, problem, on_step, only
         nets = [problem.build(), *problem.ensemble()]
         self._spent: dict[str, float] = {}
-        self._past, self._total = (
-            0.0,
-            len(problem.images) * (method.steps + LOOKING * len(nets)),
-        )  # in passes of a photo
+        self._past = 0.0  # in passes of a photo
+        self._total = len(problem.images) * (method.steps + LOOKING * len(nets))
         if method.robust:
             self._harden(nets)
         self._nets: list[Frozen] = [problem.freeze(net, features=True, branches=method.branches) for net in nets]
