@@ -273,6 +273,39 @@ def test_of_the_gradient_a_share_passes_the_branches() -> None:
     torch.testing.assert_close(grad, wanted.view(1, 3, 1, 1).expand_as(grad))
 
 
+class Scaled(Around):
+    """Its branch is added by a method, a tenth of another one by an argument."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        seen = self.one(images).add(images)
+        return torch.add(seen, self.two(seen), alpha=0.1).sum((2, 3))
+
+
+def test_branches_are_added_in_any_way_that_is_a_plain_sum() -> None:
+    model, images = Scaled(), torch.rand(2, 3, 4, 4).requires_grad_(True)
+    found = Frozen(model, images.detach(), branches=0.25)(images)
+    torch.testing.assert_close(found, model(images))
+    (grad,) = torch.autograd.grad(found[:, 1].sum(), images)
+    one, two = (each.weight.detach()[:, :, 0, 0] for each in (model.one, model.two))
+    wanted = (torch.eye(3) + 0.1 * two)[1] @ (torch.eye(3) + 0.25 * one)
+    torch.testing.assert_close(grad, wanted.view(1, 3, 1, 1).expand_as(grad))
+
+
+class Aliased(Around):
+    """Goes on with what a sum in place has changed, under its old name: faded, it would be another net."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        seen = self.one(images)
+        again = seen
+        again += images
+        return (self.two(again) + seen).sum((2, 3))
+
+
+def test_a_net_that_fading_would_change_is_left_as_it_is() -> None:
+    model, images = Aliased(), torch.rand(2, 3, 4, 4)
+    torch.testing.assert_close(Frozen(model, images, branches=0.25)(images), model(images))
+
+
 def test_the_branches_of_a_residual_net_are_faded() -> None:
     model, images = trained("resnet18"), torch.rand(2, 3, 32, 32).requires_grad_(True)
     grads = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 from collections.abc import Callable
@@ -17,7 +18,8 @@ from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from tests.test_methods import BY_CLASS, OWN, hear, problem
-from uexcli.api import Progress, UexError
+from uexcli.api import Journal, Progress, State, UexError
+from uexcli.builtin.countermeasures.jpeg import Jpeg
 from uexcli.builtin.methods import _hardened, _heads, _shown
 from uexcli.builtin.methods.shift import Shift, _Fit, targets
 from uexcli.core.nets import SmallNet
@@ -66,6 +68,61 @@ def test_photos_are_treated_in_every_way_and_gradients_pass() -> None:
         seen.add("gray" if torch.equal(levels[:, 0], levels[:, 1]) else "colour")
         seen.add("same" if torch.equal(levels, images) or torch.equal(levels, images.flip(3)) else "changed")
     assert seen == {"gray", "colour", "same", "changed"}
+
+
+def either_way(images: Tensor, wanted: Tensor) -> bool:
+    return bool(
+        torch.isclose(images, wanted, atol=1e-6).all() or torch.isclose(images, wanted.flip(3), atol=1e-6).all()
+    )
+
+
+def test_jpeg_is_the_real_codec_and_a_smaller_side_loses_what_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.rand(2, 3, 32, 32, generator=generator(0, "images")).mul(255).round() / 255
+    levels = (images * 255).round().to(torch.uint8)
+    monkeypatch.setattr(_shown, "KINDS", ("jpeg",))
+    found = _shown.shown(images, generator(0, "view"))
+    made = [
+        Jpeg(quality).apply(some, generator(0, "codec")) / 255
+        for quality in range(20, 96)
+        for some in (levels, levels.flip(3))
+    ]
+    assert any(torch.isclose(found, each, atol=1e-6).all() for each in made)
+    monkeypatch.setattr(_shown, "KINDS", ("none",))
+    assert either_way(_shown.shown(images, generator(0, "view")), images)
+    monkeypatch.setattr(_shown, "KINDS", ("resize",))
+    monkeypatch.setattr(_shown, "SMALLEST", 0.4)
+    sharp = (images.diff(dim=3).abs().mean(), _shown.shown(images, generator(1, "view")).diff(dim=3).abs().mean())
+    assert sharp[1] < 0.9 * sharp[0]
+
+
+class Kept(Journal):
+    """Keeps the last state, and stops the fit at one of them."""
+
+    def __init__(self, state: State | None, stop: int) -> None:
+        self.state, self.left = state, stop
+
+    def load(self) -> State | None:
+        return self.state
+
+    def save(self, state: Callable[[], State], *, milestone: bool = False) -> None:
+        self.state, self.left = copy.deepcopy(state()), self.left - 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("rows", [OWN, BY_CLASS])
+def test_a_fit_that_was_stopped_at_any_step_ends_as_one_that_was_not(rows: Tensor) -> None:
+    method = Shift(**{**ALONE, "steps": 3})
+    wanted = method.fit(problem(rows), hear)
+    for stop in (1, 2, 5, 8):
+        kept = Kept(None, stop)
+        with pytest.raises(KeyboardInterrupt):
+            method.fit(dataclasses.replace(problem(rows), journal=kept), hear)
+        told: list[Progress] = []
+        made = method.fit(dataclasses.replace(problem(rows), journal=Kept(kept.state, 0)), told.append)
+        assert torch.equal(made, wanted)
+        shares = [each.done / each.total for each in told]
+        assert shares == sorted(shares)
 
 
 @pytest.mark.parametrize("rows", [OWN, BY_CLASS])
@@ -154,8 +211,8 @@ def test_a_net_that_was_taught_bears_small_changes() -> None:
     net = Gullible().eval()
     with torch.no_grad():
         head = _heads.fitted([(net.features(task.inputs(torch.arange(24))), task.labels)], 2)
-    losses = list(_hardened.harden(net, head, task, generator(0, "lessons"), bound=8 / 255, steps=400))
-    assert len(losses) == 400 and not net.loudness.requires_grad
+    lessons = list(_hardened.harden(net, head, task, generator(0, "lessons"), bound=8 / 255, steps=1600))
+    assert len(lessons) == 1600 and not net.loudness.requires_grad
     assert net.loudness[0] > net.loudness[1] / 2  # from a sixth
     assert torch.equal(net.norm.running_mean, torch.zeros(3))
 

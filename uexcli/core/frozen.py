@@ -22,8 +22,9 @@ class Frozen(api.Frozen):
     weights stay at their places in memory: `refresh` writes into them, so a captured CUDA graph stays valid. A net
     that cannot be traced, or that computes something else once traced, is used unfolded.
 
-    Of the gradient only the share `branches` passes what a skip connection leads around, and all of it the connection:
-    what moves an image so moves it in other nets too (Wu et al., Skip connections matter, ICLR 2020).
+    Of the gradient only the share `branches` passes what a skip connection leads around, and all of it the connection,
+    where the net can be traced: what moves an image so moves it in other nets too (Wu et al., Skip connections matter,
+    ICLR 2020).
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Frozen(api.Frozen):
         self._model = model
         self._net, self._folds = _fold(model, example)
         if branches != 1 and isinstance(self._net, fx.GraphModule):
-            _fade(self._net, branches)
+            self._net = _fade(self._net, example, branches)
         self._made_of = next(model.parameters()).dtype
         self._seen: tuple[tuple[int, int], ...] = ()
         for parameter in self._net.parameters():
@@ -157,21 +158,26 @@ def _rewire(graph: fx.GraphModule, plain: nn.Module) -> Folds:
     return folds
 
 
-ADDS = (operator.add, operator.iadd, torch.add)
+ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")  # what functions and methods are called
 
 
-def _fade(graph: fx.GraphModule, share: float) -> None:
-    """Let a share of the gradient through each branch that is added to what it was made of."""
-    for node in list(graph.graph.nodes):
-        if node.target not in ADDS or len(node.args) != 2 or not all(isinstance(each, fx.Node) for each in node.args):
+def _fade(graph: fx.GraphModule, example: Tensor, share: float) -> fx.GraphModule:
+    """Let a share of the gradient through each branch that is added to what it was made of; a copy, if that is one."""
+    found = copy.deepcopy(graph)
+    for node in list(found.graph.nodes):
+        called = node.op in ("call_function", "call_method") and node.target in ADDS
+        plain = len(node.args) == 2 and not node.kwargs and all(isinstance(each, fx.Node) for each in node.args)
+        if not called or not plain:  # with an `alpha` it is no plain sum
             continue
         one, other = node.args
         branch = one if _made_of(one, other) else other if _made_of(other, one) else None
         if branch is not None:
-            node.target = operator.add  # not in place, which a view forbids
-            with graph.graph.inserting_before(node):
-                node.replace_input_with(branch, graph.graph.call_function(faded, (branch, share)))
-    graph.recompile()
+            node.op, node.target = "call_function", operator.add  # not in place, which a view forbids
+            with found.graph.inserting_before(node):
+                node.replace_input_with(branch, found.graph.call_function(faded, (branch, share)))
+    found.recompile()
+    with torch.inference_mode():
+        return found if torch.equal(found(example), graph(example)) else graph
 
 
 def _made_of(node: fx.Node, source: fx.Node) -> bool:

@@ -31,8 +31,8 @@ def fitted(pairs: Iterable[tuple[Tensor, Tensor]], classes: int) -> Head:
     """
     count, sums = 0, None
     for features, labels in pairs:
-        values = features.double()
-        known = functional.one_hot(labels, classes).to(values)
+        device, values = features.device, features.cpu().double()  # which not every accelerator has
+        known = functional.one_hot(labels.cpu(), classes).to(values)
         parts = [values.T @ values, values.T @ known, values.sum(0), known.sum(0)]
         sums = parts if sums is None else [one + more for one, more in zip(sums, parts, strict=True)]
         count += len(values)
@@ -44,4 +44,4 @@ def fitted(pairs: Iterable[tuple[Tensor, Tensor]], classes: int) -> Head:
     scaled.diagonal().add_(RIDGE)
     towards = (product - mean[:, None] * shares) / spread[:, None]
     weight = torch.linalg.solve(scaled, towards) / spread[:, None]
-    return Head(weight.float(), (shares - mean @ weight).float())
+    return Head(weight.float().to(device), (shares - mean @ weight).float().to(device))

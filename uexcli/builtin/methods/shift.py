@@ -50,7 +50,9 @@ class Shift(Method):
     lessons: int = option(80, "steps of that teaching, of 16 photos each")
     steps: int = option(40, "steps of each photo's noise, or passes over all photos where they share it")
     step: float = option(1 / 8, "length of a step, as a share of eps")
-    momentum: float = option(0.9, "share of the direction of a step that the next one keeps")
+    momentum: float = option(
+        0.9, "share of the direction of a step that the next one keeps, where each has its own noise"
+    )
     branches: float = option(0.5, "share of the gradient that passes what skip connections lead around")
     batch: int = option(32, "photos that move together, and are treated alike")
 
@@ -105,30 +107,34 @@ class Shift(Method):
 
 
 class _Fit:
-    """A fit under way: `done` photos have their noise; where photos share it, so many passes over them are over."""
+    """A fit under way: `done` photos have their noise; where photos share it, so many passes over them are over.
+
+    Nets are taught anew when it goes on: that takes a minute, and gives the same.
+    """
 
     def __init__(self, method: Shift, problem: Problem, on_step: OnStep, *, only: Tensor | None = None) -> None:
         self._method, self._problem, self._on_step, self._only = method, problem, on_step, only
         nets = [problem.build(), *problem.ensemble()]
-        self._spent: dict[str, float] = {}
+        self._spent = {"lessons": 0.0}
         self._past = 0.0  # in passes of a photo
         self._total = len(problem.images) * (method.steps + LOOKING * len(nets))
+        began = time.perf_counter()
         if method.robust:
             self._harden(nets)
         self._nets: list[Frozen] = [problem.freeze(net, features=True, branches=method.branches) for net in nets]
-        began = time.perf_counter()
         self._heads = [self._head(net, f"net {number} of {len(nets)}") for number, net in enumerate(self._nets, 1)]
-        self._spent["looks"] = time.perf_counter() - began
+        self._spent["looks"] = time.perf_counter() - began - self._spent["lessons"]
         self._targets = targets(problem)
         self._delta = problem.start(random=False)
-        self._done = 0
+        self._done = self._part = 0  # and so many steps of the next batch, or batches of the next pass
+        self._speed: Tensor | None = None  # the direction of the last step
 
     def _harden(self, nets: list[nn.Module]) -> None:
         """Teach each net, or those that differ in the side at which they see photos the same."""
         from uexcli.builtin.methods._hardened import harden, kinds
 
         problem, method = self._problem, self._method
-        found, self._spent["lessons"] = kinds(nets), 0.0
+        found = kinds(nets)
         self._total += len(found) * (method.lessons * LESSON + LOOKING * len(problem.images))
         for number, alike in enumerate(found):
             first = min(alike, key=lambda net: getattr(net, "side", 0))  # the cheapest
@@ -169,14 +175,15 @@ class _Fit:
                 last = time.perf_counter() - began
             steps += last
         each = (self._spent["looks"] + self._method.steps * steps / len(self._nets)) / len(self._only)
-        return len(self._problem.images) * each + self._spent.get("lessons", 0.0) / REHEARSED * self._method.lessons
+        return len(self._problem.images) * each + self._spent["lessons"] / REHEARSED * self._method.lessons
 
     def run(self) -> Tensor:
         """Go on to the end."""
         problem, method = self._problem, self._method
         saved = problem.journal.load()
         if saved is not None:
-            self._delta, self._done = problem.copy(saved["delta"], into=self._delta), int(saved["done"])
+            self._delta = problem.copy(saved["delta"], into=self._delta)
+            self._done, self._part, self._speed = int(saved["done"]), int(saved["part"]), saved.get("speed")
         if problem.own:
             self._each()
         else:
@@ -193,11 +200,15 @@ class _Fit:
             first = int(batch[0])
             if first < self._done:
                 continue
-            view, speed = problem.generator(f"view {first}"), None
-            for step in range(method.steps):
-                speed = self._step(batch, step, method.step, view, speed)
+            self._past += self._part * len(batch)
+            for step in range(self._part, method.steps):
+                view = problem.generator(f"view {first} {step}")
+                speed = None if self._speed is None else self._speed.to(problem.device)
+                self._speed = self._step(batch, step, method.step, view, speed)
+                self._part = step + 1
                 self._tell(len(batch), "moving the photos")
-            self._done = int(batch[-1]) + 1
+                self._save()
+            self._done, self._part, self._speed = int(batch[-1]) + 1, 0, None
             self._save()
 
     def _shared(self) -> None:
@@ -205,12 +216,15 @@ class _Fit:
         problem, method = self._problem, self._method
         self._past += self._done * len(problem.images)
         for number in range(self._done, method.steps):
-            view = problem.generator(f"view {number}")
             length = method.step * (1 - number / method.steps)
             for place, batch in enumerate(problem.batches(method.batch, problem.generator(f"batches {number}"))):
-                self._step(batch, number + place, length, view, None)
                 self._tell(len(batch), "moving the noise of all photos")
-            self._done = number + 1
+                if place < self._part:
+                    continue
+                self._step(batch, number + place, length, problem.generator(f"view {number} {place}"), None)
+                self._part = place + 1
+                self._save()
+            self._done, self._part = number + 1, 0
             self._save()
 
     def _step(self, batch: Tensor, number: int, length: float, view: Generator, speed: Tensor | None) -> Tensor:
@@ -244,7 +258,9 @@ class _Fit:
         return grad
 
     def _save(self) -> None:
-        self._problem.journal.save(lambda: {"delta": self._delta, "done": self._done})
+        speed = {} if self._speed is None else {"speed": self._speed}
+        state = {"delta": self._delta, "done": self._done, "part": self._part, **speed}
+        self._problem.journal.save(lambda: state)
 
     def _tell(self, passes: float, note: str) -> None:
         self._past += passes
