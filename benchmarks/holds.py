@@ -138,12 +138,13 @@ def _pretrained(title: str, found: Sequence[Mapping[str, Any]]) -> str:
     lines = [f"## {title}, learnt by pretrained nets\n"]
     lines.append(f"Last epoch, mean over the seeds of the fit, least and most in brackets; {found[0]['machine']}.\n")
     lines += [f"| net, against | clean | {' | '.join(heads)} |", f"|---|---|{'---|' * len(columns)}"]
-    cells = sorted(found[0]["rows"][0]["cells"], key=lambda cell: cell["target"] not in seen)
-    for cell in cells:
-        key = cell["target"], cell["against"]
+    clean: dict[tuple[str, str], float] = {}
+    for cell in (cell for each in found for row in each["rows"] for cell in row["cells"]):
+        clean.setdefault((cell["target"], cell["against"]), cell["clean"])
+    for key in sorted(clean, key=lambda key: (key[0] not in seen, key[0])):
         shown = [_spread([row for row in each["rows"] if row["eps"] == eps], key) for each, eps in columns]
         kind = "the fit saw it" if key[0] in seen else "never seen"
-        lines.append(f"| {_column(key)} ({kind}) | {100 * cell['clean']:.1f} | {' | '.join(shown)} |")
+        lines.append(f"| {_column(key)} ({kind}) | {100 * clean[key]:.1f} | {' | '.join(shown)} |")
     costs = [_costs([row for row in each["rows"] if row["eps"] == eps]) for each, eps in columns]
     lines.append(f"| seconds of the fit, PSNR in dB | | {' | '.join(costs)} |")
     return "\n".join(lines) + "\n"

@@ -146,9 +146,9 @@ no_labels = true
 seed = 1
 """
 INFORMED = {  # by themselves: of some photos `ops` and `cuda` change nothing, and leave them out
-    "ar": '[[row]]\nmethod = "ar"\nnorm = "linf"\neps = "8/255"\n',
-    "cuda": '[[row]]\nmethod = "cuda"\n',
-    "ops": '[[row]]\nmethod = "ops"\n',
+    "ar": '[[row]]\nmethod = "ar"\nnorm = "linf"\neps = "8/255"\nseed = 1\n',
+    "cuda": '[[row]]\nmethod = "cuda"\nseed = 1\n',
+    "ops": '[[row]]\nmethod = "ops"\nseed = 1\n',
 }
 
 
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--target", default=TARGET)
     parser.add_argument("--against", default="", help="countermeasures, with spaces; none: the whole battery")
-    parser.add_argument("--pretrained", default="", help="targets in plain training alone, with commas")
+    parser.add_argument("--pretrained", default="", help="targets in plain training alone, with spaces")
     parser.add_argument("--rows", default="", help="of the battery, with spaces; none: all of them")
     parser.add_argument("--size", type=int, default=0, help="at which photos are learnt, in px; 0: as they are")
     parser.add_argument("--view", default="", help="how trainers cut photos out")
@@ -243,7 +243,7 @@ def _bench(given: argparse.Namespace, name: str, rows: str, data: str, test: Pat
         f"against = {json.dumps(['none', *against])}" if against else 'protocol = "battery"',
         *([f"size = {given.size}"] if given.size else []),
         *([f"view = {json.dumps(given.view)}"] if given.view else []),
-        *([f"pretrained = {json.dumps(given.pretrained.split(','))}"] if given.pretrained else []),
+        *([f"pretrained = {json.dumps(given.pretrained.split())}"] if given.pretrained else []),
     ]
     recipes = given.work / f"{name}.toml"
     recipes.write_text("\n".join(head) + "\n" + rows)

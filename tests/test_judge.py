@@ -88,6 +88,16 @@ def test_simple_nets_flag_noise_and_not_images() -> None:
     assert found == detect(hidden, labels, test, test_labels, 4)
 
 
+def test_a_set_is_not_flagged_for_having_its_classes_in_other_shares_than_the_clean_images() -> None:
+    images = torch.randint(0, 256, (800, 3, 8, 8), generator=generator(0, "nothing"), dtype=torch.uint8)
+    rare = (torch.arange(400) % 10 == 0).long()
+    for test_labels in (torch.arange(400) % 2, torch.full((400,), 1), torch.full((400,), 2)):
+        found = detect(images[:400], rare, images[400:], test_labels, 3)
+        assert not any(probe.flagged for probe in found)
+    two_layer = detect(images[:400], rare, images[400:], torch.arange(400) % 2, 3)[1]
+    assert two_layer.held_out > 0.8  # by always saying the common class, which is half of the clean images
+
+
 def test_textures_of_any_phase_are_flagged_though_a_linear_net_over_pixels_sees_nothing() -> None:
     labels, test_labels = torch.arange(600) % 4, torch.arange(300) % 4
     drawn = generator(0, "pictures")

@@ -23,7 +23,7 @@ from uexcli.commands.eval_runs import Ground, Place, Plan
 from uexcli.commands.eval_scenario import CLEAN, PROTECTED, Scenario, Wanted
 from uexcli.commands.eval_transfer import into
 from uexcli.commands.listener import Listener, Quietly
-from uexcli.core.detect import NETS, Probe, detect
+from uexcli.core.detect import NETS, RULE, Probe, detect
 from uexcli.core.learnability import chance
 from uexcli.core.statistics import told_apart
 from uexcli.errors import UexError, UsageError, unknown
@@ -345,7 +345,7 @@ def _detected(scenario: Scenario, cells: eval_cells.Cells, listener: Listener) -
             return [dataclasses.asdict(one) for one in made]
 
         asked = eval_cells.fingerprint(side.images, side.labels, scenario.test, scenario.test_labels)
-        key = cells.key({"detect": asked, "nets": NETS})
+        key = cells.key({"detect": asked, "nets": NETS, "rule": RULE})
         found[name] = cells.remember(key, probe, lambda made: tuple(Probe(**one) for one in made))
     return found
 

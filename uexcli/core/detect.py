@@ -18,6 +18,7 @@ from torch.nn import functional
 from uexcli.core import seeding
 
 NETS = ("linear", "two-layer", "textures")
+RULE = "classes weighed alike"  # by which results that were kept are told from those of another rule
 EPOCHS, BATCH, LR, DECAY = 20, 256, 1e-3, 1e-4
 HIDDEN = 256
 TEXTURE_LR = 1e-2  # of few inputs, all of one scale
@@ -30,7 +31,10 @@ LEAST = 0.05  # a smaller gap says nothing, however certain
 
 @dataclass(frozen=True)
 class Probe:
-    """What a simple net finds: accuracies in [0, 1] on held-out images of the set, and on clean test images."""
+    """What a simple net finds: accuracies in [0, 1] on held-out images of the set, and on clean test images.
+
+    Only classes that both have count, and each in both as often as among those held out.
+    """
 
     net: str
     held_out: float
@@ -109,12 +113,20 @@ def _judged(
             loss.backward()
             optimiser.step()
 
-    def accuracy(batch: Tensor, wanted: Tensor) -> float:
+    def right(batch: Tensor, wanted: Tensor) -> Tensor:
         with torch.inference_mode():
             found = torch.cat([net(inputs(some)).argmax(1) for some in batch.split(1024)])
-        return float((found == wanted).float().mean())
+        return (found == wanted).double()
 
-    own, clean = accuracy(images[held], labels[held]), accuracy(test, test_labels)
-    both = (own * len(held) + clean * len(test)) / (len(held) + len(test))
-    deviation = math.sqrt(both * (1 - both) * (1 / len(held) + 1 / len(test)))
+    # clean images count as if each class had the share among them that it has in the set: a net knows the common ones
+    shares, there = (known.bincount(minlength=classes).double() for known in (labels[held], test_labels))
+    weights = (shares / there.clamp(min=1))[test_labels]
+    compared = held[there[labels[held]] > 0]
+    if len(compared) == 0:
+        return Probe(name, 0.0, 0.0, flagged=False)
+    own = float(right(images[compared], labels[compared]).mean())
+    clean = float((right(test, test_labels) * weights).sum() / weights.sum())
+    ours, theirs = len(compared), float(weights.sum() ** 2 / weights.square().sum())
+    both = (own * ours + clean * theirs) / (ours + theirs)
+    deviation = math.sqrt(both * (1 - both) * (1 / ours + 1 / theirs))
     return Probe(name, own, clean, own - clean > max(LEAST, CERTAIN * deviation))
