@@ -546,7 +546,7 @@ class Method(Plugin, ABC):
     needs_pretrained: ClassVar[bool] = False  # the surrogate has to know something before it is trained
     default_norm: ClassVar[str] = "linf"
     default_eps: ClassVar[str | None] = None  # None: what is usual for the norm
-    photo_side: ClassVar[int] = 0  # px; photos are fitted no smaller, unless --size says so or they are
+    photo_side: ClassVar[int] = 0  # px; photos are fitted no smaller, unless --size says so or all are alike and small
     modes: ClassVar[tuple[str, ...]] = ()  # the only granularities it makes noise for, the default first; (): any
     norms: ClassVar[tuple[str, ...]] = ()  # the only norms it knows; (): any that is bounded
     gives_network: ClassVar[bool] = False  # `fit` gives a network instead of a bank
