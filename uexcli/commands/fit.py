@@ -15,10 +15,10 @@ from torch import Tensor
 from uexcli import __version__, api
 from uexcli.commands import fit_memory, fit_state
 from uexcli.commands.fit_memory import Memory, told
-from uexcli.commands.fit_parts import told_of_method
 from uexcli.commands.fit_problem import Made, estimate, make_problem
 from uexcli.commands.fit_progress import Whole
 from uexcli.commands.fit_setup import Request, Setup, check_enough, output_of, prepare
+from uexcli.commands.fit_usual import told_of_method
 from uexcli.commands.listener import Listener, duration, tell_notes
 from uexcli.commands.noise_source import ENCODER_WEIGHTS
 from uexcli.core import noise as bank
@@ -131,8 +131,8 @@ def _run(request: Request, listener: Whole) -> Result:
         if not request.dry_run:
             fit_state.clear(setup, job, listener)
         return Result(plan, written=False, already=True, skipped=loaded.skipped)
-    if request.method is None and not loaded.found.labels:
-        listener.say(told_of_method(load(), setup.parts.method))
+    if setup.asked is not None:
+        listener.say(told_of_method(load(), setup.asked, setup.parts.method))
     _announce(plan, request.seed, listener)
     tell_notes(setup.found.notes, listener)
     if request.dry_run:

@@ -8,12 +8,11 @@ from typing import Any, cast
 
 from uexcli import api
 from uexcli.commands.encoding import AUTO, PIXELS
+from uexcli.commands.fit_usual import PRETRAINED, USUAL_METHOD
 from uexcli.errors import UsageError, unknown
 from uexcli.registry import Registry, configure, describe, options_of
 
-FLAT_MODE, FLAT_METHOD = "clusterwise", "uc"  # for photos without labels, where a plugin brings them
-USUAL_METHOD = "em"
-PRETRAINED = "efficientnet_lite0"  # needs no download
+FLAT_MODE = "clusterwise"  # for photos without labels, where a plugin brings it
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,8 @@ class Parts:
 def pick(
     registry: Registry,
     *,
-    method: str | None,
+    method: str,
+    named: bool,
     norm: str | None,
     mode: str | None,
     surrogate: str,
@@ -59,12 +59,11 @@ def pick(
     preset: str | None,
     labelled: bool,
     device: str,
-    patched: bool = False,
 ) -> Parts:
-    """Find and configure the plugins; pairs that cannot work together are refused here, before any work."""
-    named = method is not None
-    if method is None:
-        method = usual_method(registry, mode, surrogate, preset, labelled=labelled or patched)
+    """Find and configure the plugins; pairs that cannot work together are refused here, before any work.
+
+    `named` says whether the user named the method.
+    """
     method_class = cast(type[api.Method], registry.find("method", method).cls)
     if preset is not None and preset not in method_class.presets:
         raise unknown(f"preset of method '{method_class.name}'", preset, method_class.presets)
@@ -92,7 +91,7 @@ def pick(
     except UsageError as error:
         if named or method == USUAL_METHOD:
             raise
-        hint = f"{error.hint or ''} Without labels the method is {method}; --method {USUAL_METHOD} for the usual one."
+        hint = f"{error.hint or ''} The method of such photos is {method}; name another by --method."
         raise UsageError(error.message, hint=hint.strip()) from None
     for part in made:
         missing = part.lacks()
@@ -110,30 +109,6 @@ def pick(
         (fixed and fixed.eps) or None,
         _ensemble(registry, chosen, taken),
     )
-
-
-def usual_method(registry: Registry, mode: str | None, surrogate: str, preset: str | None, *, labelled: bool) -> str:
-    """Give the method for photos for which none was asked: without labels `uc`, if a net that it takes is here."""
-    if labelled or mode not in (None, FLAT_MODE) or FLAT_METHOD not in registry.names("method"):
-        return USUAL_METHOD
-    if preset is not None and preset not in cast(type[api.Method], registry.find("method", FLAT_METHOD).cls).presets:
-        return USUAL_METHOD
-    net = cast(type[api.Surrogate], registry.find("surrogate", PRETRAINED if surrogate == AUTO else surrogate).cls)
-    usable = net.pretrained and net.has_gradient and (surrogate != AUTO or net().lacks() is None)
-    return FLAT_METHOD if usable else USUAL_METHOD
-
-
-def told_of_method(registry: Registry, method: api.Method) -> str:
-    """Say which method photos without labels were given, and what stood in the way of another."""
-    if method.name == FLAT_METHOD:
-        return f"no labels: Unlearnable Clusters (--method {FLAT_METHOD}), which need none"
-    missing = registry.find("surrogate", PRETRAINED).cls().lacks()
-    way = (
-        f" groups of thumbnails; for those of a pretrained net, and Unlearnable Clusters: {missing.hint}"
-        if missing is not None
-        else " groups of photos that are alike"
-    )
-    return f"no labels: {method.name} with{way}"
 
 
 def _surrogate(registry: Registry, method: type[api.Method], name: str) -> type[api.Surrogate]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from uexcli import api
-from uexcli.commands import bounds, fit_parts
+from uexcli.commands import bounds, fit_parts, fit_usual
 from uexcli.commands.fit_parts import Parts
 from uexcli.core import seeding
 from uexcli.core.patch import Patch
@@ -71,6 +71,7 @@ class Setup:
     device: torch.device
     autocast: torch.dtype | None
     compiled: bool = False
+    asked: fit_usual.Asked | None = None  # where the method was chosen for the user
 
 
 def prepare(request: Request) -> Setup:
@@ -90,9 +91,14 @@ def prepare(request: Request) -> Setup:
             hint="Leave it out, and one is drawn that cannot be guessed.",
         )
     found = find_photos(registry, request)
+    seen = asked = None
+    if request.method is None:
+        seen = samples.survey(found, on_error=request.on_error)
+        asked = asked_for(request, found, seen, device.type)
     parts = fit_parts.pick(
         registry,
-        method=request.method,
+        method=request.method or fit_usual.usual_method(registry, cast(fit_usual.Asked, asked)),
+        named=request.method is not None,
         norm=request.norm,
         mode=request.mode,
         surrogate=request.surrogate,
@@ -100,7 +106,6 @@ def prepare(request: Request) -> Setup:
         preset=request.preset,
         labelled=bool(found.labels),
         device=device.type,
-        patched=request.patch is not None,
     )
     if request.compiled and parts.surrogate is None:
         raise UsageError(f"method '{parts.method.name}' uses no surrogate to compile.", hint="Leave --compile out.")
@@ -109,8 +114,8 @@ def prepare(request: Request) -> Setup:
     patch = None if request.patch is None else check_patch(request.patch, parts)
     if request.eps is not None:
         parts.norm.parse(request.eps)  # a wrong bound is told before anything is read
-    seen = samples.survey(found, on_error=request.on_error)
-    small = seen.common if seen.common is not None and seen.common <= SMALL_SIDE else None
+    seen = seen or samples.survey(found, on_error=request.on_error)
+    small = side_of_small(seen)
     size = request.size or (small and max(small, SMALLEST)) or max(SIZE[device.type], parts.method.photo_side)
     if patch is not None and patch.size >= size:
         raise UsageError(
@@ -149,7 +154,30 @@ def prepare(request: Request) -> Setup:
         device=device,
         autocast=autocast,
         compiled=request.compiled,
+        asked=asked,
     )
+
+
+def asked_for(request: Request, found: samples.Labelled, seen: samples.Survey, device: str) -> fit_usual.Asked:
+    """Say what is known where a method is still to be chosen."""
+    return fit_usual.Asked(
+        images=len(found.samples),
+        labelled=bool(found.labels),
+        small=side_of_small(seen) is not None,
+        device=device,
+        mode=request.mode,
+        norm=request.norm,
+        surrogate=request.surrogate,
+        preset=request.preset,
+        compiled=request.compiled,
+        patched=request.patch is not None,
+        options=request.options,
+    )
+
+
+def side_of_small(seen: samples.Survey) -> int | None:
+    """Give the side of images that are all of one, and small; None: they are photos."""
+    return seen.common if seen.common is not None and seen.common <= SMALL_SIDE else None
 
 
 def check_patch(text: str, parts: Parts) -> Patch:

@@ -1,0 +1,103 @@
+"""The method of photos for which none was named: what holds best by measurement, of what can run here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from uexcli import api
+from uexcli.commands.encoding import AUTO
+from uexcli.errors import UexError
+from uexcli.registry import Registry, options_of
+
+USUAL_METHOD = "em"  # where nothing else fits what was asked for
+PRETRAINED = "efficientnet_lite0"  # needs no download
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is known before a method is chosen."""
+
+    images: int
+    labelled: bool
+    small: bool  # all of one side, and that of CIFAR or little more
+    device: str
+    mode: str | None = None
+    norm: str | None = None
+    surrogate: str = AUTO
+    preset: str | None = None
+    compiled: bool = False
+    patched: bool = False
+    options: Mapping[str, str] | None = None
+
+    @property
+    def kind(self) -> str:
+        """As `Method.usual_for` has it."""
+        return ("small images" if self.small else "photos") + ("" if self.labelled else " without labels")
+
+
+def usual_method(registry: Registry, asked: Asked) -> str:
+    """Give the name of the method that holds best on such photos, of those that can do what was asked for."""
+    for cls in _best_first(registry, asked):
+        if _carries(cls, asked) and next(_missing(registry, cls, asked), None) is None:
+            return cls.name
+    return USUAL_METHOD
+
+
+def told_of_method(registry: Registry, asked: Asked, method: api.Method) -> str:
+    """Say in a sentence what the choice is for, and what stood in the way of another."""
+    text = f"{asked.kind}: {method.name}, {method.summary}"
+    if method.name != USUAL_METHOD:
+        text += f" (--method {USUAL_METHOD} for the one of Huang et al.)"
+    for cls in _best_first(registry, asked):
+        if cls.name == method.name:
+            break
+        if not _carries(cls, asked):
+            text += f"; --method {cls.name} holds better, and takes long for so many on a CPU"
+        elif missing := next(_missing(registry, cls, asked), None):
+            text += f"; --method {cls.name} holds better: {missing.hint or missing.message}"
+    return text
+
+
+def _best_first(registry: Registry, asked: Asked) -> list[type[api.Method]]:
+    """Give the methods that are for such photos, and can do what was asked for beside it."""
+    known = [cast(type[api.Method], entry.cls) for entry in registry.entries["method"].values()]
+    fitting = [cls for cls in known if asked.kind in cls.usual_for and _takes(registry, cls, asked)]
+    return sorted(fitting, key=lambda cls: (-cls.usual_for[asked.kind], cls.name))
+
+
+def _carries(cls: type[api.Method], asked: Asked) -> bool:
+    return asked.device != "cpu" or not cls.usual_most or asked.images <= cls.usual_most
+
+
+def _takes(registry: Registry, cls: type[api.Method], asked: Asked) -> bool:
+    """Whether a method can do what was asked for beside it."""
+    if asked.mode is not None and cls.modes and asked.mode not in cls.modes:
+        return False
+    if asked.norm is not None and asked.norm not in (cls.norms or (cls.default_norm,)):
+        return False
+    if asked.preset is not None and asked.preset not in cls.presets:
+        return False
+    if asked.patched and not cls.takes_patches:
+        return False
+    if asked.compiled and (not cls.needs_surrogate or cls.gives_network):
+        return False
+    if asked.surrogate != AUTO:
+        net = cast(type[api.Surrogate], registry.find("surrogate", asked.surrogate).cls)
+        if not cls.needs_surrogate or not net.has_gradient or (cls.needs_pretrained and not net.pretrained):
+            return False
+    usual = options_of(registry.find("method", USUAL_METHOD).cls)
+    return not any(name in usual and name not in options_of(cls) for name in asked.options or ())
+
+
+def _missing(registry: Registry, cls: type[api.Method], asked: Asked) -> Iterator[UexError]:
+    """Say which nets of a method are not here; those that the user named speak for themselves."""
+    if not cls.needs_pretrained:
+        return
+    method = cls()
+    for spec in (*([PRETRAINED] if asked.surrogate == AUTO else []), *method.ensemble):
+        net: api.Surrogate = registry.make(api.Surrogate, "surrogate", spec)  # type: ignore[type-abstract]
+        missing = net.lacks()
+        if missing is not None:
+            yield missing
