@@ -5,8 +5,8 @@
 
 PHOTOS holds `train` and `test`, a folder a person, faces that fill the photo. Noise is fitted against MobileFaceNet;
 dlib's embedder, where it is installed, never sees it. Each is asked three things of clean test photos, when what it
-knows of the people are the released ones: who it is by the nearest mean (in percent right), who by a logistic probe, and of
-each released photo beside each test photo whether they show the same person (area under the curve).
+knows of the people are the released ones: who it is by the nearest mean (in percent right), who by a logistic probe,
+and of each released photo beside each test photo whether they show the same person (area under the curve).
 """
 
 from __future__ import annotations
