@@ -35,6 +35,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="of the fit")
     parser.add_argument("--method", default="shift")
     parser.add_argument("--option", action="append", default=[], help="NAME=VALUE, of the fit")
+    parser.add_argument(
+        "--hidden", action="store_true", help="the fit does not know the labels; each photo has a noise"
+    )
     parser.add_argument("--against", default="grayscale jpeg:75 jpeg:50 webp:75")
     parser.add_argument("--unseen", default="", help="further targets that no fit saw, with spaces")
     parser.add_argument("--finetune", action="store_true", help="fine-tune the sibling, too")
@@ -75,7 +78,7 @@ def row(given: argparse.Namespace, photos: Path, eps: str, seed: int) -> dict[st
     fitted = fit.run(
         fit.Request(
             str(photos / "train"), method=given.method, size=given.fit_side, eps=eps, seed=seed, options=options,
-            output=noise, resume=True,
+            output=noise, resume=True, no_labels=given.hidden, mode="samplewise" if given.hidden else None,
         ),
         Told(),
     )  # fmt: skip

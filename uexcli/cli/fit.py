@@ -31,7 +31,7 @@ def fit(
     method: Annotated[
         str | None,
         typer.Option(
-            help="How the noise is found.  \\[default: em; uc without labels]",
+            help="How the noise is found.  \\[default: what holds best on such photos]",
             show_default=False,
             autocompletion=opt.names_of("method"),
         ),

@@ -46,6 +46,7 @@ class Band(Method):
     modes: ClassVar[tuple[str, ...]] = ("classwise", "clusterwise")
     gives_network: ClassVar[bool] = True
     takes_patches: ClassVar[bool] = False
+    usual_for: ClassVar[dict[str, int]] = {"photos": 0, "small images": 0}
 
     gain: float = option(2.5, "amplitude before the noise is clipped, as a multiple of eps: more is louder and coarser")
     width: float = option(0.02, "standard deviation of a place, in cycles a pixel")

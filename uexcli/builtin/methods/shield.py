@@ -40,6 +40,7 @@ class Shield(Method):
     modes: ClassVar[tuple[str, ...]] = ("samplewise",)
     norms: ClassVar[tuple[str, ...]] = ("linf",)
     takes_patches: ClassVar[bool] = False
+    usual_for: ClassVar[dict[str, int]] = {"photos": 1, "small images": 1}
     least: ClassVar[dict[str, Any]] = {"steps": 2}
 
     blue: float = option(1.0, "share of blue that carries a texture of its own; the rest goes with red and green")

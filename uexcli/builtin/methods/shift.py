@@ -42,6 +42,8 @@ class Shift(Method):
     paper: ClassVar[str] = "uex's own, after Fowl et al., NeurIPS 2021, and Dong et al., CVPR 2018"
     needs_pretrained: ClassVar[bool] = True
     undone_by: ClassVar[tuple[str, ...]] = ("jpeg:30",)
+    usual_for: ClassVar[dict[str, int]] = {"photos": 2}
+    usual_most: ClassVar[int] = 1000  # some 20 minutes of two cores
     photo_side: ClassVar[int] = 224  # noise that is stretched from 128 px to that does next to nothing
     modes: ClassVar[tuple[str, ...]] = ("samplewise", "classwise", "clusterwise")
     least: ClassVar[dict[str, Any]] = {"steps": 2, "batch": 8, "nets": "", "lessons": 2}

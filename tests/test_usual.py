@@ -1,0 +1,92 @@
+"""The method of photos for which none is named."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import pytest
+
+from uexcli import api
+from uexcli.commands.fit_usual import USUAL_METHOD, Asked, told_of_method, usual_method
+from uexcli.registry import Entry, Registry, load
+
+ASKED = Asked(images=600, labelled=True, small=False, device="cpu")
+HINT = "Fetch them."
+
+
+@dataclasses.dataclass(frozen=True)
+class Better(api.Method):
+    """Holds best, takes long, and knows one norm and one mode."""
+
+    name: ClassVar[str] = "better"
+    summary: ClassVar[str] = "better noise"
+    usual_most: ClassVar[int] = 1000
+    needs_pretrained: ClassVar[bool] = True
+    modes: ClassVar[tuple[str, ...]] = ("samplewise",)
+    takes_patches: ClassVar[bool] = False
+
+    def fit(self, problem: api.Problem, on_step: api.OnStep) -> Any:
+        """None."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Good(Better):
+    """Holds well, with no net."""
+
+    name: ClassVar[str] = "good"
+    summary: ClassVar[str] = "good noise"
+    usual_most: ClassVar[int] = 0
+    needs_surrogate: ClassVar[bool] = False
+    needs_pretrained: ClassVar[bool] = False
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """The registry, in which these two are all that is usual for anything."""
+    found = load()
+    fresh = dataclasses.replace(found, entries={kind: dict(entries) for kind, entries in found.entries.items()})
+    for entry in fresh.entries["method"].values():
+        monkeypatch.setattr(entry.cls, "usual_for", {})
+    for cls, rank in ((Good, 1), (Better, 2)):
+        monkeypatch.setattr(cls, "usual_for", {"photos": rank})
+        fresh.entries["method"][cls.name] = Entry("method", cls, "stranger", "1")
+    return fresh
+
+
+def test_what_holds_best_is_chosen(known: Registry) -> None:
+    assert usual_method(known, ASKED) == "better"
+    said = told_of_method(known, ASKED, Better())
+    assert said.startswith("photos: better, better noise") and f"--method {USUAL_METHOD}" in said
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"norm": "l2"}, {"mode": "classwise"}, {"patched": True}, {"preset": "huang2021"}, {"options": {"rounds": "3"}},
+     {"labelled": False}, {"small": True}],
+    ids=str,
+)  # fmt: skip
+def test_what_cannot_do_what_was_asked_for_is_not_chosen(other: dict[str, Any], known: Registry) -> None:
+    assert usual_method(known, dataclasses.replace(ASKED, **other)) == USUAL_METHOD
+
+
+def test_a_surrogate_leaves_those_that_take_it(known: Registry) -> None:
+    assert usual_method(known, dataclasses.replace(ASKED, surrogate="efficientnet_lite0")) == "better"
+    assert usual_method(known, dataclasses.replace(ASKED, surrogate="small")) == USUAL_METHOD
+
+
+def test_what_takes_too_long_on_a_cpu_gives_way_and_is_named(known: Registry) -> None:
+    many = dataclasses.replace(ASKED, images=1001)
+    assert usual_method(known, many) == "good"
+    assert "--method better holds better" in told_of_method(known, many, Good())
+    assert usual_method(known, dataclasses.replace(many, device="cuda")) == "better"
+
+
+def test_what_lacks_its_nets_gives_way_and_the_way_out_is_told(
+    known: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = known.find("surrogate", "efficientnet_lite0").cls
+    monkeypatch.setattr(net, "lacks", lambda self: api.UexError("no weights.", hint=HINT))
+    assert usual_method(known, ASKED) == "good"
+    assert HINT in told_of_method(known, ASKED, Good())
