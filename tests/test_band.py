@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tests.conftest import picture
 from tests.test_methods import problem
 from uexcli.builtin.methods._noticeable import Noticeable
 from uexcli.builtin.methods._textures import luma_of, regions
@@ -255,3 +256,13 @@ def test_what_it_is_not_against_is_refused() -> None:
         Band(against="adversarial", blue=0.5)
     with pytest.raises(ValueError, match="jnd"):
         Band(jnd=-1)
+
+
+def test_grey_photos_of_the_side_of_the_fit_are_protected(tmp_path: Path, uex: Uex) -> None:
+    for index in range(4):
+        path = tmp_path / "grey" / "ab"[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(index, 32, grey=True)).save(path)
+    assert uex("fit", tmp_path / "grey", "--method", "band", "--seed", 1, "-o", "n").code == 0
+    assert uex("apply", "n", tmp_path / "grey", "-o", "release", "--jobs", 1).code == 0
+    assert uex("verify", "release", "--source", tmp_path / "grey").code == 0

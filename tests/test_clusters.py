@@ -341,8 +341,10 @@ def test_a_patch_or_an_option_of_em_on_photos_without_labels(flat: Path, uex: Ue
     ran = uex("fit", flat, "--patch", 8, "-O", "rounds=1", "-O", "clusters=2")
     assert ran.code == 0, ran.err
     assert noise_file.read(Path("flat.noise.safetensors")).recipe["method"]["name"] == "em"
-    ran = uex("fit", flat, "-O", "rounds=1", "-o", "other")
-    assert ran.code == 2 and "the method is uc" in ran.err and "--method em" in ran.err
+    ran = uex("fit", flat, "-O", "rounds=1", "-o", "other")  # only em has rounds
+    assert ran.code == 0 and noise_file.read(Path("other")).recipe["method"]["name"] == "em", ran.err
+    ran = uex("fit", flat, "-O", "most_steps=many", "-o", "third")
+    assert ran.code == 2 and "the method of such photos is uc" in ran.err.lower() and "--method" in ran.err
     ran = uex("fit", flat, "--method", "lsp", "--weights", "w.safetensors", "-o", "other")
     assert ran.code == 2 and "--weights" in ran.err
 

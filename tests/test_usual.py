@@ -11,7 +11,7 @@ from uexcli import api
 from uexcli.commands.fit_usual import USUAL_METHOD, Asked, told_of_method, usual_method
 from uexcli.registry import Entry, Registry, load
 
-ASKED = Asked(images=600, labelled=True, small=False, device="cpu")
+ASKED = Asked(images=600, labelled=True, side=None, device="cpu")
 HINT = "Fetch them."
 
 
@@ -64,7 +64,7 @@ def test_what_holds_best_is_chosen(known: Registry) -> None:
 @pytest.mark.parametrize(
     "other",
     [{"norm": "l2"}, {"mode": "classwise"}, {"patched": True}, {"preset": "huang2021"}, {"options": {"rounds": "3"}},
-     {"labelled": False}, {"small": True}],
+     {"labelled": False}, {"side": 32}, {"side": 8}],
     ids=str,
 )  # fmt: skip
 def test_what_cannot_do_what_was_asked_for_is_not_chosen(other: dict[str, Any], known: Registry) -> None:

@@ -546,8 +546,8 @@ class Method(Plugin, ABC):
     needs_pretrained: ClassVar[bool] = False  # the surrogate has to know something before it is trained
     default_norm: ClassVar[str] = "linf"
     default_eps: ClassVar[str | None] = None  # None: what is usual for the norm
-    # Which photos it is for where no method is named, of: "photos", "small images" (all of one side, at most 96 px),
-    # "photos without labels", "small images without labels". The number says how well it holds there: of all that can
+    # Which photos it is for where no method is named, of: "photos", "small images" (all of one side, 32 to 96
+    # px), "tiny images" (below), and each "without labels". The number says how well it holds there: of all that can
     # run, the highest is chosen. On a CPU it is for so many photos at most; 0: any number.
     usual_for: ClassVar[Mapping[str, int]] = {}
     usual_most: ClassVar[int] = 0

@@ -31,7 +31,11 @@ class UnlearnableClusters(Method):
     paper: ClassVar[str] = "Zhang et al., Unlearnable Clusters: Towards Label-agnostic Unlearnable Examples, CVPR 2023"
     needs_pretrained: ClassVar[bool] = True
     default_eps: ClassVar[str | None] = "16/255"
-    usual_for: ClassVar[dict[str, int]] = {"photos without labels": 1, "small images without labels": 1}
+    usual_for: ClassVar[dict[str, int]] = {
+        "photos without labels": 1,
+        "small images without labels": 1,
+        "tiny images without labels": 1,
+    }
     modes: ClassVar[tuple[str, ...]] = ("clusterwise", "classwise")
     presets: ClassVar[tuple[str, ...]] = ("zhang2023",)
     takes_patches: ClassVar[bool] = False

@@ -75,9 +75,12 @@ def _run(
     photos, noise, out = folder / "digits", folder / "digits.noise.safetensors", folder / "release"
     listener.say(f"writing scikit-learn's handwritten digits to {photos}")
     write_digits(photos)
-    _announce(listener, "fit", photos, "--eps", eps, "--mode", "classwise", "--seed", str(seed), "-o", noise)
+    _announce(
+        listener, "fit", photos, "--method", "em", "--eps", eps, "--mode", "classwise", "--seed", str(seed), "-o", noise
+    )
     fitted = fit.run(
-        fit.Request(str(photos), output=noise, eps=eps, mode="classwise", seed=seed, device=device), listener
+        fit.Request(str(photos), output=noise, method="em", eps=eps, mode="classwise", seed=seed, device=device),
+        listener,
     )
     on_result(fitted)
     _announce(listener, "apply", noise, photos, "-o", out)

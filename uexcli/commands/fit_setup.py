@@ -163,7 +163,7 @@ def asked_for(request: Request, found: samples.Labelled, seen: samples.Survey, d
     return fit_usual.Asked(
         images=len(found.samples),
         labelled=bool(found.labels),
-        small=side_of_small(seen) is not None,
+        side=side_of_small(seen),
         device=device,
         mode=request.mode,
         norm=request.norm,

@@ -12,6 +12,7 @@ from uexcli.errors import UexError
 from uexcli.registry import Registry, options_of
 
 USUAL_METHOD = "em"  # where nothing else fits what was asked for
+LEAST = 32  # px: of images below it nothing was measured that is not for all sizes
 PRETRAINED = "efficientnet_lite0"  # needs no download
 
 
@@ -21,7 +22,7 @@ class Asked:
 
     images: int
     labelled: bool
-    small: bool  # all of one side, and that of CIFAR or little more
+    side: int | None  # of images that all have one, in px, up to that of small ones; None: they are photos
     device: str
     mode: str | None = None
     norm: str | None = None
@@ -34,13 +35,14 @@ class Asked:
     @property
     def kind(self) -> str:
         """As `Method.usual_for` has it."""
-        return ("small images" if self.small else "photos") + ("" if self.labelled else " without labels")
+        images = "photos" if self.side is None else "small images" if self.side >= LEAST else "tiny images"
+        return images + ("" if self.labelled else " without labels")
 
 
 def usual_method(registry: Registry, asked: Asked) -> str:
     """Give the name of the method that holds best on such photos, of those that can do what was asked for."""
     for cls in _best_first(registry, asked):
-        if _carries(cls, asked) and next(_missing(registry, cls, asked), None) is None:
+        if _carries(cls, asked) and _knows(registry, cls, asked) and not any(_missing(registry, cls, asked)):
             return cls.name
     return USUAL_METHOD
 
@@ -87,6 +89,11 @@ def _takes(registry: Registry, cls: type[api.Method], asked: Asked) -> bool:
         net = cast(type[api.Surrogate], registry.find("surrogate", asked.surrogate).cls)
         if not cls.needs_surrogate or not net.has_gradient or (cls.needs_pretrained and not net.pretrained):
             return False
+    return True
+
+
+def _knows(registry: Registry, cls: type[api.Method], asked: Asked) -> bool:
+    """Whether no option was given that is the usual method's, and not this one's."""
     usual = options_of(registry.find("method", USUAL_METHOD).cls)
     return not any(name in usual and name not in options_of(cls) for name in asked.options or ())
 

@@ -36,7 +36,8 @@ def make(noise: noise_file.Noise, norm: api.Norm, forward: Forward | None) -> So
 
 def _computed(noise: noise_file.Noise, norm: api.Norm, forward: Forward) -> Source:
     def source(photo: images.Photo, _key: str, row: int) -> Tensor:
-        small = torch.from_numpy(images.squash(photo, noise.size, noise.channels))[None].float() / 255
+        pixels = images.squash(photo, noise.size, noise.channels)
+        small = torch.tensor(pixels)[None].float() / 255  # a copy: those of a grey photo are read-only
         return computed(forward, small, torch.tensor([row]), norm, noise.eps)
 
     return source
