@@ -275,6 +275,6 @@ def test_photos_are_fitted_at_a_side_that_the_nets_are_made_for(tmp_path: Path, 
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture(number, 140)).save(path)
     words = ("fit", tmp_path / "large", "--dry-run", "--json", "-O", "weights=random", "-O", "nets=")
-    assert uex(*words, "--method", "shift").json["plan"]["size"] == 128
+    assert uex(*words, "--method", "shift").json["plan"]["size"] == 224
     assert uex(*words, "--method", "shift", "--size", 64).json["plan"]["size"] == 64
     assert uex(*words[:4], "--method", "random").json["plan"]["size"] == 64
