@@ -27,7 +27,7 @@ class UnlearnableClusters(Method):
     """
 
     name: ClassVar[str] = "uc"
-    summary: ClassVar[str] = "a noise a cluster that looks like another cluster; needs no labels, protects new photos"
+    summary: ClassVar[str] = "Unlearnable Clusters: noise by which each looks like another; protects new photos"
     paper: ClassVar[str] = "Zhang et al., Unlearnable Clusters: Towards Label-agnostic Unlearnable Examples, CVPR 2023"
     needs_pretrained: ClassVar[bool] = True
     default_eps: ClassVar[str | None] = "16/255"

@@ -91,7 +91,7 @@ def pick(
     except UsageError as error:
         if named or method == USUAL_METHOD:
             raise
-        hint = f"{error.hint or ''} The method of such photos is {method}; name another by --method."
+        hint = f"{error.hint or ''} Without --method the method is {method}; --method {USUAL_METHOD} for another."
         raise UsageError(error.message, hint=hint.strip()) from None
     for part in made:
         missing = part.lacks()

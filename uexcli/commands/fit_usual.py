@@ -49,7 +49,7 @@ def usual_method(registry: Registry, asked: Asked) -> str:
 
 def told_of_method(registry: Registry, asked: Asked, method: api.Method) -> str:
     """Say in a sentence what the choice is for, and what stood in the way of another."""
-    text = f"{asked.kind}: {method.name}, {method.summary}"
+    text = f"{asked.kind if asked.labelled else 'no labels'}: {method.name}, {method.summary}"
     if method.name != USUAL_METHOD:
         text += f" (--method {USUAL_METHOD} for the one of Huang et al.)"
     for cls in _best_first(registry, asked):
@@ -75,9 +75,10 @@ def _carries(cls: type[api.Method], asked: Asked) -> bool:
 
 def _takes(registry: Registry, cls: type[api.Method], asked: Asked) -> bool:
     """Whether a method can do what was asked for beside it."""
-    if asked.mode is not None and cls.modes and asked.mode not in cls.modes:
+    if asked.mode is not None and cls.modes and registry.find("granularity", asked.mode).cls.name not in cls.modes:
         return False
-    if asked.norm is not None and asked.norm not in (cls.norms or (cls.default_norm,)):
+    known = cls.norms or (cls.default_norm,)  # under another one nothing was measured
+    if asked.norm is not None and registry.find("norm", asked.norm).cls.name not in known:
         return False
     if asked.preset is not None and asked.preset not in cls.presets:
         return False
@@ -93,7 +94,12 @@ def _takes(registry: Registry, cls: type[api.Method], asked: Asked) -> bool:
 
 
 def _knows(registry: Registry, cls: type[api.Method], asked: Asked) -> bool:
-    """Whether no option was given that is the usual method's, and not this one's."""
+    """Whether no option was given that is the usual method's, and not this one's.
+
+    Only with labels: `-O rounds=6` always meant the usual method there, and without them never.
+    """
+    if not asked.labelled:
+        return True
     usual = options_of(registry.find("method", USUAL_METHOD).cls)
     return not any(name in usual and name not in options_of(cls) for name in asked.options or ())
 
