@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from uexcli import api
+from uexcli.builtin.methods.shift import Shift
 from uexcli.commands.fit_usual import USUAL_METHOD, Asked, told_of_method, usual_method
 from uexcli.registry import Entry, Registry, load
 
@@ -24,7 +25,7 @@ class Better(api.Method):
     usual_most: ClassVar[int] = 1000
     needs_pretrained: ClassVar[bool] = True
     modes: ClassVar[tuple[str, ...]] = ("samplewise",)
-    takes_patches: ClassVar[bool] = False
+    photo_side: ClassVar[int] = 224
 
     def fit(self, problem: api.Problem, on_step: api.OnStep) -> Any:
         """None."""
@@ -64,11 +65,36 @@ def test_what_holds_best_is_chosen(known: Registry) -> None:
 @pytest.mark.parametrize(
     "other",
     [{"norm": "l2"}, {"mode": "classwise"}, {"patched": True}, {"preset": "huang2021"}, {"options": {"rounds": "3"}},
-     {"labelled": False}, {"side": 32}, {"side": 8}],
+     {"labelled": False}, {"side": 32}, {"side": 8}, {"size": 64}],
     ids=str,
 )  # fmt: skip
 def test_what_cannot_do_what_was_asked_for_is_not_chosen(other: dict[str, Any], known: Registry) -> None:
     assert usual_method(known, dataclasses.replace(ASKED, **other)) == USUAL_METHOD
+
+
+def test_small_photos_may_be_fitted_at_their_own_side(known: Registry) -> None:
+    assert usual_method(known, dataclasses.replace(ASKED, size=128, photo=128)) == "better"
+    assert usual_method(known, dataclasses.replace(ASKED, size=100, photo=128)) == USUAL_METHOD
+
+
+def test_a_mode_in_which_it_does_little_is_not_what_it_is_chosen_for(
+    known: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Better, "modes", ("samplewise", "classwise"))
+    monkeypatch.setattr(Better, "usual_modes", ("samplewise",))
+    assert usual_method(known, dataclasses.replace(ASKED, mode="classwise")) == USUAL_METHOD
+    assert usual_method(known, dataclasses.replace(ASKED, mode="samplewise")) == "better"
+
+
+def test_nets_that_were_named_are_those_that_have_to_be_here(known: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-O nets=` leaves none but the surrogate, and `--weights` says where that one is."""
+    for net in ("efficientnet_lite0", "efficientnet_lite1"):
+        lacks = api.UexError("no weights.", hint=HINT)
+        monkeypatch.setattr(known.find("surrogate", net).cls, "lacks", lambda self, lacks=lacks: lacks)
+    monkeypatch.setattr(Shift, "usual_for", {"photos": 3})
+    assert usual_method(known, ASKED) == "good"
+    options = {"nets": "", "weights": "lite0.pth"}
+    assert usual_method(known, dataclasses.replace(ASKED, options=options)) == "shift"
 
 
 def test_a_surrogate_leaves_those_that_take_it(known: Registry) -> None:

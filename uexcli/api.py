@@ -550,6 +550,7 @@ class Method(Plugin, ABC):
     # px), "tiny images" (below), and each "without labels". The number says how well it holds there: of all that can
     # run, the highest is chosen. On a CPU it is for so many photos at most; 0: any number.
     usual_for: ClassVar[Mapping[str, int]] = {}
+    usual_modes: ClassVar[tuple[str, ...]] = ()  # of the granularities, those in which it is; (): all it knows
     usual_most: ClassVar[int] = 0
     photo_side: ClassVar[int] = 0  # px; photos are fitted no smaller, unless --size says so or all are alike and small
     modes: ClassVar[tuple[str, ...]] = ()  # the only granularities it makes noise for, the default first; (): any

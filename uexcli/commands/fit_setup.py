@@ -116,7 +116,8 @@ def prepare(request: Request) -> Setup:
         parts.norm.parse(request.eps)  # a wrong bound is told before anything is read
     seen = seen or samples.survey(found, on_error=request.on_error)
     small = side_of_small(seen)
-    size = request.size or (small and max(small, SMALLEST)) or max(SIZE[device.type], parts.method.photo_side)
+    photo_side = max(SIZE[device.type], min(parts.method.photo_side, seen.side))
+    size = request.size or (small and max(small, SMALLEST)) or photo_side
     if patch is not None and patch.size >= size:
         raise UsageError(
             f"--patch {patch}: as big as the image, which is fitted at {size} px.", hint="Use a smaller one."
@@ -163,7 +164,7 @@ def asked_for(request: Request, found: samples.Labelled, seen: samples.Survey, d
     return fit_usual.Asked(
         images=len(found.samples),
         labelled=bool(found.labels),
-        side=side_of_small(seen),
+        side=side_of_small(seen) or (seen.side if seen.side <= SMALL_SIDE else None),
         device=device,
         mode=request.mode,
         norm=request.norm,
@@ -172,6 +173,8 @@ def asked_for(request: Request, found: samples.Labelled, seen: samples.Survey, d
         compiled=request.compiled,
         patched=request.patch is not None,
         options=request.options,
+        size=request.size,
+        photo=seen.side,
     )
 
 

@@ -9,7 +9,7 @@ from typing import cast
 from uexcli import api
 from uexcli.commands.encoding import AUTO
 from uexcli.errors import UexError
-from uexcli.registry import Registry, options_of
+from uexcli.registry import Registry, configure, options_of
 
 USUAL_METHOD = "em"  # where nothing else fits what was asked for
 LEAST = 32  # px: of images below it nothing was measured that is not for all sizes
@@ -22,7 +22,7 @@ class Asked:
 
     images: int
     labelled: bool
-    side: int | None  # of images that all have one, in px, up to that of small ones; None: they are photos
+    side: int | None  # of small images, in px; None: they are photos
     device: str
     mode: str | None = None
     norm: str | None = None
@@ -31,6 +31,8 @@ class Asked:
     compiled: bool = False
     patched: bool = False
     options: Mapping[str, str] | None = None
+    size: int | None = None  # that was asked for, in px
+    photo: int = 224  # side of the median photo, in px
 
     @property
     def kind(self) -> str:
@@ -75,14 +77,17 @@ def _carries(cls: type[api.Method], asked: Asked) -> bool:
 
 def _takes(registry: Registry, cls: type[api.Method], asked: Asked) -> bool:
     """Whether a method can do what was asked for beside it."""
-    if asked.mode is not None and cls.modes and registry.find("granularity", asked.mode).cls.name not in cls.modes:
+    modes = cls.usual_modes or cls.modes
+    if asked.mode is not None and modes and registry.find("granularity", asked.mode).cls.name not in modes:
         return False
-    known = cls.norms or (cls.default_norm,)  # under another one nothing was measured
+    if asked.size is not None and asked.size < min(cls.photo_side, asked.photo):
+        return False
+    known = cls.norms or (cls.default_norm,)  # under another one nothing was measured, nor of patches
     if asked.norm is not None and registry.find("norm", asked.norm).cls.name not in known:
         return False
     if asked.preset is not None and asked.preset not in cls.presets:
         return False
-    if asked.patched and not cls.takes_patches:
+    if asked.patched:
         return False
     if asked.compiled and (not cls.needs_surrogate or cls.gives_network):
         return False
@@ -108,8 +113,11 @@ def _missing(registry: Registry, cls: type[api.Method], asked: Asked) -> Iterato
     """Say which nets of a method are not here; those that the user named speak for themselves."""
     if not cls.needs_pretrained:
         return
-    method = cls()
-    for spec in (*([PRETRAINED] if asked.surrogate == AUTO else []), *method.ensemble):
+    options = asked.options or {}
+    own = {name: text for name, text in options.items() if name in options_of(cls)}
+    (method,) = cast(tuple[api.Method], tuple(configure([cls], own)))
+    usual = [PRETRAINED] if asked.surrogate == AUTO and "weights" not in options else []
+    for spec in (*usual, *method.ensemble):
         net: api.Surrogate = registry.make(api.Surrogate, "surrogate", spec)  # type: ignore[type-abstract]
         missing = net.lacks()
         if missing is not None:

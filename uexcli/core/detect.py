@@ -116,12 +116,12 @@ def _judged(
     def right(batch: Tensor, wanted: Tensor) -> Tensor:
         with torch.inference_mode():
             found = torch.cat([net(inputs(some)).argmax(1) for some in batch.split(1024)])
-        return (found == wanted).double()
+        return (found == wanted).cpu().double()
 
     # clean images count as if each class had the share among them that it has in the set: a net knows the common ones
-    shares, there = (known.bincount(minlength=classes).double() for known in (labels[held], test_labels))
-    weights = (shares / there.clamp(min=1))[test_labels]
-    compared = held[there[labels[held]] > 0]
+    shares, there = (known.cpu().bincount(minlength=classes).double() for known in (labels[held], test_labels))
+    weights = (shares / there.clamp(min=1))[test_labels.cpu()]
+    compared = held[(there[labels[held].cpu()] > 0).to(held.device)]
     if len(compared) == 0:
         return Probe(name, 0.0, 0.0, flagged=False)
     own = float(right(images[compared], labels[compared]).mean())

@@ -66,11 +66,19 @@ def kinds(nets: Sequence[nn.Module]) -> list[list[nn.Module]]:
     return found
 
 
+def copied(net: nn.Module, into: nn.Module) -> None:
+    """Give a net of the same kind the weights of another.
+
+    By their order: the side at which a net sees images may decide what its parts are called.
+    """
+    into.load_state_dict(dict(zip(into.state_dict(), net.state_dict().values(), strict=True)))
+
+
 def _same(net: nn.Module, other: nn.Module) -> bool:
-    ours, theirs = ({k: v for k, v in each.state_dict().items() if not k.startswith("head.")} for each in (net, other))
-    return ours.keys() == theirs.keys() and all(
-        tensor.shape == theirs[key].shape and torch.equal(tensor, theirs[key]) for key, tensor in ours.items()
-    )
+    if type(net) is not type(other):
+        return False
+    ours, theirs = ([v for k, v in each.state_dict().items() if not k.startswith("head.")] for each in (net, other))
+    return len(ours) == len(theirs) and all(torch.equal(one, two) for one, two in zip(ours, theirs, strict=True))
 
 
 def _batches(problem: Problem, generator: Generator, steps: int) -> Iterator[Tensor]:

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from uexcli.api import Frozen
     from uexcli.builtin.methods._heads import Head
 
-NETS = "efficientnet_lite1:side=128, efficientnet_lite0:side=128, efficientnet_lite1"
+NETS = (
+    "efficientnet_lite1:side=128, efficientnet_lite0:side=176, efficientnet_lite1, efficientnet_lite0:side=128, "
+    "efficientnet_lite1:side=184, efficientnet_lite0:side=272, efficientnet_lite1:side=288"
+)
 PART = 8  # photos whose maps fit into a CPU's caches: at 224 px a third faster than 32
 FEW, REHEARSED = PART, 2  # photos of a rehearsal on a CPU, and lessons
 LESSON, LOOKING = 40.0, 0.4  # passes of a photo, there and back, that take as long as a lesson, and as a look
@@ -24,7 +27,7 @@ LOOK = 32  # photos a pretrained net looks at together
 
 @dataclass(frozen=True)
 class Shift(Method):
-    """Moves each photo in the features of pretrained nets towards another class, through JPEG, grey and other sizes.
+    """Moves each photo in the features of pretrained nets towards another class, through codecs and crops.
 
     Whoever starts from a pretrained net trains little more than what reads classes off its features, so these are
     moved. For each net a linear probe is fitted to the clean photos. The noise lowers the score of the true class
@@ -43,7 +46,8 @@ class Shift(Method):
     needs_pretrained: ClassVar[bool] = True
     undone_by: ClassVar[tuple[str, ...]] = ("jpeg:30",)
     usual_for: ClassVar[dict[str, int]] = {"photos": 2}
-    usual_most: ClassVar[int] = 1000  # some 20 minutes of two cores
+    usual_modes: ClassVar[tuple[str, ...]] = ("samplewise",)  # rows that photos share do little
+    usual_most: ClassVar[int] = 1000  # some 50 minutes of two cores
     photo_side: ClassVar[int] = 224  # noise that is stretched from 128 px to that does next to nothing
     modes: ClassVar[tuple[str, ...]] = ("samplewise", "classwise", "clusterwise")
     least: ClassVar[dict[str, Any]] = {"steps": 2, "batch": 8, "nets": "", "lessons": 2}
@@ -51,7 +55,7 @@ class Shift(Method):
     nets: str = option(NETS, "further pretrained surrogates beside the one of --surrogate, with commas")
     robust: float = option(1.0, "levels of change that the nets are first taught to bear; 0: they stay as they are")
     lessons: int = option(80, "steps of that teaching, of 16 photos each")
-    steps: int = option(40, "steps of each photo's noise, or passes over all photos where they share it")
+    steps: int = option(80, "steps of each photo's noise, or passes over all photos where they share it")
     step: float = option(1 / 8, "length of a step, as a share of eps")
     momentum: float = option(
         0.9, "share of the direction of a step that the next one keeps, where each has its own noise"
@@ -86,10 +90,8 @@ class Shift(Method):
         """Fit the probes, then move the noise.
 
         Raises:
-            UexError: there is one class only.
+            UexError: there is one class only, or a net gives what is no number.
         """
-        if problem.num_classes < 2:
-            raise UexError("shift needs two classes: each is moved to another.", hint="Put photos in class folders.")
         return _Fit(self, problem, on_step).run()
 
     def largest_batch(self, images: int) -> int:
@@ -116,9 +118,14 @@ class _Fit:
     """
 
     def __init__(self, method: Shift, problem: Problem, on_step: OnStep, *, only: Tensor | None = None) -> None:
+        if problem.num_classes < 2:
+            raise UexError(
+                "shift needs two classes: each is moved to another.",
+                hint="Put photos in class folders; without labels, photos that are all alike are one class.",
+            )
         self._method, self._problem, self._on_step, self._only = method, problem, on_step, only
         nets = [problem.build(), *problem.ensemble()]
-        self._spent = {"lessons": 0.0}
+        self._spent = {"lessons": 0.0, "looks": 0.0}
         self._past = 0.0  # in passes of a photo
         self._total = len(problem.images) * (method.steps + LOOKING * len(nets))
         began = time.perf_counter()
@@ -126,7 +133,8 @@ class _Fit:
             self._harden(nets)
         self._nets: list[Frozen] = [problem.freeze(net, features=True, branches=method.branches) for net in nets]
         self._heads = [self._head(net, f"net {number} of {len(nets)}") for number, net in enumerate(self._nets, 1)]
-        self._spent["looks"] = time.perf_counter() - began - self._spent["lessons"]
+        # what takes as long for many photos as for a few
+        self._once = time.perf_counter() - began - sum(self._spent.values())
         self._targets = targets(problem)
         self._delta = problem.start(random=False)
         self._done = self._part = 0  # and so many steps of the next batch, or batches of the next pass
@@ -134,7 +142,7 @@ class _Fit:
 
     def _harden(self, nets: list[nn.Module]) -> None:
         """Teach each net, or those that differ in the side at which they see photos the same."""
-        from uexcli.builtin.methods._hardened import harden, kinds
+        from uexcli.builtin.methods._hardened import copied, harden, kinds
 
         problem, method = self._problem, self._method
         found = kinds(nets)
@@ -149,7 +157,7 @@ class _Fit:
                 self._tell(LESSON, f"net {number + 1} of {len(found)} is taught: {done} of {lessons} lessons")
             self._spent["lessons"] += time.perf_counter() - began
             for other in alike:
-                other.load_state_dict(first.state_dict())
+                copied(first, other)
 
     def _head(self, net: Frozen, which: str) -> Head:
         import torch
@@ -160,12 +168,18 @@ class _Fit:
 
         def looks() -> Iterator[tuple[Tensor, Tensor]]:
             for batch in problem.batches(LOOK, only=self._only):
+                began = time.perf_counter()
                 with torch.inference_mode():
                     features = net(problem.inputs(batch))
+                features.sum().item()  # waits for a GPU
+                self._spent["looks"] += time.perf_counter() - began
                 self._tell(LOOKING * len(batch), f"{which} looks at the photos")
                 yield features, problem.labels[batch].to(features.device)
 
-        return fitted(looks(), problem.num_classes)
+        head = fitted(looks(), problem.num_classes)
+        if not head.weight.isfinite().all():
+            raise UexError(f"{which} gives what is no number.", hint="Use --precision float32, or a smaller -O robust.")
+        return head
 
     def seconds(self) -> float:
         """Take a step of each net on the photos it looked at; give the seconds of a whole fit."""
@@ -178,7 +192,7 @@ class _Fit:
                 last = time.perf_counter() - began
             steps += last
         each = (self._spent["looks"] + self._method.steps * steps / len(self._nets)) / len(self._only)
-        return len(self._problem.images) * each + self._spent["lessons"] / REHEARSED * self._method.lessons
+        return len(self._problem.images) * each + self._once + self._spent["lessons"] / REHEARSED * self._method.lessons
 
     def run(self) -> Tensor:
         """Go on to the end."""
@@ -186,7 +200,10 @@ class _Fit:
         saved = problem.journal.load()
         if saved is not None:
             self._delta = problem.copy(saved["delta"], into=self._delta)
-            self._done, self._part, self._speed = int(saved["done"]), int(saved["part"]), saved.get("speed")
+            speed = saved.get("speed")
+            self._done, self._part = int(saved["done"]), int(saved["part"])
+            self._speed = None if speed is None else speed.clone()
+            del saved, speed  # of a file that may be mapped, and is replaced
         if problem.own:
             self._each()
         else:

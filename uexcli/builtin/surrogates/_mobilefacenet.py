@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from uexcli.encoder import IMAGENET, load_weights
+from uexcli.encoder import IMAGENET, load_weights, triangles
 
 SIDE = 112  # px
 # how much wider in the middle, channels, how often, stride of the first
@@ -27,10 +27,12 @@ class MobileFaceNet(nn.Module):
 
     mean: Tensor
     std: Tensor
+    shrink: Tensor | None
 
     def __init__(self, *, num_classes: int, size: int, weights: str | None) -> None:
         super().__init__()
-        self.shrinks = size > SIDE
+        # by a matrix, which has a gradient on every device
+        self.register_buffer("shrink", triangles(size, SIDE) if size > SIDE else None, persistent=False)
         self.net = _Net()
         if weights is not None:
             load_weights(self.net, weights)
@@ -40,7 +42,10 @@ class MobileFaceNet(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Float `(B, C, S, S)` in [0, 1] to `(B, 128)`."""
-        shown = functional.interpolate(images, (SIDE, SIDE), mode="bilinear", antialias=self.shrinks)
+        if self.shrink is None:
+            shown = functional.interpolate(images, (SIDE, SIDE), mode="bilinear")
+        else:
+            shown = self.shrink @ images @ self.shrink.T
         features: Tensor = self.net((shown.expand(-1, 3, -1, -1) - self.mean) / self.std)
         return features
 
