@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.judge import Told
+from benchmarks.released import release
 from uexcli.builtin.countermeasures.grayscale import Grayscale
 from uexcli.builtin.countermeasures.jpeg import Jpeg
 from uexcli.builtin.surrogates._mobilefacenet import MobileFaceNet
-from uexcli.commands import apply, fit
+from uexcli.commands import fit
 from uexcli.core.scores import area
 
 SIDE, CHIP = 112, 150  # px: of MobileFaceNet, and of dlib's
@@ -67,20 +66,14 @@ def row(
 ) -> dict[str, Any]:
     """Fit with one bound and seed, write the release, and ask of it."""
     tag = f"faces{given.tag}-{eps.replace('/', 'of')}-{seed}"
-    noise, release, told = given.work / f"{tag}.noise.safetensors", given.work / tag, given.work / f"{tag}.fit.json"
+    noise, into = given.work / f"{tag}.noise.safetensors", given.work / tag
     options = {"nets": "", "weights": given.weights, **dict(each.split("=", 1) for each in given.option)}
-    began = time.perf_counter()
-    fitted = fit.run(
-        fit.Request(
-            str(given.data / "train"), method="shift", surrogate="mobilefacenet", size=SIDE, eps=eps, seed=seed,
-            options=options, output=noise, resume=True,
-        ),
-        Told(),
+    request = fit.Request(
+        str(given.data / "train"), method="shift", surrogate="mobilefacenet", size=SIDE, eps=eps, seed=seed,
+        options=options, output=noise, resume=True,
     )  # fmt: skip
-    if not told.exists():
-        told.write_text(json.dumps({"seconds": time.perf_counter() - began, "psnr": fitted.psnr}))
-    apply.run(apply.Request(noise, str(given.data / "train"), release, resume=True), Told())
-    made = {"eps": eps, "seed": seed, **json.loads(told.read_text()), "cells": asked(embedders, read(release), tests)}
+    told = release(request, noise, into)
+    made = {"eps": eps, "seed": seed, **told, "cells": asked(embedders, read(into), tests)}
     print(json.dumps(made), flush=True)
     return made
 

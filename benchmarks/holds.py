@@ -52,6 +52,9 @@ class Board:
         return sorted(found, key=lambda key: (not _weights(key[0]), key[1] != "none", -_mean(found[key]["clean"])))
 
 
+LIKENESS = (("psnr", ".1f"), ("ssim", ".3f"))  # of released photos, and how it is shown
+
+
 def main() -> None:
     """Write the page."""
     PAGE.write_text(page(), "utf-8")
@@ -146,7 +149,7 @@ def _pretrained(title: str, found: Sequence[Mapping[str, Any]]) -> str:
         kind = "the fit saw it" if key[0] in seen else "never seen"
         lines.append(f"| {_column(key)} ({kind}) | {100 * clean[key]:.1f} | {' | '.join(shown)} |")
     costs = [_costs([row for row in each["rows"] if row["eps"] == eps]) for each, eps in columns]
-    lines.append(f"| seconds of the fit, PSNR in dB | | {' | '.join(costs)} |")
+    lines.append(f"| seconds of the fit; PSNR in dB, SSIM | | {' | '.join(costs)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -159,7 +162,9 @@ def _spread(rows: Sequence[Mapping[str, Any]], key: tuple[str, str]) -> str:
 
 
 def _costs(rows: Sequence[Mapping[str, Any]]) -> str:
-    return f"{fmean(row['seconds'] for row in rows):.0f}, {fmean(row['psnr'] for row in rows):.1f}"
+    took = [row["seconds"] for row in rows if row["seconds"] is not None]  # None: the fit was stopped in between
+    alike = "".join(f", {fmean(row[name] for row in rows):{shown}}" for name, shown in LIKENESS if name in rows[0])
+    return (f"{fmean(took):.0f}" if took else "not taken") + ";" + alike.removeprefix(",")
 
 
 def _best(row: Mapping[str, Any], *, weights: bool = False, adversarial: bool = True) -> Mapping[str, Any] | None:

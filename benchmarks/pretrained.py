@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ import torch
 from PIL import Image, ImageOps
 
 from benchmarks.judge import Told
-from uexcli.commands import apply, evaluate, fit
+from benchmarks.released import release
+from uexcli.commands import evaluate, fit
 
 SEEN, SIBLING = ("probe:efficientnet_lite0", "probe:efficientnet_lite1"), "efficientnet_lite2"
 
@@ -72,38 +72,32 @@ def row(given: argparse.Namespace, photos: Path, eps: str, seed: int) -> dict[st
     """Fit with one bound and seed, write the release, and ask all targets."""
     tag = f"{given.name}-{given.side}-{given.method}{given.tag}-{eps.replace('/', 'of')}-{seed}"
     print(f"[{tag}]", flush=True)
-    noise, release, told = given.work / f"{tag}.noise.safetensors", given.work / tag, given.work / f"{tag}.fit.json"
+    noise, into = given.work / f"{tag}.noise.safetensors", given.work / tag
     options = dict(each.split("=", 1) for each in given.option)
-    began = time.perf_counter()
-    fitted = fit.run(
-        fit.Request(
-            str(photos / "train"), method=given.method, size=given.fit_side, eps=eps, seed=seed, options=options,
-            output=noise, resume=True, no_labels=given.hidden, mode="samplewise" if given.hidden else None,
-        ),
-        Told(),
+    request = fit.Request(
+        str(photos / "train"), method=given.method, size=given.fit_side, eps=eps, seed=seed, options=options,
+        output=noise, resume=True, no_labels=given.hidden, mode="samplewise" if given.hidden else None,
     )  # fmt: skip
-    if not told.exists():  # of a fit that was stopped the last leg only: fit anew for a timing
-        told.write_text(json.dumps({"seconds": time.perf_counter() - began, "psnr": fitted.psnr}))
-    apply.run(apply.Request(noise, str(photos / "train"), release, resume=True), Told())
+    told = release(request, noise, into)
     seen = [*SEEN, f"probe:{SIBLING}", *given.unseen.split()]
-    cells = judged(given, photos, release, seen, tuple(given.against.split()))
+    cells = judged(given, photos, into, seen, tuple(given.against.split()))
     if given.finetune:
-        cells += judged(given, photos, release, [f"finetune:{SIBLING}"], ())
+        cells += judged(given, photos, into, [f"finetune:{SIBLING}"], ())
     return {
         "eps": eps,
         "seed": seed,
-        **json.loads(told.read_text()),
+        **told,
         "cells": cells,
     }
 
 
 def judged(
-    given: argparse.Namespace, photos: Path, release: Path, targets: list[str], against: tuple[str, ...]
+    given: argparse.Namespace, photos: Path, into: Path, targets: list[str], against: tuple[str, ...]
 ) -> list[dict[str, Any]]:
     """Give each target's accuracy on clean test photos, after clean and after protected ones."""
     made = evaluate.run(
         evaluate.Request(
-            str(photos / "train"), str(release), test=str(photos / "val"), targets=tuple(targets),
+            str(photos / "train"), str(into), test=str(photos / "val"), targets=tuple(targets),
             against=("none", *against), size=given.side or None, seeds=1, cells=given.work / "cells",
         ),
         Told(),
