@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import Ran, picture
@@ -16,7 +17,7 @@ from PIL import Image
 from uexcli import api
 from uexcli.commands import eval_data, eval_doubts, evaluate
 from uexcli.commands.listener import Listener
-from uexcli.core.learnability import chance, learnability
+from uexcli.core.learnability import chance, learnability, renamed
 from uexcli.core.statistics import learnability_interval_of_accuracies
 from uexcli.core.trial import MemoryTrial
 from uexcli.errors import UexError
@@ -170,6 +171,37 @@ def data_of(tests: int, change: int = 8, levels: int | None = 8) -> eval_data.Da
 def said(cells: list[evaluate.Cell], data: eval_data.Data) -> str:
     found = [*eval_doubts.of_data([data]), *eval_doubts.doubts(cells, len(data.test_labels))]
     return "\n".join(found)
+
+
+def swapped(tests: int, *, right: int) -> tuple[tuple[int, ...], ...]:
+    """A confusion of ten classes, each taken for the next one but for so many images."""
+    each = tests // 10
+    return tuple(
+        tuple(right if there == here else each - right if there == (here + 1) % 10 else 0 for there in range(10))
+        for here in range(10)
+    )
+
+
+@pytest.mark.parametrize(
+    ("tests", "right", "doubted"), [(200, 1, True), (200, 18, False), (1000, 60, False), (30, 0, True)]
+)
+def test_a_net_that_takes_each_class_for_another_is_found_out(tests: int, right: int, doubted: bool) -> None:
+    table = swapped(tests, right=right)
+    last = 10 * right / tests
+    sides = [evaluate.Side((api.Outcome((value,), 1.0, 1.0, confusion=table),)) for value in (0.9, last)]
+    made = evaluate.Cell("small", "none", *sides, 0.5, 0.5, chance=0.1, verdict=eval_doubts.TOLD)
+    assert renamed(table) == pytest.approx(max(last, 1 - last), abs=0.05)
+    assert ("are renamed" in "".join(eval_doubts.doubts([made], tests))) == doubted
+
+
+def test_a_net_that_guesses_is_not_said_to_swap_classes() -> None:
+    draws = np.random.default_rng(0)
+    for _ in range(50):
+        table = tuple(map(tuple, draws.multinomial(20, [0.1] * 10, 10).tolist()))
+        last = sum(table[place][place] for place in range(10)) / 200
+        sides = [evaluate.Side((api.Outcome((value,), 1.0, 1.0, confusion=table),)) for value in (0.9, last)]
+        made = evaluate.Cell("small", "none", *sides, 0.5, 0.5, chance=0.1, verdict=eval_doubts.TOLD)
+        assert "are renamed" not in "".join(eval_doubts.doubts([made], 200))
 
 
 def test_a_sound_result_is_not_doubted() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from uexcli.commands.eval_data import Data
+from uexcli.core.learnability import renamed
 from uexcli.core.statistics import interval
 from uexcli.wording import plainly
 
@@ -19,6 +21,7 @@ FITTED = 0.9  # of the own training images that a net must get right to have bee
 BADLY, BEHIND = 2 / 3, 0.05  # below this it was not trained; so far behind the clean images not like them
 FEW = 100  # test images
 TOLD, ALIKE, UNCLEAR, UNFIT = "told", "alike", "unclear", "unfit"  # what the figures of a cell are worth
+RENAMED = 0.1  # of the test images
 REACHED = 0.5  # of the bound that some image must come to, where photos were resized
 
 
@@ -97,10 +100,26 @@ def _of_cells(cells: Sequence[Cell], tests: int) -> list[str]:
                 f"{where} the target fits only {fitted:.1%} of the protected training images{what}: "
                 "it may not have been trained long enough"
             )
+        if (better := _renamed(cell, tests)) is not None:
+            found.append(
+                f"{where} {better:.1%} of the test images are right once the classes it names are renamed: it takes "
+                "one class for another, and who has a clean photo or two of each sees which"
+            )
         if broken(cell.clean, cell.protected):
             what = ", so nothing can be told" if cell.verdict == UNFIT else ""
             found.append(f"{where} the net has no gradient at some images: it may have broken down{what}")
     return found
+
+
+def _renamed(cell: Cell, tests: int) -> float | None:
+    """Give what is right on the protected side after a renaming of the classes, where that is clearly more."""
+    tables = [run.confusion for run in cell.protected.runs]
+    if not all(tables):
+        return None
+    best = fmean(map(renamed, tables))
+    as_it_is = max(cell.protected.mean("last"), cell.chance)
+    sure = 2 * interval([run.last for run in cell.protected.runs], tests)
+    return best if best - as_it_is > max(RENAMED, sure) else None
 
 
 def broken(*sides: Side) -> bool:
