@@ -21,9 +21,10 @@ from tests.test_methods import BY_CLASS, OWN, hear, problem
 from uexcli.api import Journal, Progress, State, UexError
 from uexcli.builtin.countermeasures.jpeg import Jpeg
 from uexcli.builtin.methods import _hardened, _heads, _shown
-from uexcli.builtin.methods.shift import Shift, _Fit, targets
+from uexcli.builtin.methods.shift import Shift, _Fit, others
 from uexcli.builtin.surrogates.efficientnet_lite import EfficientnetLite1
 from uexcli.core.nets import SmallNet
+from uexcli.core.problem import BankProblem
 from uexcli.core.seeding import generator
 from uexcli.io import noise_file
 
@@ -41,20 +42,39 @@ def test_a_head_is_ridge_regression_on_standardised_features() -> None:
     np.testing.assert_allclose(head(features), wanted, atol=1e-4)
 
 
+def of_classes(classes: int, *, seed: int = 0, rows: Tensor = OWN) -> BankProblem:
+    return problem(rows, seed=seed, num_classes=classes, labels=torch.arange(24) % classes)
+
+
 @pytest.mark.parametrize("classes", [2, 3, 10])
 def test_every_class_is_moved_to_another_and_all_in_one_cycle(classes: int) -> None:
-    task = dataclasses.replace(problem(OWN), num_classes=classes)
-    found = targets(task)
+    task = of_classes(classes)
+    found = others(task, 1)
+    known = dict(zip(task.labels.tolist(), found.tolist(), strict=True))
+    assert [known[label] for label in task.labels.tolist()] == found.tolist()
     seen, here = set(), 0
     for _ in range(classes):
         seen.add(here)
-        here = int(found[here])
+        here = known[here]
     assert seen == set(range(classes)) and here == 0
 
 
 def test_the_cycle_is_keyed_by_the_seed() -> None:
-    drawn = {tuple(targets(dataclasses.replace(problem(OWN, seed=seed), num_classes=10)).tolist()) for seed in range(8)}
-    assert len(drawn) > 6
+    assert len({tuple(others(of_classes(10, seed=seed), 1).tolist()) for seed in range(8)}) > 6
+
+
+def test_a_class_may_be_moved_to_several_others_and_photos_that_share_noise_to_one() -> None:
+    task = problem(torch.arange(240), count=240, num_classes=4, labels=torch.arange(240) % 4)
+    for spread, wanted in ((2, 2), (3, 3), (99, 3)):
+        found = others(task, spread)
+        assert not (found == task.labels).any()
+        for label in range(4):
+            shares = found[task.labels == label].bincount(minlength=4) / 60
+            assert int((shares > 0).sum()) == wanted
+            assert float(shares.max()) < 1.5 / wanted
+    shared = problem(torch.arange(240) % 4, count=240, num_classes=4, labels=torch.arange(240) % 4)
+    for label in range(4):
+        assert len(set(others(shared, 3)[shared.labels == label].tolist())) == 1
 
 
 def test_photos_are_treated_in_every_way_and_gradients_pass() -> None:
@@ -166,7 +186,7 @@ def margin(run: Any, images: Tensor, labels: Tensor) -> float:
     """By how much the true class is ahead of the other one, for the first net."""
     with torch.inference_mode():
         scores = run._heads[0](run._nets[0](images))
-    other = run._targets[labels]
+    other = run._others
     return float((scores.gather(1, labels[:, None]) - scores.gather(1, other[:, None])).mean())
 
 

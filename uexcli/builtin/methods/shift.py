@@ -60,13 +60,16 @@ class Shift(Method):
     momentum: float = option(
         0.9, "share of the direction of a step that the next one keeps, where each has its own noise"
     )
+    spread: int = option(1, "so many others is a class moved to: with more, a net does worse by renaming classes alone")
     branches: float = option(0.5, "share of the gradient that passes what skip connections lead around")
     batch: int = option(32, "photos that move together, and are treated alike")
 
     def __post_init__(self) -> None:
         """Refuse what cannot run."""
-        if min(self.steps, self.batch, self.lessons) < 1 or self.step <= 0 or not 0 <= self.momentum < 1:
-            raise ValueError("steps, batch and lessons must be at least 1, step above 0, momentum at least 0, below 1")
+        if min(self.steps, self.batch, self.lessons, self.spread) < 1 or self.step <= 0 or not 0 <= self.momentum < 1:
+            raise ValueError(
+                "steps, batch, lessons and spread must be at least 1, step above 0, momentum from 0 to below 1"
+            )
         if not 0 < self.branches <= 1 or not 0 <= self.robust <= 255:
             raise ValueError("branches must be above 0, and at most 1, robust between 0 and 255")
 
@@ -135,7 +138,7 @@ class _Fit:
         self._heads = [self._head(net, f"net {number} of {len(nets)}") for number, net in enumerate(self._nets, 1)]
         # what takes as long for many photos as for a few
         self._once = time.perf_counter() - began - sum(self._spent.values())
-        self._targets = targets(problem)
+        self._others = others(problem, method.spread)
         self._delta = problem.start(random=False)
         self._done = self._part = 0  # and so many steps of the next batch, or batches of the next pass
         self._speed: Tensor | None = None  # the direction of the last step
@@ -273,7 +276,8 @@ class _Fit:
         images = problem.published(self._delta, batch).detach().requires_grad_(True)
         scores = self._heads[which](self._nets[which](shown(images, view)))
         labels = problem.labels[batch].to(scores.device)
-        true, other = (scores.gather(1, wanted[:, None]) for wanted in (labels, self._targets[labels]))
+        others = self._others[batch.to(scores.device)]
+        true, other = (scores.gather(1, wanted[:, None]) for wanted in (labels, others))
         (grad,) = torch.autograd.grad((true - other).sum(), images)
         return grad
 
@@ -287,13 +291,20 @@ class _Fit:
         self._on_step(Progress(min(self._past, self._total), self._total, note))
 
 
-def targets(problem: Problem) -> Tensor:
-    """Draw which class each is moved to, int64 `(K,)`, keyed by the seed: the next one of a cycle of all of them."""
+def others(problem: Problem, spread: int) -> Tensor:
+    """Draw the class to which each photo is moved, int64 `(N,)`, keyed by the seed.
+
+    A cycle of all classes is drawn. A photo is moved to one of the `spread` classes that come after its own in it; photos
+    that share their noise are moved to the same one of them.
+    """
     import torch
 
-    cycle = problem.secret("classes").permutation(problem.num_classes)
-    found = torch.empty_like(cycle)
-    found[cycle] = cycle.roll(-1)
+    classes = problem.num_classes
+    cycle = problem.secret("classes").permutation(classes)
+    place = torch.empty_like(cycle)
+    place[cycle] = torch.arange(classes)
+    ahead = 1 + problem.secret("ahead").integers(min(spread, classes - 1), problem.num_rows)
+    found = cycle[(place[problem.labels.cpu()] + ahead[problem.rows.cpu()]) % classes]
     return found.to(problem.device)
 
 
