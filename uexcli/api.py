@@ -546,13 +546,13 @@ class Method(Plugin, ABC):
     needs_pretrained: ClassVar[bool] = False  # the surrogate has to know something before it is trained
     default_norm: ClassVar[str] = "linf"
     default_eps: ClassVar[str | None] = None  # None: what is usual for the norm
-    # Which photos it is for where no method is named, of: "photos", "small images" (all of one side, 32 to 96
+    # Which photos it is for where no method is named, of: "photos", "small images" (32 to 96
     # px), "tiny images" (below), and each "without labels". The number says how well it holds there: of all that can
     # run, the highest is chosen. On a CPU it is for so many photos at most; 0: any number.
     usual_for: ClassVar[Mapping[str, int]] = {}
     usual_modes: ClassVar[tuple[str, ...]] = ()  # of the granularities, those in which it is; (): all it knows
     usual_most: ClassVar[int] = 0
-    photo_side: ClassVar[int] = 0  # px; photos are fitted no smaller, unless --size says so or all are alike and small
+    photo_side: ClassVar[int] = 0  # px; photos are fitted no smaller than this or they are, unless --size says so
     modes: ClassVar[tuple[str, ...]] = ()  # the only granularities it makes noise for, the default first; (): any
     norms: ClassVar[tuple[str, ...]] = ()  # the only norms it knows; (): any that is bounded
     gives_network: ClassVar[bool] = False  # `fit` gives a network instead of a bank

@@ -294,8 +294,8 @@ class _Fit:
 def others(problem: Problem, spread: int) -> Tensor:
     """Draw the class to which each photo is moved, int64 `(N,)`, keyed by the seed.
 
-    A cycle of all classes is drawn. A photo is moved to one of the `spread` classes that come after its own in it; photos
-    that share their noise are moved to the same one of them.
+    A cycle of all classes is drawn. A photo is moved to one of the `spread` classes after its own in it; photos that
+    share their noise are moved to the same one of them.
     """
     import torch
 
