@@ -6,7 +6,7 @@ Run: `python -m benchmarks.holds`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -149,6 +149,9 @@ def _pretrained(title: str, found: Sequence[Mapping[str, Any]]) -> str:
         kind = "the fit saw it" if key[0] in seen else "never seen"
         lines.append(f"| {_column(key)} ({kind}) | {100 * clean[key]:.1f} | {' | '.join(shown)} |")
     costs = [_costs([row for row in each["rows"] if row["eps"] == eps]) for each, eps in columns]
+    if any("renamed" in cell for each in found for row in each["rows"] for cell in row["cells"]):
+        worst = [_renamed([row for row in each["rows"] if row["eps"] == eps], seen) for each, eps in columns]
+        lines.append(f"| highest once classes are renamed: nets that the fit saw, and others | | {' | '.join(worst)} |")
     lines.append(f"| seconds of the fit; PSNR in dB, SSIM | | {' | '.join(costs)} |")
     return "\n".join(lines) + "\n"
 
@@ -159,6 +162,13 @@ def _spread(rows: Sequence[Mapping[str, Any]], key: tuple[str, str]) -> str:
     if not values:
         return ""
     return f"{fmean(values):.1f}" + (f" ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else "")
+
+
+def _renamed(rows: Sequence[Mapping[str, Any]], seen: Container[str]) -> str:
+    """Give the most that is read by who can rename the classes, by nets that a fit saw and by those it did not."""
+    cells = [cell for row in rows for cell in row["cells"] if "renamed" in cell]
+    sides = [[100 * cell["renamed"] for cell in cells if (cell["target"] in seen) == known] for known in (True, False)]
+    return ", ".join(f"{max(side):.1f}" for side in sides if side)
 
 
 def _costs(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 from benchmarks.judge import Told
 from benchmarks.released import release
 from uexcli.commands import evaluate, fit
+from uexcli.core.learnability import renamed
 
 SEEN, SIBLING = ("probe:efficientnet_lite0", "probe:efficientnet_lite1"), "efficientnet_lite2"
 
@@ -94,7 +95,7 @@ def row(given: argparse.Namespace, photos: Path, eps: str, seed: int) -> dict[st
 def judged(
     given: argparse.Namespace, photos: Path, into: Path, targets: list[str], against: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """Give each target's accuracy on clean test photos, after clean and after protected ones."""
+    """Give each target's accuracy on clean test photos, after clean and after protected ones, and then renamed."""
     made = evaluate.run(
         evaluate.Request(
             str(photos / "train"), str(into), test=str(photos / "val"), targets=tuple(targets),
@@ -109,6 +110,7 @@ def judged(
             "against": cell.against,
             "clean": cell.clean.runs[0].last,
             "protected": cell.protected.runs[0].last,
+            "renamed": renamed(cell.protected.runs[0].confusion),
         }
         for cell in made.cells
     ]

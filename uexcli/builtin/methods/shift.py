@@ -31,9 +31,10 @@ class Shift(Method):
 
     Whoever starts from a pretrained net trains little more than what reads classes off its features, so these are
     moved. For each net a linear probe is fitted to the clean photos. The noise lowers the score of the true class
-    less that of another, s_y - s_t, where t is the next class of a secret cycle of all classes: what such a probe then
-    learns of class y is what clean photos of class t look like. Steps are sign steps with momentum (Dong et al., CVPR
-    2018), each on the gradient of one of the nets in turn, of photos that were treated in a way drawn for the batch.
+    less that of another, s_y - s_t, where t is drawn for each photo out of those that come next in a secret cycle of
+    all classes: what such a probe then learns of class y is what clean photos of several others look like, and no
+    renaming of classes sets that right. Steps are sign steps with momentum (Dong et al., CVPR 2018), each on the
+    gradient of one of the nets in turn, of photos that were treated in a way drawn for the batch.
 
     Other nets than these are reached by three things: photos are seen at several sides; what skip connections lead
     around passes less of the gradient (Wu et al., ICLR 2020); and the nets are first taught, on the photos, to bear
@@ -60,7 +61,9 @@ class Shift(Method):
     momentum: float = option(
         0.9, "share of the direction of a step that the next one keeps, where each has its own noise"
     )
-    spread: int = option(1, "so many others is a class moved to: with more, a net does worse by renaming classes alone")
+    spread: int = option(
+        9, "classes to which the photos of one are moved; 1: farther, but who renames classes reads them"
+    )
     branches: float = option(0.5, "share of the gradient that passes what skip connections lead around")
     batch: int = option(32, "photos that move together, and are treated alike")
 
