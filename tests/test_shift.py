@@ -324,7 +324,7 @@ def test_without_labels_groups_of_its_net_are_the_classes(photos: Path, uex: Uex
         "-O",
         "side=32",
         "-O",
-        "steps=1",
+        "steps=4",
     )
     words += ("--mode", "samplewise")
     ran = uex(*words, "-O", "nets=", "-O", "lessons=1", "-o", "groups.safetensors")
