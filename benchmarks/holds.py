@@ -18,6 +18,7 @@ OURS = ("band", "shield", "shift")  # and what is named after them
 KINDS = ("battery", "rows", "photos")  # of leaderboards
 ORDER = ("size", "train_images", "seeds")  # in which they come
 USUAL = "airbench:width=16"  # the net whose name the titles leave out
+LIKENESS = (("psnr", ".1f"), ("ssim", ".3f"))  # of released photos, and how it is shown
 FROM_WEIGHTS = ("probe", "finetune", "onnx")  # targets that knew something before
 HEAD = """# What holds
 
@@ -50,9 +51,6 @@ class Board:
         """Targets and countermeasures: pretrained nets, plain training, then where the best clean net is."""
         found = {(cell["target"], cell["against"]): cell for row in self.rows for cell in row["cells"]}
         return sorted(found, key=lambda key: (not _weights(key[0]), key[1] != "none", -_mean(found[key]["clean"])))
-
-
-LIKENESS = (("psnr", ".1f"), ("ssim", ".3f"))  # of released photos, and how it is shown
 
 
 def main() -> None:

@@ -17,12 +17,13 @@ from PIL import Image
 from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
-from tests.test_methods import BY_CLASS, OWN, hear, problem
+from tests.test_methods import BY_CLASS, OWN, hear, method, problem
 from uexcli.api import Journal, Progress, State, UexError
 from uexcli.builtin.countermeasures.jpeg import Jpeg
 from uexcli.builtin.methods import _hardened, _heads, _shown
 from uexcli.builtin.methods.shift import Shift, _Fit, others
 from uexcli.builtin.surrogates.efficientnet_lite import EfficientnetLite1
+from uexcli.commands import fit_setup
 from uexcli.core.nets import SmallNet
 from uexcli.core.problem import BankProblem
 from uexcli.core.seeding import generator
@@ -87,7 +88,8 @@ def test_photos_are_treated_in_every_way_and_gradients_pass() -> None:
         assert float(grad.abs().sum()) > 0
         levels = found.detach()
         seen.add("gray" if torch.equal(levels[:, 0], levels[:, 1]) else "colour")
-    assert seen == {"gray", "colour"}
+        seen.add("same" if torch.equal(levels, images) or torch.equal(levels, images.flip(3)) else "changed")
+    assert {"gray", "colour", "changed"} <= seen  # a crop may keep all
 
 
 @pytest.mark.parametrize("kind", sorted({*_shown.KINDS}))
@@ -345,3 +347,12 @@ def test_photos_are_fitted_at_a_side_that_the_nets_are_made_for(tmp_path: Path, 
     assert uex(*words, "--method", "shift").json["plan"]["size"] == 140
     assert uex(*words, "--method", "shift", "--size", 64).json["plan"]["size"] == 64
     assert uex(*words[:4], "--method", "random").json["plan"]["size"] == 64
+
+
+@pytest.mark.parametrize(
+    ("side", "device", "wanted"),
+    [(500, "cpu", 224), (128, "cpu", 128), (128, "cuda", 128), (500, "cuda", 224), (40, "cpu", 40), (5, "cpu", 8)],
+)
+def test_noise_is_not_fitted_at_more_than_the_photos_have(side: int, device: str, wanted: int) -> None:
+    assert fit_setup.side_of_photos(Shift(), side, device) == wanted
+    assert fit_setup.side_of_photos(method("random"), side, device) == {"cpu": 64, "cuda": 224}[device]

@@ -116,8 +116,7 @@ def prepare(request: Request) -> Setup:
         parts.norm.parse(request.eps)  # a wrong bound is told before anything is read
     seen = seen or samples.survey(found, on_error=request.on_error)
     small = side_of_small(seen)
-    photo_side = max(SIZE[device.type], min(parts.method.photo_side, seen.side))
-    size = request.size or (small and max(small, SMALLEST)) or photo_side
+    size = request.size or (small and max(small, SMALLEST)) or side_of_photos(parts.method, seen.side, device.type)
     if patch is not None and patch.size >= size:
         raise UsageError(
             f"--patch {patch}: as big as the image, which is fitted at {size} px.", hint="Use a smaller one."
@@ -181,6 +180,15 @@ def asked_for(request: Request, found: samples.Labelled, seen: samples.Survey, d
 def side_of_small(seen: samples.Survey) -> int | None:
     """Give the side of images that are all of one, and small; None: they are photos."""
     return seen.common if seen.common is not None and seen.common <= SMALL_SIDE else None
+
+
+def side_of_photos(method: api.Method, side: int, device: str) -> int:
+    """Give the side at which a method fits photos whose median has this one, in px.
+
+    Where the side matters to the method, noise is not fitted at more than that and made smaller, which weakens it.
+    """
+    usual = max(SIZE[device], method.photo_side)
+    return max(SMALLEST, min(usual, side)) if method.photo_side else usual
 
 
 def check_patch(text: str, parts: Parts) -> Patch:

@@ -42,7 +42,7 @@ class Shift(Method):
     """
 
     name: ClassVar[str] = "shift"
-    summary: ClassVar[str] = "against pretrained nets: their features of a class are moved to another's"
+    summary: ClassVar[str] = "against pretrained nets: their features of a class are moved to others'"
     paper: ClassVar[str] = "uex's own, after Fowl et al., NeurIPS 2021, and Dong et al., CVPR 2018"
     needs_pretrained: ClassVar[bool] = True
     undone_by: ClassVar[tuple[str, ...]] = ("jpeg:30",)
