@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,6 +204,16 @@ def test_pretrained_nets_by_the_command_line(
     assert {cell["target"] for cell in ran.json["cells"]} == {"probe", f"onnx:{onnx_encoder}"}
     best = next(cell for cell in ran.json["cells"] if cell["target"] == "probe")
     assert best["clean"]["runs"][0]["curve"][-1] > 0.8
+
+
+def test_an_encoder_that_cannot_run_on_a_gpu_is_quiet_about_it(onnx_encoder: Path) -> None:
+    """In a process of its own: what ONNX Runtime logs of itself is set for a whole process."""
+    code = (
+        "import sys; from pathlib import Path; from uex_onnx._session import Model; "
+        "Model(Path(sys.argv[1]), size=24, side=24, mean=0.5, std=0.5)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, str(onnx_encoder)], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize(

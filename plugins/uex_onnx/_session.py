@@ -34,6 +34,7 @@ class Model(nn.Module):
         except ImportError as error:
             raise UexError(f"ONNX Runtime is not usable ({error}).", hint="Look at it with: uex doctor") from None
         self.onnx_model = path.read_bytes()
+        onnxruntime.set_default_logger_severity(FATAL)  # a provider that cannot be loaded is logged by no session
         options = onnxruntime.SessionOptions()
         options.log_severity_level = FATAL
         options.use_deterministic_compute = True
