@@ -15,8 +15,8 @@ from torch import Tensor
 
 from tests.conftest import picture
 from tests.test_methods import problem
-from uexcli.builtin.methods._noticeable import Noticeable
-from uexcli.builtin.methods._textures import luma_of, regions
+from uexcli.builtin.methods._noticeable import Noticeable, luma_of
+from uexcli.builtin.methods._textures import regions
 from uexcli.builtin.methods.band import TEN, TINTS, Band, dealt, textures_of
 from uexcli.core.pixels import LUMA
 from uexcli.errors import UexError

@@ -17,8 +17,8 @@ from tests.test_methods import hear, problem
 from uexcli.builtin.countermeasures.jpeg import Jpeg
 from uexcli.builtin.countermeasures.webp import Webp
 from uexcli.builtin.methods import _reader, shield
-from uexcli.builtin.methods._noticeable import Noticeable
-from uexcli.builtin.methods._textures import luma_of, regions
+from uexcli.builtin.methods._noticeable import Noticeable, luma_of
+from uexcli.builtin.methods._textures import regions
 from uexcli.builtin.methods.shield import Shield
 from uexcli.io import noise_file
 from uexcli.testing import pictures

@@ -21,10 +21,12 @@ from tests.test_methods import BY_CLASS, OWN, hear, method, problem
 from uexcli.api import Journal, Progress, State, UexError
 from uexcli.builtin.countermeasures.jpeg import Jpeg
 from uexcli.builtin.methods import _hardened, _heads, _shown
+from uexcli.builtin.methods._noticeable import Noticeable
 from uexcli.builtin.methods.shift import Shift, _Fit, others
 from uexcli.builtin.surrogates.efficientnet_lite import EfficientnetLite1
 from uexcli.commands import fit_setup
 from uexcli.core.nets import SmallNet
+from uexcli.core.patch import Patch
 from uexcli.core.problem import BankProblem
 from uexcli.core.seeding import generator
 from uexcli.io import noise_file
@@ -184,6 +186,19 @@ def test_the_noise_moves_photos_towards_their_other_class(rows: Tensor) -> None:
     assert margin(run, task.published(delta, every), task.labels) < before - 0.05
 
 
+def test_with_jnd_no_photo_changes_by_more_than_is_noticeable() -> None:
+    task = problem(OWN)
+    every = torch.arange(24)
+    limits = Noticeable().limits(task.inputs(every), 0.5)
+    assert float(limits.min()) < task.eps
+    delta = Shift(**ALONE, jnd=0.5).fit(task, hear)
+    assert bool((delta.abs() <= limits + 1e-6).all()) and float(delta.abs().max()) > 0
+    assert torch.equal(Shift(**ALONE, jnd=1000).fit(task, hear), Shift(**ALONE).fit(task, hear))
+    for other in (problem(BY_CLASS), dataclasses.replace(task, patch=Patch(4))):
+        with pytest.raises(UexError, match="a noise for each photo, as big"):
+            Shift(**ALONE, jnd=1).fit(other, hear)
+
+
 def margin(run: Any, images: Tensor, labels: Tensor) -> float:
     """By how much the true class is ahead of the other one, for the first net."""
     with torch.inference_mode():
@@ -227,7 +242,7 @@ def test_nets_whose_side_changes_what_their_parts_are_called_are_one_kind() -> N
     assert len(_hardened.kinds(nets)) == 1
 
 
-@pytest.mark.parametrize("options", [{"steps": 0}, {"batch": 0}, {"step": 0.0}, {"momentum": 1.0}])
+@pytest.mark.parametrize("options", [{"steps": 0}, {"batch": 0}, {"step": 0.0}, {"momentum": 1.0}, {"jnd": -1.0}])
 def test_what_cannot_run_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         Shift(**options)

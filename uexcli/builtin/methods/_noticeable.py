@@ -1,4 +1,4 @@
-"""What change of a photo is just noticeable, pixel by pixel: the limit that `band` and `shield` can be given.
+"""What change of a photo is just noticeable, pixel by pixel: the limit that `band`, `shield` and `shift` can be given.
 
 Chou and Li, A perceptually tuned subband image coder based on the measure of just-noticeable-distortion profile, IEEE
 TCSVT 1995: the larger of what the brightness around hides, and what its steepest slope does.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from uexcli.core.pixels import LUMA
 
 MEAN = ((1, 1, 1, 1, 1), (1, 2, 2, 2, 1), (1, 2, 0, 2, 1), (1, 2, 2, 2, 1), (1, 1, 1, 1, 1))
 ACROSS = ((0, 0, 0, 0, 0), (1, 3, 8, 3, 1), (0, 0, 0, 0, 0), (-1, -3, -8, -3, -1), (0, 0, 0, 0, 0))
@@ -38,3 +40,15 @@ class Noticeable(nn.Module):
         dark = 17 * (1 - (behind.clamp(min=0) / MIDDLE).sqrt()) + 3
         bright = 3 / 128 * (behind - MIDDLE) + 3
         return torch.maximum(by_slope, torch.where(behind <= MIDDLE, dark, bright)) / 255
+
+    def limits(self, images: Tensor, times: float) -> Tensor:
+        """Give so many times that of images `(B, C, S, S)`, in whole levels: `(B, 1, S, S)`."""
+        limits: Tensor = (times * 255 * self(luma_of(images))).floor() / 255
+        return limits
+
+
+def luma_of(images: Tensor) -> Tensor:
+    """Give the luma of images `(B, C, S, S)`: `(B, S, S)`."""
+    if images.shape[1] != 3:
+        return images[:, 0]
+    return (images * images.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1)

@@ -13,7 +13,7 @@ from uexcli.builtin.countermeasures.bdr import BitDepth
 from uexcli.builtin.countermeasures.jpeg import Jpeg
 from uexcli.builtin.countermeasures.resize import Resize
 from uexcli.builtin.countermeasures.webp import Webp
-from uexcli.builtin.methods._textures import luma_of
+from uexcli.builtin.methods._noticeable import luma_of
 
 if TYPE_CHECKING:
     from uexcli.api import Countermeasure

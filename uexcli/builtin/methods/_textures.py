@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uexcli.builtin.methods._noticeable import Noticeable
-from uexcli.core.pixels import LUMA
+from uexcli.builtin.methods._noticeable import Noticeable, luma_of
 
 GRAIN = 0.1 / 255  # standard deviation of noise added before filtering: so flat photos have something to amplify
 FAINT = 0.5 / 255  # the same of what blue has more than luma or red, below which a photo is grey
@@ -95,10 +94,7 @@ class Textures(nn.Module):
 
     def limits(self, images: Tensor) -> Tensor | None:
         """Give by how much each pixel may change, `(B, 1, S, S)`; None: the bound is the only limit."""
-        if self._seen is None:
-            return None
-        limits: Tensor = (self._times * 255 * self._seen(luma_of(images))).floor() / 255
-        return limits
+        return None if self._seen is None else self._seen.limits(images, self._times)
 
     def limited(self, noise: Tensor, blue: Tensor | None, limits: Tensor | None) -> Tensor:
         """Put noise of luma, and that of blue where there is one, together, within the limits: `(B, C, S, S)`."""
@@ -145,13 +141,6 @@ def _grain(size: int) -> Tensor:
     if torch.empty(0).is_meta:  # of a stranger's noise file, whose size nobody has checked yet
         return torch.empty(size, size)
     return torch.from_numpy(np.random.RandomState(0).standard_normal((size, size))).float() * GRAIN
-
-
-def luma_of(images: Tensor) -> Tensor:
-    """Give the luma of images `(B, C, S, S)`: `(B, S, S)`."""
-    if images.shape[1] != 3:
-        return images[:, 0]
-    return (images * images.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1)
 
 
 def _keep(module: nn.Module, name: str, tensor: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ class Shift(Method):
     spread: int = option(
         9, "classes to which the photos of one are moved; 1: farther, but who renames classes reads them"
     )
+    jnd: float = option(0.0, "no value changes by more than so many times what is just noticeable there; 0: no limit")
     branches: float = option(0.5, "share of the gradient that passes what skip connections lead around")
     batch: int = option(32, "photos that move together, and are treated alike")
 
@@ -73,6 +75,8 @@ class Shift(Method):
             raise ValueError(
                 "steps, batch, lessons and spread must be at least 1, step above 0, momentum from 0 to below 1"
             )
+        if not 0 <= self.jnd < math.inf:
+            raise ValueError("jnd must be at least 0")
         if not 0 < self.branches <= 1 or not 0 <= self.robust <= 255:
             raise ValueError("branches must be above 0, and at most 1, robust between 0 and 255")
 
@@ -129,6 +133,11 @@ class _Fit:
                 "shift needs two classes: each is moved to another.",
                 hint="Put photos in class folders; without labels, photos that are all alike are one class.",
             )
+        self._delta = problem.start(random=False)
+        if method.jnd and not (problem.own and self._delta.shape[2:] == problem.images.shape[2:]):
+            raise UexError(
+                "shift: jnd needs a noise for each photo, as big as it.", hint="Use --mode samplewise, no --patch."
+            )
         self._method, self._problem, self._on_step, self._only = method, problem, on_step, only
         nets = [problem.build(), *problem.ensemble()]
         self._spent = {"lessons": 0.0, "looks": 0.0}
@@ -142,7 +151,6 @@ class _Fit:
         # what takes as long for many photos as for a few
         self._once = time.perf_counter() - began - sum(self._spent.values())
         self._others = others(problem, method.spread)
-        self._delta = problem.start(random=False)
         self._done = self._part = 0  # and so many steps of the next batch, or batches of the next pass
         self._speed: Tensor | None = None  # the direction of the last step
 
@@ -267,7 +275,18 @@ class _Fit:
         if speed is not None:
             grad = grad + self._method.momentum * speed
         problem.nudge(self._delta, batch, grad, step=length)
+        if self._method.jnd:
+            self._limit(batch)
         return grad
+
+    def _limit(self, batch: Tensor) -> None:
+        """Keep the noise of photos below what is noticeable on them."""
+        from uexcli.builtin.methods._noticeable import Noticeable
+
+        problem, delta = self._problem, self._delta
+        limits = Noticeable().to(problem.device).limits(problem.inputs(batch), self._method.jnd).to(delta)
+        rows = problem.rows[batch].to(delta.device)
+        delta[rows] = delta[rows].clamp(-limits, limits)
 
     def _gradient(self, batch: Tensor, which: int, view: Generator) -> Tensor:
         """Give the gradient, `(B, C, S, S)`, of how much more a net takes photos for their own class than the other."""
