@@ -17,13 +17,15 @@ from torch import Tensor
 
 from benchmarks import flops, reference
 from uexcli import __version__, api
-from uexcli.commands import fit, fit_problem, fit_setup
-from uexcli.commands.listener import Listener
+from uexcli.commands import fit
+from uexcli.commands.fit import problem
+from uexcli.commands.fit import setup as fit_setup
 from uexcli.core.pixels import publish
 from uexcli.core.problem import BankProblem
 from uexcli.core.store import Store
 from uexcli.core.trial import MemoryTrial
 from uexcli.io import noise_file, samples
+from uexcli.messages import Listener
 from uexcli.registry import load
 from uexcli.runtime import machine
 
@@ -157,7 +159,7 @@ def _heard(error: float, began: float, limit: float | None) -> bool:
 def _problem(request: fit.Request) -> BankProblem:
     setup = fit_setup.prepare(dataclasses.replace(request, output=Path(tempfile.gettempdir()) / "no such noise"))
     loaded = samples.load(setup.found, setup.size, setup.channels)
-    return fit_problem.make_problem(setup, loaded, request.seed or 0, Store(), Listener()).problem
+    return problem.make_problem(setup, loaded, request.seed or 0, Store(), Listener()).problem
 
 
 def _rates(problem: BankProblem, row: dict[str, Any], *, plain: bool) -> dict[str, Any]:

@@ -26,10 +26,10 @@ from torch import Tensor
 
 from uexcli import __version__, api
 from uexcli.commands import apply, evaluate, fit, verify
-from uexcli.commands.eval_data import Sources, read
-from uexcli.commands.listener import Listener
+from uexcli.commands.evaluate.data import Sources, read
 from uexcli.core.statistics import interval
 from uexcli.core.trial import MemoryTrial
+from uexcli.messages import Listener
 from uexcli.registry import load
 from uexcli.runtime import machine
 

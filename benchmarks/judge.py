@@ -26,9 +26,9 @@ from PIL import Image
 
 from uexcli.api import Sample
 from uexcli.commands import apply, bench, evaluate, fit
-from uexcli.commands.listener import Listener
 from uexcli.io.images import open_photo
 from uexcli.io.samples import find_dataset
+from uexcli.messages import Listener
 from uexcli.registry import load
 
 EPOCHS = 10

@@ -26,7 +26,7 @@ from benchmarks.__main__ import Columns, table_of
 if TYPE_CHECKING:
     import torch
 
-    from uexcli.commands import eval_data
+    from uexcli.commands.evaluate import data
 
 HERE = Path(__file__).parent
 RELEASED = "release"
@@ -126,10 +126,10 @@ def _train(data: str, out: Path, device: str, spec: str, seeds: int, *, clean: b
     return {"spec": spec, "seeds": seeds, "tests": len(found.test), **train(found, spec, seeds, clean=clean)}
 
 
-def read(data: str, out: Path, device: str) -> eval_data.Data:
+def read(data: str, out: Path, device: str) -> data.Data:
     """Give the images, and what a release's files hold."""
-    from uexcli.commands import eval_data
-    from uexcli.commands.listener import Listener
+    from uexcli.commands.evaluate import data as eval_data
+    from uexcli.messages import Listener
     from uexcli.runtime import machine
 
     where = machine.pick_device(device)
@@ -138,9 +138,7 @@ def read(data: str, out: Path, device: str) -> eval_data.Data:
     return found
 
 
-def train(
-    found: eval_data.Data, spec: str, seeds: int, *, clean: bool, only: torch.Tensor | None = None
-) -> dict[str, Any]:
+def train(found: data.Data, spec: str, seeds: int, *, clean: bool, only: torch.Tensor | None = None) -> dict[str, Any]:
     """Train a target on clean or protected images, all or `only` those with these indices, int64."""
     from uexcli import api
     from uexcli.core.trial import MemoryTrial

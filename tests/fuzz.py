@@ -28,8 +28,8 @@ import tifffile
 import torch
 from PIL import Image
 
-from uexcli.commands import eval_protocol
-from uexcli.commands.protect import Written
+from uexcli.commands.evaluate import protocol as eval_protocol
+from uexcli.commands.protect.protector import Written
 from uexcli.errors import UexError
 from uexcli.io import ends, journal, jxl, noise_file, part, receipt, release, samples, schema
 from uexcli.io import labels as labels_file

@@ -13,7 +13,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from uexcli import api
 from uexcli.builtin.countermeasures.ueraser import plasma
-from uexcli.commands.eval_jobs import against_of
+from uexcli.commands.evaluate.jobs import against_of
 from uexcli.core.against import PLAIN, Against
 from uexcli.core.augment import squares
 from uexcli.core.nets import SmallNet

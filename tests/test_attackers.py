@@ -11,8 +11,11 @@ import torch
 from conftest import Ran, bright
 
 from uexcli import api
-from uexcli.commands import eval_jobs, eval_protocol, evaluate
-from uexcli.commands.listener import Listener
+from uexcli.commands import evaluate
+from uexcli.commands.evaluate import command
+from uexcli.commands.evaluate import jobs as eval_jobs
+from uexcli.commands.evaluate import protocol as eval_protocol
+from uexcli.messages import Listener
 from uexcli.registry import load
 
 Uex = Callable[..., Ran]
@@ -154,9 +157,9 @@ def test_what_undoes_a_method_is_there() -> None:
 
 
 def test_two_lists_at_once_are_no_curve() -> None:
-    made = evaluate.scenarios_of(evaluate.Request("p", "r", shares=(0.5, 1.0), merges=("2", "3")))
+    made = command.scenarios_of(evaluate.Request("p", "r", shares=(0.5, 1.0), merges=("2", "3")))
     assert len(made) == 4 and all(value is None for _, value in made.values())
-    one = evaluate.scenarios_of(evaluate.Request("p", "r", merges=("2", "3")))
+    one = command.scenarios_of(evaluate.Request("p", "r", merges=("2", "3")))
     assert [value for _, value in one.values()] == [2.0, 3.0]
 
 
@@ -179,7 +182,7 @@ def test_shares_and_merged_classes_as_lists(release: tuple[Path, str], uex: Uex)
 
 def test_shares_that_round_alike_are_told_apart() -> None:
     request = evaluate.Request("photos", "release", shares=(0.001, 0.002, 0.07, 0.5))
-    assert list(evaluate.scenarios_of(request)) == ["share 0.1%", "share 0.2%", "share 7%", "share 50%"]
+    assert list(command.scenarios_of(request)) == ["share 0.1%", "share 0.2%", "share 7%", "share 50%"]
 
 
 @pytest.mark.parametrize("words", [("--share", "half"), ("--share", "0.5,2"), ("--merge", "1,2"), ("--share", "0")])

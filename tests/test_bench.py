@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from conftest import Ran, bright, opened
 
-from uexcli.commands import bench, bench_tests
-from uexcli.commands.bench_recipes import Photos
-from uexcli.commands.listener import Listener as Heard
+from uexcli.commands import bench
+from uexcli.commands.bench import command, test_sets
+from uexcli.commands.bench.recipes import Photos
+from uexcli.messages import Listener as Heard
 
 Uex = Callable[..., Ran]
 RECIPES = """
@@ -283,13 +284,13 @@ merge = "groups.csv"
 
 
 def test_a_dataset_is_tested_on_its_own_test_split(tmp_path: Path) -> None:
-    found = [bench_tests.find(Photos("", idx(tmp_path / "both", train=40, test=20), test=test), Heard()) for test in
+    found = [test_sets.find(Photos("", idx(tmp_path / "both", train=40, test=20), test=test), Heard()) for test in
              (None, False, "elsewhere")]  # fmt: skip
     assert [(test.uri is None, test.own_split) for test in found] == [(False, True), (True, False), (False, False)]
     assert found[0].words(f"mnist:{tmp_path / 'both'}") == f"the test split of mnist:{tmp_path / 'both'}"
-    alone = bench_tests.find(Photos("", idx(tmp_path / "one", train=40)), Heard())
+    alone = test_sets.find(Photos("", idx(tmp_path / "one", train=40)), Heard())
     assert alone.uri is None
-    few = bench_tests.find(Photos("", idx(tmp_path / "both", train=40, test=20), limit=1), Heard())
+    few = test_sets.find(Photos("", idx(tmp_path / "both", train=40, test=20), limit=1), Heard())
     assert few.uri is None, "its test images are of classes that are not trained on"
     assert few.beyond == "39 of 40 photos are not in the release"
 
@@ -324,4 +325,4 @@ def test_rows_that_cannot_be_told_stand_below() -> None:
         return bench.Row(name, "m", None, None, None, None, None, SimpleNamespace(cells=(cell,)))  # type: ignore[arg-type]
 
     rows = [row("mute", 0.1, "unclear"), row("b", 0.8, "alike"), row("a", 0.4, "told")]
-    assert [one.name for one in bench.ranked(rows)] == ["a", "b", "mute"]
+    assert [one.name for one in command.ranked(rows)] == ["a", "b", "mute"]

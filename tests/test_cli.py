@@ -19,8 +19,8 @@ from PIL import Image
 import uexcli
 from uexcli.api import Progress
 from uexcli.cli.screen import Screen
-from uexcli.commands.listener import duration, visible
 from uexcli.io import noise_file
+from uexcli.messages import duration, visible
 
 
 def test_version_help_and_module(uex: Callable[..., Ran]) -> None:

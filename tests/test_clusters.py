@@ -23,7 +23,7 @@ from uex_clusters.uc import UnlearnableClusters, centres_of
 from uexcli import registry
 from uexcli.api import Progress
 from uexcli.builtin.surrogates.efficientnet_lite import EfficientnetLite0
-from uexcli.commands.encoding import Encoding
+from uexcli.commands.protect.features import Encoding
 from uexcli.core.clusters import Thumbnails
 from uexcli.core.nets import SmallNet
 from uexcli.core.pixels import squash, survival

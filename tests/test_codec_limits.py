@@ -13,7 +13,7 @@ from PIL import Image
 
 from uexcli.builtin.countermeasures.jpeg import Jpeg
 from uexcli.builtin.countermeasures.webp import Webp
-from uexcli.commands.verify_survival import HALF, STEPS, survival
+from uexcli.commands.verify.survival import HALF, STEPS, survival
 from uexcli.core import limits
 from uexcli.errors import UexError
 

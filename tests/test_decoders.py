@@ -24,7 +24,8 @@ from benchmarks.pictures import plain, tiff
 from benchmarks.pictures.cases import Case, cases, scene, shown
 from benchmarks.pictures.tiff import Layout, Samples
 from uexcli import api
-from uexcli.commands import photo_memory, verify_strict
+from uexcli.commands.protect import memory
+from uexcli.commands.verify import strict
 from uexcli.errors import UexError
 from uexcli.io import exact, images, png, png_passes, scaled, second
 
@@ -378,8 +379,8 @@ def test_strict_decodes_within_the_memory_that_was_planned(
         asked.append((jobs, how["apart"]))
         return map(work, items)
 
-    monkeypatch.setattr(photo_memory, "HEAVY", 1)
-    monkeypatch.setattr(verify_strict, "parallel", noted)
+    monkeypatch.setattr(memory, "HEAVY", 1)
+    monkeypatch.setattr(strict, "parallel", noted)
     assert uex("verify", release, "--source", photos, "--strict", "--memory", "0").code == 0
     assert asked == [(1, True)]
 

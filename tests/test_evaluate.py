@@ -15,12 +15,15 @@ from conftest import Ran, picture
 from PIL import Image
 
 from uexcli import api
-from uexcli.commands import eval_data, eval_doubts, evaluate
-from uexcli.commands.listener import Listener
+from uexcli.commands import evaluate
+from uexcli.commands.evaluate import checks
+from uexcli.commands.evaluate import data as eval_data
 from uexcli.core.learnability import chance, learnability, renamed
 from uexcli.core.statistics import learnability_interval_of_accuracies
 from uexcli.core.trial import MemoryTrial
 from uexcli.errors import UexError
+from uexcli.messages import Listener
+from uexcli.registry import load
 from uexcli.testing import pictures
 
 CPU = torch.device("cpu")
@@ -147,7 +150,7 @@ def test_chance_is_the_largest_class() -> None:
 def cell(last: float, protected: float, *, against: str = "none", train: float = 1.0, **changes: Any) -> evaluate.Cell:
     sides = [evaluate.Side((api.Outcome((value,), train, 1.0),)) for value in (last, protected)]
     learnt = learnability(protected, last, 0.5) if last > 0.5 else None
-    worth = eval_doubts.verdict(
+    worth = checks.verdict(
         *2 * (learnability_interval_of_accuracies([protected], [last], 1000, 0.5),),
         (train, train),
         hinders=bool(changes),
@@ -169,7 +172,7 @@ def data_of(tests: int, change: int = 8, levels: int | None = 8) -> eval_data.Da
 
 
 def said(cells: list[evaluate.Cell], data: eval_data.Data) -> str:
-    found = [*eval_doubts.of_data([data]), *eval_doubts.doubts(cells, len(data.test_labels))]
+    found = [*checks.of_data([data]), *checks.doubts(cells, len(data.test_labels))]
     return "\n".join(found)
 
 
@@ -189,9 +192,9 @@ def test_a_net_that_takes_each_class_for_another_is_found_out(tests: int, right:
     table = swapped(tests, right=right)
     last = 10 * right / tests
     sides = [evaluate.Side((api.Outcome((value,), 1.0, 1.0, confusion=table),)) for value in (0.9, last)]
-    made = evaluate.Cell("small", "none", *sides, 0.5, 0.5, chance=0.1, verdict=eval_doubts.TOLD)
+    made = evaluate.Cell("small", "none", *sides, 0.5, 0.5, chance=0.1, verdict=checks.TOLD)
     assert renamed(table) == pytest.approx(max(last, 1 - last), abs=0.05)
-    assert ("are renamed" in "".join(eval_doubts.doubts([made], tests))) == doubted
+    assert ("are renamed" in "".join(checks.doubts([made], tests))) == doubted
 
 
 def test_a_net_that_guesses_is_not_said_to_swap_classes() -> None:
@@ -200,8 +203,8 @@ def test_a_net_that_guesses_is_not_said_to_swap_classes() -> None:
         table = tuple(map(tuple, draws.multinomial(20, [0.1] * 10, 10).tolist()))
         last = sum(table[place][place] for place in range(10)) / 200
         sides = [evaluate.Side((api.Outcome((value,), 1.0, 1.0, confusion=table),)) for value in (0.9, last)]
-        made = evaluate.Cell("small", "none", *sides, 0.5, 0.5, chance=0.1, verdict=eval_doubts.TOLD)
-        assert "are renamed" not in "".join(eval_doubts.doubts([made], 200))
+        made = evaluate.Cell("small", "none", *sides, 0.5, 0.5, chance=0.1, verdict=checks.TOLD)
+        assert "are renamed" not in "".join(checks.doubts([made], 200))
 
 
 def test_a_sound_result_is_not_doubted() -> None:
@@ -311,5 +314,5 @@ def test_photos_outside_the_release_are_counted(pair: tuple[Path, Path], uex: Ca
 def test_any_number_of_epochs_trains(epochs: int) -> None:
     images, labels = pictures(16), torch.arange(16) % 2
     trial = MemoryTrial(images, labels, images, labels, 2, 0, epochs, CPU)
-    target: Any = evaluate.load().find("target", "small").cls(width=4, batch=16)
+    target: Any = load().find("target", "small").cls(width=4, batch=16)
     assert len(target.evaluate(trial).curve) == epochs

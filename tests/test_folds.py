@@ -13,11 +13,12 @@ import torch
 from conftest import Ran, bright
 
 from uexcli import api
-from uexcli.commands import eval_data, eval_folds, eval_scenario, evaluate
-from uexcli.commands.listener import Listener
+from uexcli.commands import evaluate
+from uexcli.commands.evaluate import data, folds, scenario
 from uexcli.core.pooled import pooled
 from uexcli.core.scores import early_stop, packed, unpacked
 from uexcli.errors import UsageError
+from uexcli.messages import Listener
 
 Uex = Callable[..., Ran]
 CPU = torch.device("cpu")
@@ -30,8 +31,8 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     return bright(tmp_path / "photos", labels, 11), bright(tmp_path / "release", labels, 11, invert=True)
 
 
-def read(pair: tuple[Path, Path], folds: int | None) -> tuple[eval_data.Data, ...]:
-    return eval_data.read(eval_data.Sources(*map(str, pair), None, None, 16, "fail", folds=folds), CPU, Listener())
+def read(pair: tuple[Path, Path], folds: int | None) -> tuple[data.Data, ...]:
+    return data.read(data.Sources(*map(str, pair), None, None, 16, "fail", folds=folds), CPU, Listener())
 
 
 def as_bytes(images: torch.Tensor) -> list[bytes]:
@@ -39,8 +40,8 @@ def as_bytes(images: torch.Tensor) -> list[bytes]:
 
 
 def test_each_photo_is_tested_once_and_not_by_who_was_trained_on_it(pair: tuple[Path, Path]) -> None:
-    whole = eval_data.read(
-        eval_data.Sources(*map(str, pair), str(pair[1]), None, 16, "fail"), CPU, Listener()
+    whole = data.read(
+        data.Sources(*map(str, pair), str(pair[1]), None, 16, "fail"), CPU, Listener()
     )[0]  # fmt: skip
     folds = read(pair, 4)
     assert len(folds) == 4
@@ -85,9 +86,9 @@ def test_a_side_that_some_fold_lacks_is_left_out_of_all(pair: tuple[Path, Path])
         whole, clean=whole.clean[few], protected=whole.protected[few], labels=whole.labels[few],
         keys=tuple(whole.keys[place] for place in few),
     )  # fmt: skip
-    wanted = eval_scenario.Wanted(0.6)
-    assert "clean part" in eval_scenario.stage(whole, wanted).sides
-    for made in (eval_scenario.stage_all(both, wanted) for both in ((whole, small), (small, whole))):
+    wanted = scenario.Wanted(0.6)
+    assert "clean part" in scenario.stage(whole, wanted).sides
+    for made in (scenario.stage_all(both, wanted) for both in ((whole, small), (small, whole))):
         assert [set(one.sides) for one in made] == [{"clean", "protected"}] * 2
 
 
@@ -100,12 +101,12 @@ def test_no_fold_has_a_copy_of_its_own(pair: tuple[Path, Path]) -> None:
     ("asked", "count", "wanted"), [(None, 999, 5), (None, 1000, 1), (None, 5, 1), (None, 6, 5), (1, 50, 1), (7, 50, 7)]
 )
 def test_how_many_folds_there_are(asked: int | None, count: int, wanted: int) -> None:
-    assert eval_folds.number(asked, count) == wanted
+    assert folds.number(asked, count) == wanted
 
 
 def test_more_folds_than_photos_are_refused() -> None:
     with pytest.raises(UsageError, match="only 3 photos"):
-        eval_folds.number(4, 3)
+        folds.number(4, 3)
 
 
 @pytest.mark.parametrize("words", [("--folds", 0), ("--folds", 3, "--test", "photos"), ("--folds", 34)])

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from uexcli import api
-from uexcli.commands.protect import Protector
+from uexcli.commands.protect.protector import Protector
 from uexcli.errors import UexError
 from uexcli.io import images, jxl, noise_file, png, png_passes, release
 from uexcli.registry import load

@@ -21,9 +21,10 @@ from torch.nn import functional
 
 from uexcli import api
 from uexcli.builtin.methods.band import TEN, TINTS, Band
-from uexcli.commands import eval_data, eval_jobs, eval_protocol, eval_scenario
-from uexcli.commands.eval_transfer import into
-from uexcli.commands.listener import Listener
+from uexcli.commands.evaluate import data as eval_data
+from uexcli.commands.evaluate import jobs, scenario
+from uexcli.commands.evaluate import protocol as eval_protocol
+from uexcli.commands.evaluate.host_set import into
 from uexcli.core.detect import detect, textures
 from uexcli.core.nets import SmallNet
 from uexcli.core.scores import area, early_stop
@@ -32,6 +33,7 @@ from uexcli.core.statistics import interval
 from uexcli.core.train import reached
 from uexcli.core.trial import MemoryTrial
 from uexcli.errors import UsageError
+from uexcli.messages import Listener
 from uexcli.registry import load
 from uexcli.testing import pictures
 
@@ -196,8 +198,8 @@ def test_a_stopped_evaluation_goes_on(pair: tuple[Path, Path], monkeypatch: pyte
     assert again.code == 0 and again.json["reused"] == 2
 
 
-def jobs_of(protocol: eval_protocol.Protocol, device: str) -> list[eval_jobs.Job]:
-    return eval_jobs.jobs_of(load(), protocol, torch.device(device), 32, strict=False, listener=Listener())
+def jobs_of(protocol: eval_protocol.Protocol, device: str) -> list[jobs.Job]:
+    return jobs.jobs_of(load(), protocol, torch.device(device), 32, strict=False, listener=Listener())
 
 
 def test_protocols_that_come_with_uex_name_what_there_is() -> None:
@@ -206,7 +208,7 @@ def test_protocols_that_come_with_uex_name_what_there_is() -> None:
         protocol = eval_protocol.read(name)
         assert protocol.summary and protocol.seeds >= 1 and "none" in protocol.against
         assert all(jobs_of(protocol, device) for device in ("cpu", "cuda"))
-    measures = [eval_jobs.against_of(load(), spec) for spec in eval_protocol.read("battery").against]
+    measures = [jobs.against_of(load(), spec) for spec in eval_protocol.read("battery").against]
     wanted = set(load().names("countermeasure")) - {"purify"}  # which needs clean images of yours
     assert {part.name for against in measures for part in against.parts} == wanted
     made = jobs_of(eval_protocol.read("huang2021"), "cpu")
@@ -283,10 +285,10 @@ def test_a_share_is_protected_in_each_class(share: float, pair: tuple[Path, Path
 def test_smaller_shares_lie_inside_larger_ones(pair: tuple[Path, Path]) -> None:
     sources = eval_data.Sources(str(pair[0]), str(pair[1]), None, None, 16, "fail")
     (data,) = eval_data.read(sources, torch.device("cpu"), Listener())
-    masks = [eval_scenario.stage(data, eval_scenario.Wanted(share)).sides["protected"].parts for share in (0.3, 0.6)]
+    masks = [scenario.stage(data, scenario.Wanted(share)).sides["protected"].parts for share in (0.3, 0.6)]
     assert masks[0] is not None and masks[1] is not None
     assert bool((masks[0] <= masks[1]).all()) and int(masks[0].sum()) < int(masks[1].sum())
-    mixed = eval_scenario.stage(data, eval_scenario.Wanted(0.6)).sides["protected"].images
+    mixed = scenario.stage(data, scenario.Wanted(0.6)).sides["protected"].images
     assert torch.equal(mixed[masks[1]], data.protected[masks[1]])
     assert torch.equal(mixed[~masks[1]], data.clean[~masks[1]])
 
@@ -388,7 +390,7 @@ def test_mobilefacenet_knows_faces(real_data: Path, tmp_path: Path) -> None:
     import zipfile
 
     from uexcli.builtin.surrogates._mobilefacenet import MobileFaceNet
-    from uexcli.commands.eval_data import read_pairs
+    from uexcli.commands.evaluate.data import read_pairs
     from uexcli.core import nets
 
     with zipfile.ZipFile(real_data / "lfw_pairs_gray250.zip") as archive:
@@ -433,9 +435,9 @@ def test_small_classes_do_not_turn_a_share_into_classes(tmp_path: Path) -> None:
     images = pictures(44)
     keys = tuple(map(str, range(44)))
     data = eval_data.Data(images, 255 - images, labels, images, labels, ("a", "b"), "held out", keys=keys)
-    few = eval_scenario.stage(data, eval_scenario.Wanted(0.1))
+    few = scenario.stage(data, scenario.Wanted(0.1))
     assert few.protected_classes == () and "clean part" in few.sides
-    most = eval_scenario.stage(data, eval_scenario.Wanted(0.9))
+    most = scenario.stage(data, scenario.Wanted(0.9))
     assert int(most.sides["protected"].parts[40:].sum()) == 4 and "clean part" not in most.sides  # type: ignore[index]
 
 
@@ -470,7 +472,7 @@ def test_the_same_target_by_two_names_is_trained_once(pair: tuple[Path, Path], u
 )
 def test_the_default_target_goes_by_device_and_size(device: str, size: int, wanted: str) -> None:
     protocol = eval_protocol.Protocol()
-    made = eval_jobs.jobs_of(load(), protocol, torch.device(device), size, strict=True, listener=Listener())
+    made = jobs.jobs_of(load(), protocol, torch.device(device), size, strict=True, listener=Listener())
     assert [job.name for job in made] == [wanted]
 
 

@@ -16,7 +16,7 @@ import torch
 from conftest import Ran, picture
 from PIL import Image
 
-from uexcli.commands import fit_memory
+from uexcli.commands.fit import memory
 from uexcli.core.nets import SmallNet
 from uexcli.errors import UsageError
 from uexcli.io import noise_file
@@ -31,13 +31,13 @@ EM = ("-O", "rounds=2", "-O", "theta_steps=3", "-O", "stop=0", "--seed", 1)
     ("text", "size"), [("4GiB", 2**32), ("500M", 500 * 2**20), ("1.5 gb", 3 * 2**29), ("0", 0), ("77", 77)]
 )
 def test_sizes(text: str, size: int) -> None:
-    assert fit_memory.parse(text) == size
+    assert memory.parse(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "lots", "-1", "1e9", "4 Gi B x"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(UsageError, match="--memory"):
-        fit_memory.parse(text)
+        memory.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_what_is_no_size(text: str) -> None:
     ],
 )
 def test_in_files_the_same_noise_comes_out(words: tuple[Any, ...], photos: Path, uex: Uex) -> None:
-    for name, memory in (("here", "64GiB"), ("files", "0")):
-        ran = uex("fit", photos, *words, "-o", name, "--memory", memory, "--json")
+    for name, limit in (("here", "64GiB"), ("files", "0")):
+        ran = uex("fit", photos, *words, "-o", name, "--memory", limit, "--json")
         assert ran.code == 0, ran.err
         assert (ran.json["plan"]["in_files"] > 0) == (name == "files")
         assert ("lie in files beside the output" in ran.err) == (name == "files")
@@ -63,8 +63,8 @@ def test_in_files_the_same_noise_comes_out(words: tuple[Any, ...], photos: Path,
 
 def test_skipped_images_leave_no_gap(photos: Path, uex: Uex) -> None:
     (photos / "cat" / "0.png").write_bytes(b"no image")
-    for name, memory in (("here", "64GiB"), ("files", "0")):
-        words = ("fit", photos, *EM, "-o", name, "--memory", memory, "--on-error", "skip")
+    for name, limit in (("here", "64GiB"), ("files", "0")):
+        words = ("fit", photos, *EM, "-o", name, "--memory", limit, "--on-error", "skip")
         assert uex(*words).code == 0
     assert Path("here").read_bytes() == Path("files").read_bytes()
     assert len(noise_file.read(Path("files")).delta) == 15
@@ -91,7 +91,7 @@ def test_a_file_gives_its_memory_back_and_keeps_what_was_written(tmp_path: Path)
 
 def test_activations_are_what_a_step_keeps() -> None:
     model = SmallNet(num_classes=10, channels=3, size=32)
-    few, many = (fit_memory.activations(model.train(), model, torch.rand(count, 3, 32, 32), None) for count in (2, 8))
+    few, many = (memory.activations(model.train(), model, torch.rand(count, 3, 32, 32), None) for count in (2, 8))
     assert abs(few - many) < 0.1 * few  # per image
     outputs = 4 * (32 * 32 * 32 + 64 * 16 * 16 + 128 * 8 * 8 + 128 * 4 * 4)  # of the convolutions, float32
     assert 2 * outputs < few < 6 * outputs
@@ -110,7 +110,7 @@ def test_nets_and_banks_that_a_method_keeps_are_counted(
     net = SmallNet(num_classes=2, channels=3, size=16, width=16)  # the default surrogate
     weights = 4 * sum(parameter.numel() for parameter in net.parameters())
     few, many = (told("--method", "sep", "-O", f"checkpoints={count}") for count in (2, 22))
-    assert many - few == pytest.approx(fit_memory.HOLES * 20 * 2 * weights, abs=1)
+    assert many - few == pytest.approx(memory.HOLES * 20 * 2 * weights, abs=1)
     one, two = (told("--method", "tap", "-O", f"restarts={count}") for count in (1, 2))
     assert two - one == 16 * 3 * 16 * 16 * 4  # a bank
 
@@ -128,13 +128,13 @@ def test_the_stated_peak_holds(tmp_path: Path) -> None:
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
     )
     peaks = {}
-    for memory in ("0", "64GiB"):
-        words = ["fit", "photos", "-o", memory, "--json", "-q", "--memory", memory, *map(str, EM)]
+    for limit in ("0", "64GiB"):
+        words = ["fit", "photos", "-o", limit, "--json", "-q", "--memory", limit, *map(str, EM)]
         ran = subprocess.run(
             [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True, env=dict(os.environ)
         )
         document, _, peak = ran.stdout.rstrip().rpartition("\n")
-        peaks[memory] = int(peak)
+        peaks[limit] = int(peak)
         assert int(peak) <= json.loads(document)["plan"]["memory"]
     assert peaks["0"] < peaks["64GiB"] - 100 * 2**20
     assert Path("0").read_bytes() == Path("64GiB").read_bytes()

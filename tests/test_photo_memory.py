@@ -18,7 +18,7 @@ from conftest import Ran
 from PIL import Image
 
 from uexcli import api
-from uexcli.commands import photo_memory
+from uexcli.commands.protect import memory
 from uexcli.errors import UexError
 from uexcli.io import images, pool, shape
 from uexcli.io.shape import Shape
@@ -54,10 +54,10 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return say
 
 
-def planned(sizes: list[int], count: int | None = None, **options: Any) -> photo_memory.Plan:
+def planned(sizes: list[int], count: int | None = None, **options: Any) -> memory.Plan:
     shapes = {str(number): Shape(1, size, 1, False) for number, size in enumerate(sizes)}
     settings = {"jobs": None, "memory": None, "skip": False, **options}
-    return photo_memory.plan(shapes, lambda one: float(one.values * MIB), count or len(sizes), **settings)
+    return memory.plan(shapes, lambda one: float(one.values * MIB), count or len(sizes), **settings)
 
 
 def test_as_many_jobs_as_the_largest_photos_leave_room_for(free: Callable[[int], None]) -> None:
@@ -74,7 +74,7 @@ def test_as_many_jobs_as_the_largest_photos_leave_room_for(free: Callable[[int],
 def test_the_stated_memory_is_that_of_the_largest_ones_at_once(free: Callable[[int], None]) -> None:
     free(10_000 * MIB)
     plan = planned([7, 2000, 1000, 9], jobs=2)
-    assert plan.bytes == 500 * MIB + 3000 * MIB + 2 * photo_memory.EACH
+    assert plan.bytes == 500 * MIB + 3000 * MIB + 2 * memory.EACH
     assert plan.largest == 2000 * MIB and plan.apart
     assert not planned([7, 9]).apart
 
@@ -165,7 +165,7 @@ def test_a_killed_worker_is_an_error_in_one_line(
     """The system kills what takes too much memory: with one job and few photos, that is not the command itself."""
     large(photos / "cat" / "large.png", 300)
     assert uex("apply", shared, photos, "-o", "before").code == 0
-    monkeypatch.setattr(photo_memory, "HEAVY", 1)
+    monkeypatch.setattr(memory, "HEAVY", 1)
     opened = images.open_photo
 
     def killed(sample: api.Sample, **options: Any) -> images.Photo:
@@ -263,7 +263,7 @@ def test_shapes_of_arrays_and_of_what_is_no_image(tmp_path: Path) -> None:
     assert shape.shape_of(api.Sample("0", None, array=np.zeros((3, 4, 3), np.uint8))) == Shape(3, 4, 3, False)
     (tmp_path / "no.png").write_bytes(b"no image")
     samples = [api.Sample(name, None, path=tmp_path / name) for name in ("no.png", "gone.png")]
-    assert photo_memory.shapes_of(samples) == {}
+    assert memory.shapes_of(samples) == {}
 
 
 PEAK = (

@@ -13,7 +13,7 @@ import torch
 from conftest import Ran, opened, picture
 from PIL import Image
 
-from uexcli.commands.protect import protector_of
+from uexcli.commands.protect.protector import protector_of
 from uexcli.errors import UexError
 from uexcli.io import images, noise_file, onnx_photo
 from uexcli.registry import load

@@ -676,7 +676,7 @@ def test_a_move_into_the_working_folder_that_was_killed_is_gone_on_with(
 def test_what_was_written_outlives_a_worker_that_the_system_kills(
     tmp_path: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from uexcli.commands.protect import Protector
+    from uexcli.commands.protect.protector import Protector
 
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -718,7 +718,7 @@ def test_workers_that_cannot_be_started_are_told(monkeypatch: pytest.MonkeyPatch
 def test_a_release_that_came_meanwhile_is_not_replaced(
     many: Path, many_noise: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from uexcli.commands import assemble
+    from uexcli.commands.apply import assemble
 
     assert uex("apply", many_noise, many, "-o", "other", "--format", "tiff").code == 0
     made = assemble.assemble

@@ -10,9 +10,10 @@ from conftest import Ran, picture
 from PIL import Image
 
 from uexcli import api, registry
-from uexcli.commands import fit, fit_progress
-from uexcli.commands.fit_progress import Whole
-from uexcli.commands.listener import Listener, Overall
+from uexcli.commands import fit
+from uexcli.commands.fit import progress
+from uexcli.commands.fit.progress import Whole
+from uexcli.messages import Listener, Overall
 
 METHODS = sorted(registry.load().names("method"))
 
@@ -81,7 +82,7 @@ def test_a_strangers_progress_that_falls_back_is_shown_as_standing_still(wild: l
 
 def test_the_time_left_is_the_estimate_at_first_and_the_pace_later(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(fit_progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     ear = Ear()
     whole = Whole(ear)
     whole.step(api.Progress(1, 10, stage="read"))
@@ -98,7 +99,7 @@ def test_the_time_left_is_the_estimate_at_first_and_the_pace_later(monkeypatch: 
 
 def test_a_resumed_fit_counts_from_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(fit_progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     ear = Ear()
     whole = Whole(ear)
     whole.begin(None)

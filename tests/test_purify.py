@@ -12,8 +12,8 @@ from torch import Tensor
 
 from uexcli import api
 from uexcli.builtin.countermeasures._purifier import Autoencoder
-from uexcli.commands.eval_clean import CleanImages
-from uexcli.commands.eval_jobs import against_of
+from uexcli.commands.evaluate.clean_images import CleanImages
+from uexcli.commands.evaluate.jobs import against_of
 from uexcli.core.seeding import generator
 from uexcli.errors import UexError
 from uexcli.registry import load

@@ -24,7 +24,7 @@ from uexcli.builtin.methods import _hardened, _heads, _shown
 from uexcli.builtin.methods._noticeable import Noticeable
 from uexcli.builtin.methods.shift import Shift, _Fit, others
 from uexcli.builtin.surrogates.efficientnet_lite import EfficientnetLite1
-from uexcli.commands import fit_setup
+from uexcli.commands.fit import setup
 from uexcli.core.nets import SmallNet
 from uexcli.core.patch import Patch
 from uexcli.core.problem import BankProblem
@@ -369,5 +369,5 @@ def test_photos_are_fitted_at_a_side_that_the_nets_are_made_for(tmp_path: Path, 
     [(500, "cpu", 224), (128, "cpu", 128), (128, "cuda", 128), (500, "cuda", 224), (40, "cpu", 40), (5, "cpu", 8)],
 )
 def test_noise_is_not_fitted_at_more_than_the_photos_have(side: int, device: str, wanted: int) -> None:
-    assert fit_setup.side_of_photos(Shift(), side, device) == wanted
-    assert fit_setup.side_of_photos(method("random"), side, device) == {"cpu": 64, "cuda": 224}[device]
+    assert setup.side_of_photos(Shift(), side, device) == wanted
+    assert setup.side_of_photos(method("random"), side, device) == {"cpu": 64, "cuda": 224}[device]

@@ -129,7 +129,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("module", ["typer", "uexcli.cli.fit", "rich", "uexcli.commands.fit", "torch", "numpy"])
+@pytest.mark.parametrize("module", ["typer", "uexcli.cli.fit", "rich", "uexcli.commands.fit.command", "torch", "numpy"])
 def test_ctrl_c_during_any_import_leaves_no_traceback(module: str, photos: Path) -> None:
     words = [sys.executable, "-c", STARTED, module, "fit", str(photos), "--method", "random"]
     ran = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -9,7 +9,7 @@ import pytest
 
 from uexcli import api
 from uexcli.builtin.methods.shift import Shift
-from uexcli.commands.fit_usual import USUAL_METHOD, Asked, told_of_method, usual_method
+from uexcli.commands.fit.default_method import USUAL_METHOD, Asked, told_of_method, usual_method
 from uexcli.registry import Entry, Registry, load
 
 ASKED = Asked(images=600, labelled=True, side=None, device="cpu")

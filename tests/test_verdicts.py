@@ -12,7 +12,8 @@ from conftest import Ran, bright
 from test_report import cell_of, page
 
 from uexcli import api
-from uexcli.commands import eval_doubts, eval_result, evaluate
+from uexcli.commands import evaluate
+from uexcli.commands.evaluate import checks, result
 from uexcli.core.learnability import chance
 from uexcli.core.statistics import learnability_interval_of_accuracies
 
@@ -34,19 +35,19 @@ def test_a_clean_side_at_chance_has_no_learnability_however_its_accuracy_is_roun
     right[: int(labels.bincount().max())] = 1
     rounded = float(right.mean())  # float32, as nets are scored
     for protected in (0.0, chance(labels), 1.0):
-        assert eval_result.learnt(side(protected, protected), side(rounded, rounded), "peak", labels) is None
+        assert result.learnt(side(protected, protected), side(rounded, rounded), "peak", labels) is None
 
 
 def test_learnability_counts_images() -> None:
     labels = labels_of(100, 200)  # the largest class has 200
-    assert eval_result.learnt(side(0.75, 0.85), side(0.9, 0.9), "last", labels) == (225 + 255 - 400) / (270 + 270 - 400)
-    assert eval_result.learnt(side(0.5), side(201 / 300), "last", labels) == -50
+    assert result.learnt(side(0.75, 0.85), side(0.9, 0.9), "last", labels) == (225 + 255 - 400) / (270 + 270 - 400)
+    assert result.learnt(side(0.5), side(201 / 300), "last", labels) == -50
 
 
 def cell(peak: float | None, most: float | None = None, **changes: Any) -> evaluate.Cell:
     upper = peak if most is None else most
     sure = None if peak is None or upper is None else (peak, upper)
-    worth = eval_doubts.UNCLEAR if peak is None else eval_doubts.TOLD
+    worth = checks.UNCLEAR if peak is None else checks.TOLD
     return evaluate.Cell(
         "small", "none", side(0.9), side(0.5), peak, peak, learnability_interval_peak=sure,
         **{"verdict": worth, **changes},
@@ -67,9 +68,9 @@ def result_of(*cells: evaluate.Cell, allowed: float | None = 0.5) -> evaluate.Re
         ([cell(0.6)], False, False),
         ([cell(0.4, 0.45)], True, False),
         ([cell(0.4, 0.55)], False, False),  # it may be above
-        ([cell(0.1), cell(0.2, verdict=eval_doubts.UNFIT)], False, True),
+        ([cell(0.1), cell(0.2, verdict=checks.UNFIT)], False, True),
         ([cell(None)], False, True),
-        ([cell(-3.0, verdict=eval_doubts.UNCLEAR)], False, True),  # a clean net that learnt nothing passes no gate
+        ([cell(-3.0, verdict=checks.UNCLEAR)], False, True),  # a clean net that learnt nothing passes no gate
     ],
 )
 def test_a_gate_passes_only_where_every_cell_says_something(
@@ -104,27 +105,27 @@ def test_an_undecided_gate_exits_3(uex: Uex) -> None:
 @pytest.mark.parametrize(
     ("clean", "protected", "fitted", "worth"),
     [
-        (0.9, 0.5, (1.0, 1.0), eval_doubts.TOLD),
-        (0.9, 0.9, (1.0, 1.0), eval_doubts.ALIKE),
-        (0.53, 0.5, (1.0, 1.0), eval_doubts.UNCLEAR),
-        (0.4, 0.5, (1.0, 1.0), eval_doubts.UNCLEAR),
-        (0.9, 0.5, (1.0, 0.8), eval_doubts.UNFIT),
-        (0.9, 0.5, (0.8, 0.8), eval_doubts.TOLD),  # both trained as far
-        (0.9, 0.5, (0.6, 0.6), eval_doubts.UNFIT),  # neither was trained
-        (0.9, 0.9, (1.0, 0.6), eval_doubts.ALIKE),  # nothing is kept from it, however little it was trained
+        (0.9, 0.5, (1.0, 1.0), checks.TOLD),
+        (0.9, 0.9, (1.0, 1.0), checks.ALIKE),
+        (0.53, 0.5, (1.0, 1.0), checks.UNCLEAR),
+        (0.4, 0.5, (1.0, 1.0), checks.UNCLEAR),
+        (0.9, 0.5, (1.0, 0.8), checks.UNFIT),
+        (0.9, 0.5, (0.8, 0.8), checks.TOLD),  # both trained as far
+        (0.9, 0.5, (0.6, 0.6), checks.UNFIT),  # neither was trained
+        (0.9, 0.9, (1.0, 0.6), checks.ALIKE),  # nothing is kept from it, however little it was trained
     ],
 )
 def test_what_a_cell_is_worth(clean: float, protected: float, fitted: tuple[float, float], worth: str) -> None:
     found = learnability_interval_of_accuracies([protected] * 2, [clean] * 2, 200, 0.5)
-    assert eval_doubts.verdict(found, found, fitted, hinders=False) == worth
+    assert checks.verdict(found, found, fitted, hinders=False) == worth
 
 
 def test_a_net_that_broke_down_tells_nothing_and_passes_no_gate() -> None:
     found = learnability_interval_of_accuracies([0.5] * 2, [0.9] * 2, 200, 0.5)
     dead = evaluate.Side((api.Outcome((0.5,), 1.0, 1.0, gradient=0.0),))
-    assert eval_doubts.broken(side(0.9), dead) and not eval_doubts.broken(side(0.9), side(0.5))
+    assert checks.broken(side(0.9), dead) and not checks.broken(side(0.9), side(0.5))
     for hinders in (False, True):  # under a countermeasure of batches as well
-        assert eval_doubts.verdict(found, found, (1.0, 0.1), hinders=hinders, broken=True) == eval_doubts.UNFIT
+        assert checks.verdict(found, found, (1.0, 0.1), hinders=hinders, broken=True) == checks.UNFIT
 
 
 def test_the_headline_says_no_more_than_the_doubts() -> None:

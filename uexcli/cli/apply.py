@@ -14,7 +14,7 @@ from uexcli.cli.screen import Screen, command
 from uexcli.wording import here, pasted
 
 if TYPE_CHECKING:
-    from uexcli.commands.apply import Assigned, Result
+    from uexcli.commands.apply.command import Assigned, Result
 
 
 @command
@@ -110,7 +110,7 @@ def apply(
 
 def _nearness(new: Sequence[Assigned]) -> Grid:
     """New photos, those that are unlike all that was fitted first."""
-    from uexcli.commands.apply import FAR
+    from uexcli.commands.apply.command import FAR
 
     shown = Grid(caption=["distance: to the centre of its noise; 1 is that of the farthest photo that was fitted."])
     shown.column("new photo")

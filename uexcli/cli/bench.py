@@ -13,7 +13,7 @@ from uexcli.cli.grid import Grid
 from uexcli.cli.screen import Screen, command
 
 if TYPE_CHECKING:
-    from uexcli.commands.bench import Result, Row
+    from uexcli.commands.bench.command import Result, Row
 
 
 @command
@@ -56,7 +56,7 @@ def tables(result: Result) -> list[Grid]:
 
 def table(rows: Sequence[Row], name: str = "") -> Grid:
     """Methods down, countermeasures across, the method that holds best first, those that cannot be ranked last."""
-    from uexcli.commands.bench import columns
+    from uexcli.commands.bench.command import columns
 
     known = columns(rows)
     several = len({target for target, _ in known}) > 1

@@ -27,7 +27,7 @@ def demo(
 ) -> None:
     """Protect scikit-learn's handwritten digits: fit, apply, eval and verify, in under three minutes."""
     from uexcli.commands import demo as job
-    from uexcli.commands.listener import duration
+    from uexcli.messages import duration
 
     photos = str(output / "digits")
 

@@ -14,7 +14,7 @@ from uexcli.errors import Exit, UexError, UsageError
 from uexcli.wording import plainly
 
 if TYPE_CHECKING:
-    from uexcli.commands.eval_result import Cell, Result, Side
+    from uexcli.commands.evaluate.result import Cell, Result, Side
 
 WHY = {
     "unclear": "the clean images are learnt no better than chance for sure",
@@ -27,14 +27,14 @@ def _print_protocol(name: str | None) -> None:
     """Print a protocol and end."""
     if name is None:
         return
-    from uexcli.commands.eval_protocol import text
+    from uexcli.commands.evaluate.protocol import text
 
     typer.echo(text(name), nl=False)
     raise typer.Exit
 
 
 def _protocols(incomplete: str) -> list[str]:
-    from uexcli.commands.eval_protocol import names
+    from uexcli.commands.evaluate.protocol import names
 
     return [name for name in names() if name.startswith(incomplete)]
 
@@ -178,7 +178,7 @@ def evaluate(
 ) -> None:
     """Train on the clean and on the protected images alike, and compare on clean test images."""
     from uexcli.commands import evaluate as job
-    from uexcli.commands.eval_result import Partial
+    from uexcli.commands.evaluate.result import Partial
 
     request = job.Request(
         photos=photos,
@@ -251,7 +251,7 @@ def _merges(text: str | None) -> tuple[str | None, ...]:
 def document(result: Result) -> dict[str, object]:
     """The JSON: every run of every cell, and the verdict of the gate."""
     from uexcli.cli.screen import plain
-    from uexcli.commands.eval_report import without_images
+    from uexcli.commands.evaluate.report import without_images
 
     fields: dict[str, object] = plain(without_images(result))
     gate = {"passed": result.passed, "undecided": result.undecided}

@@ -12,7 +12,7 @@ from uexcli.cli.screen import Screen, command
 from uexcli.wording import here, pasted
 
 if TYPE_CHECKING:
-    from uexcli.commands.fit import Result
+    from uexcli.commands.fit.command import Result
 
 
 @command
@@ -147,7 +147,7 @@ def fit(
 
 def words(result: Result, photos: str) -> list[str]:
     """What was made, that it is secret, and the next command."""
-    from uexcli.commands.listener import duration
+    from uexcli.messages import duration
 
     plan = result.plan
     if result.already:

@@ -28,7 +28,7 @@ def merge(
     quiet: opt.Quiet = False,
 ) -> None:
     """Put the parts that `uex apply --shard` wrote together to one release."""
-    from uexcli.commands import merge as job
+    from uexcli.commands.apply import merge as job
 
     with Screen(quiet=quiet, as_json=json) as screen:
         result = job.run(job.Request(release, receipt, jobs, force, resume), screen)

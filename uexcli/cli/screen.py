@@ -17,8 +17,8 @@ import typer
 
 from uexcli.cli import interrupt, stray
 from uexcli.cli.grid import Grid
-from uexcli.commands.listener import Listener, Overall, duration
 from uexcli.errors import RESUMABLE, Exit, Terminated, UexError
+from uexcli.messages import Listener, Overall, duration
 from uexcli.wording import pasted, visible
 
 if TYPE_CHECKING:

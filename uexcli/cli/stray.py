@@ -11,8 +11,8 @@ from typing import NoReturn
 
 import typer
 
-from uexcli.commands.listener import visible
 from uexcli.errors import Exit
+from uexcli.messages import visible
 
 CLI = "uexcli.cli"
 

@@ -1,1 +1,1 @@
-"""One use case each: `run(Request) -> Result`. Nothing here prints."""
+"""The use cases: `run(Request) -> Result` each; a command of several files is a folder. Nothing here prints."""

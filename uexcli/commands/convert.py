@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uexcli import __version__, api
-from uexcli.commands.listener import Listener, tell_notes
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, croissant, partial, release, samples, unread
 from uexcli.io.claims import claim
 from uexcli.io.pool import parallel
+from uexcli.messages import Listener, tell_notes
 from uexcli.registry import Registry, load
 from uexcli.wording import pasted
 

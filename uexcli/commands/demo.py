@@ -12,10 +12,10 @@ import numpy as np
 
 from uexcli import api
 from uexcli.commands import apply, evaluate, fit, verify
-from uexcli.commands.listener import Listener
 from uexcli.errors import UsageError
 from uexcli.io import images, release, samples, sheet
 from uexcli.io.claims import claim
+from uexcli.messages import Listener
 from uexcli.registry import load
 from uexcli.wording import pasted
 

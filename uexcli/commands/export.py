@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from uexcli.commands import noise_source, photo_model
-from uexcli.commands.protect import protector_of
+from uexcli.commands.protect import onnx_model, source
+from uexcli.commands.protect.protector import protector_of
 from uexcli.errors import UsageError
 from uexcli.io import atomic, noise_file, onnx, onnx_photo
 from uexcli.io.claims import claim
@@ -76,7 +76,7 @@ def _run(request: Request) -> Result:
 
 def _network(noise: noise_file.Noise, request: Request) -> tuple[str, float, bool]:
     """Write the network; give its digest and how far it differs."""
-    network = noise_source.network(load(), noise)
+    network = source.network(load(), noise)
     difference = onnx.export(
         network,
         channels=noise.channels,
@@ -91,11 +91,11 @@ def _network(noise: noise_file.Noise, request: Request) -> tuple[str, float, boo
 def _photos(noise: noise_file.Noise, request: Request) -> tuple[str, float, bool]:
     """Write the graph of a shared bank; give its digest, how far it differs, and whether it chooses the noise."""
     protector = protector_of(load(), noise, request.weights)
-    model = photo_model.make(protector)
+    model = onnx_model.make(protector)
     session = onnx_photo.PhotoSession(model, cuda=False)
-    difference = photo_model.compare(session, protector)
+    difference = onnx_model.compare(session, protector)
     atomic.write(request.output, model, private=True)
-    return photo_model.bank_of(noise), difference, session.chooses
+    return onnx_model.bank_of(noise), difference, session.chooses
 
 
 def _check_output(request: Request) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uexcli import api
-from uexcli.commands import protect
+from uexcli.commands.protect import protector as protect
 from uexcli.core import stripes
 from uexcli.core.quality import psnr
 from uexcli.errors import UsageError

@@ -1,0 +1,483 @@
+"""Apply: a noise file and photos in, a protected release out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import PIL
+import torch
+from torch import nn
+
+from uexcli import __version__, api
+from uexcli.commands.apply import assemble, merge
+from uexcli.commands.apply.assemble import LeftOut
+from uexcli.commands.protect import engine as noise_engine
+from uexcli.commands.protect import memory
+from uexcli.commands.protect import source as noise_source
+from uexcli.commands.protect.protector import Protector, Written, parts
+from uexcli.core import seeding
+from uexcli.core.quality import psnr, usual_rms
+from uexcli.errors import UexError, UsageError
+from uexcli.io import atomic, images, leftovers, noise_file, part, partial, receipt, release, samples, shards
+from uexcli.io.claims import claim
+from uexcli.io.croissant import NO_TRAINING
+from uexcli.io.journal import Journal
+from uexcli.io.pool import parallel
+from uexcli.messages import Listener, tell_notes, visible
+from uexcli.registry import Registry, load
+from uexcli.runtime import machine
+
+MANY = 1000  # images, of which it is said before that they are to be protected
+FAR = 1.01  # of the farthest fitted image's distance: beyond it, more than rounding
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to protect, with which noise, and where to."""
+
+    noise: Path
+    photos: str
+    output: Path
+    format: str = "png"
+    allow_lossy: bool = False
+    png_level: int = 1
+    jobs: int | None = None
+    labels: Path | None = None
+    limit: int | None = None
+    on_error: str = "fail"
+    force: bool = False
+    resume: bool = False
+    dry_run: bool = False
+    engine: str = noise_engine.TORCH  # no part of the job: pixels are the same within one level
+    weights: Path | None = None  # of the encoder, where they do not lie where `fit` found them
+    keep_metadata: bool = False
+    croissant: bool = False
+    usage: str | None = None  # what its `usageInfo` says instead of what is usual; with it, too, one is written
+    shard: str | None = None
+    max_pixels: int | None = None
+    memory: str | None = None  # to take at the most; no part of the job
+    near: bool = False  # say of new images how near they are, also where nothing is written
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """An image that was not fitted: its row, and how far it lies from what was fitted (see `protect.Place`)."""
+
+    key: str
+    row: int
+    near: float | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was written."""
+
+    output: Path
+    written: int
+    kept: int = 0  # found whole in an interrupted release
+    already: bool = False
+    largest: float = 0.0
+    nearest: tuple[float, float] = (0.0, 0.0)  # of the image that comes nearest to its bound: its size and the bound
+    fitted_at: int = 0  # px; eps is the bound at this size
+    eps: float = 0.0
+    norm: str = ""
+    bounded: bool = True  # False: the norm promises nothing
+    psnr: float = 0.0
+    new: int = 0  # images that were not fitted, and were assigned a noise
+    assigned: tuple[Assigned, ...] = ()  # these images
+    skipped: tuple[samples.Skipped, ...] = ()
+    mode_changes: tuple[tuple[str, str], ...] = ()
+    receipt: Path | None = None
+    engine: str | None = None  # what made the noise; None where nothing was to be made
+    shard: str | None = None  # the output is only this part of the release
+    jobs: int | None = None  # images at a time
+    memory: int | None = None  # bytes that takes at the most
+
+
+def run(request: Request, listener: Listener | None = None) -> Result:
+    """Write the protected release, or with a shard a part of it. The photos are only ever read.
+
+    Raises:
+        UexError: see `uexcli.errors` and the README's table of bad inputs.
+    """
+    shard = shards.parse(request.shard)
+    output = request.output if request.shard is None else shard.folder(request.output)
+    if request.dry_run:
+        return _run(request, shard, output, listener or Listener())
+    with claim(output):
+        return _run(request, shard, output, listener or Listener())
+
+
+def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener) -> Result:
+    registry = load()
+    images.limit_pixels(request.max_pixels)
+    machine.settle(torch.device("cpu"), photos=True)
+    suffix = _suffix(request)
+    noise = noise_file.read(request.noise)
+    noise_engine.check(request.engine)
+    network = noise_source.network(registry, noise) if noise.network else None
+    protector = _protector(registry, noise, network, suffix, request)
+    norm, strict = protector.norm, protector.granularity.needs_labels
+    found = samples.list_samples(registry, request.photos, labels=request.labels, strict=strict)
+    names = release.names(found.keys, suffix)
+    _check_output(request, output, found)
+    wanted = found
+    if request.limit is not None:
+        ordered = samples.find_dataset(registry, request.photos).ordered
+        wanted = samples.limited(found, request.limit, ordered=ordered)
+    every = _chosen(wanted, protector, listener)
+    chosen = [sample for sample in every if shard.holds(sample.key)]
+    header = _header(protector, request, found)
+    job = header["job"] if request.shard is None else {**header["job"], "shard": request.shard}
+    beside = Path(header["receipt"])
+    if not request.dry_run:
+        leftovers.sweep(beside.parent)
+    if _is_done(output, header, job, chosen, force=request.force):
+        places = _places(protector, chosen, request)
+        return Result(output, 0, already=True, bounded=norm.bounded, **places, receipt=beside, shard=request.shard)
+    if not every:
+        raise UexError(
+            f"{request.noise}: fitted on {len(noise.keys):,} other images; none of {request.photos} is among them.",
+            hint="Give the photos it was fitted on, or fit these.",
+        )
+    tell_notes((*found.notes, *_guessable(noise)), listener)
+    room = _room(protector, chosen, request, listener)
+    engine = _start(protector, network, request, listener, chosen, room.jobs)
+    taken: dict[str, Any] = {"engine": engine, "jobs": room.jobs, "memory": room.bytes}
+    if request.dry_run:
+        for sample in chosen:
+            listener.say(visible(f"{sample.key} -> {output / names[sample.key]}"))
+        places = _places(protector, chosen, request)
+        return Result(output, 0, eps=noise.eps, norm=norm.name, bounded=norm.bounded, **places, **taken)
+
+    atomic.check_room(beside, 0)
+    unwanted = _unwanted(found, every, shard)
+    with partial.growing(output, job, resume=request.resume, force=request.force) as folder:
+        done, skipped = _write_all(protector, chosen, names, folder, request, room, listener)
+        if request.shard is None:
+            if not done:
+                raise UexError("not one of the images could be protected.", hint="See the reasons above.")
+            made = assemble.assemble(folder, output, header, done, skipped, unwanted, listener)
+            done, left_out = list(made.done), list(made.left_out)
+        else:
+            left_out = [*skipped, *unwanted]
+            places_of = {key: position for position, key in enumerate(found.keys)}
+            said = {key: value for key, value in header.items() if key != "receipt"}  # a part names no other place
+            part.write(folder, part.Part({**said, "shards": shard.count}, _items(done, skipped, unwanted, places_of)))
+        partial.finish(folder, output, force=request.force)
+    assigned = _told_of_new(done, listener)
+    return Result(
+        output,
+        written=sum(not item.kept for item in done),
+        kept=sum(item.kept for item in done),
+        largest=max((item.size for item in done), default=0.0),
+        nearest=max(
+            ((item.size, item.allowed) for item in done), key=lambda pair: pair[0] / pair[1], default=(0.0, 0.0)
+        ),
+        fitted_at=noise.size,
+        eps=noise.eps,
+        norm=norm.name,
+        bounded=norm.bounded,
+        psnr=psnr(usual_rms([item.rms for item in done])),
+        new=len(assigned),
+        assigned=assigned,
+        skipped=tuple(samples.Skipped(item.key, item.reason) for item in left_out),
+        mode_changes=tuple((item.key, change) for item in done for change in item.changes),
+        receipt=beside,
+        shard=request.shard,
+        **taken,
+    )
+
+
+def _guessable(noise: noise_file.Noise) -> list[str]:
+    """What is to be said of noise that anybody can make again."""
+    known = seeding.can_be_guessed(noise.header.get("seed"))
+    return ["the seed of this noise can be guessed, and the noise made again: fit anew, without --seed"] * known
+
+
+def _header(protector: Protector, request: Request, found: samples.Labelled) -> dict[str, Any]:
+    """What the parts of a release have in common: the job, the facts but for what is counted, and what to do."""
+    noise = protector.noise
+    return {
+        "job": {
+            "noise": release.digest_file(request.noise),
+            "photos": hashlib.sha256("\0".join(found.keys).encode("utf-8", "surrogateescape")).hexdigest(),
+            "format": request.format,
+            "metadata": request.keep_metadata,
+            "usage": _usage(request),
+            "max_pixels": request.max_pixels,
+            "png_level": request.png_level,
+            "limit": request.limit,
+            "labels": release.digest_file(request.labels) if request.labels else None,
+        },
+        "facts": {
+            "uexcli": __version__,
+            "method": noise.recipe["method"]["name"],
+            "granularity": noise.recipe["granularity"]["name"],
+            "norm": {"name": protector.norm.name, "options": noise.recipe["norm"].get("options", {})},
+            "eps": noise.eps,
+            "eps_text": noise.header["eps_text"],
+            "size": noise.size,
+            "suffix": protector.suffix,
+            "lossless": not protector.lossy,
+            "ignored": samples.find_dataset(load(), request.photos).ignored(request.photos),
+            "pillow": PIL.__version__,
+        },
+        "on_error": request.on_error,
+        "usage": _usage(request),
+        "receipt": str(receipt.path_for(request.noise).resolve()),
+        "images": len(found.keys),
+        "loses_labels": _loses_labels(protector, found),
+    }
+
+
+def _loses_labels(protector: Protector, found: samples.Labelled) -> bool:
+    """Whether the photos have classes that the folders of a release, as its readers take them, do not tell."""
+    if not found.labels:
+        return protector.noise.recipe.get("labels") == "csv"
+    folders = [sample.key.partition("/")[0] if "/" in sample.key else "" for sample in found.samples]
+    return any(sample.label != folder for sample, folder in zip(found.samples, folders, strict=True))
+
+
+def _usage(request: Request) -> str | None:
+    """What the release's croissant.json says may not be done; None where there is to be none."""
+    return request.usage or (NO_TRAINING if request.croissant else None)
+
+
+def _is_done(
+    output: Path, header: Mapping[str, Any], job: Mapping[str, Any], chosen: Sequence[api.Sample], *, force: bool
+) -> bool:
+    """Whether what this job would write lies there, whole.
+
+    Raises:
+        UsageError: something else does, which is not to be replaced.
+    """
+    if not output.exists() or partial.is_free(output):
+        return False
+    whole = header["on_error"] == "fail"
+    if "shard" not in job:
+        same = receipt.matches(Path(header["receipt"]), output, job, chosen, whole=whole)
+    elif (output / shards.FILE).is_file():
+        same = merge.is_intact(output, header["job"], chosen, whole=whole)
+    else:
+        same = False
+    if same:
+        return True
+    if not force:
+        raise UsageError(
+            f"{output} exists, and is not this release.", hint="Use -o for another folder, or --force to replace it."
+        )
+    partial.check_replaceable(output)
+    return False
+
+
+def _items(
+    done: Sequence[Written], skipped: Sequence[LeftOut], unwanted: Sequence[LeftOut], places: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    kinds = (("written", done), ("skipped", skipped), ("unwanted", unwanted))
+    return [
+        {"position": places[item.key], kind: dataclasses.asdict(item)} for kind, members in kinds for item in members
+    ]
+
+
+def _room(protector: Protector, chosen: Sequence[api.Sample], request: Request, listener: Listener) -> memory.Plan:
+    """Plan the memory, and say what is about to be done, where that takes a while or much memory.
+
+    Raises:
+        UsageError: `--memory` is no size.
+        UexError: an image takes more memory than there is, or no file of this format can hold it.
+    """
+    shapes = memory.shapes_of(chosen)
+    refused = {key: error for key, shape in shapes.items() if (error := protector.refusal(key, shape)) is not None}
+    skip = request.on_error == "skip"
+    if refused and not skip:
+        raise next(iter(refused.values()))
+    whole = request.engine != noise_engine.TORCH
+    cost = functools.partial(protector.memory, whole=whole)
+    fitting = {key: shape for key, shape in shapes.items() if key not in refused}
+    room = memory.plan(fitting, cost, len(chosen), jobs=request.jobs, memory=request.memory, skip=skip)
+    always = request.dry_run or len(chosen) >= MANY
+    what = f"images to protect, {protector.suffix} files"
+    memory.say(room, len(chosen), what, request.jobs, listener, always=always)
+    return dataclasses.replace(room, refused={**refused, **room.refused})
+
+
+def _protector(
+    registry: Registry, noise: noise_file.Noise, network: nn.Module | None, suffix: str, request: Request
+) -> Protector:
+    norm, granularity = parts(registry, noise)
+    source = noise_source.make(noise, norm, network)
+    lossy = request.format in images.LOSSY
+    return Protector(
+        noise, norm, granularity, source, suffix, request.png_level,
+        lossy=lossy, weights=request.weights, texts=request.keep_metadata,
+    )  # fmt: skip
+
+
+def _suffix(request: Request) -> str:
+    if request.format not in images.SUFFIXES:
+        raise UsageError(f"--format {request.format}: unknown.", hint=f"Known: {', '.join(images.SUFFIXES)}.")
+    if request.format in images.LOSSY and not request.allow_lossy:
+        raise UsageError(
+            f"--format {request.format} is lossy and breaks the bound.",
+            hint="Add --allow-lossy to write and measure it all the same.",
+        )
+    samples.check_options(request.on_error, request.jobs)
+    if request.limit is not None and request.limit < 1:
+        raise UsageError(f"--limit {request.limit}: at least 1.")
+    if request.usage is not None and not request.usage.strip():
+        raise UsageError("--usage-info: it is empty.", hint="Say what may not be done, or leave it out.")
+    if not 0 <= request.png_level <= 9:
+        raise UsageError(f"--png-level {request.png_level}: not within 0 to 9.")
+    return images.SUFFIXES[request.format]
+
+
+def _check_output(request: Request, output: Path, found: samples.Labelled) -> None:
+    """Refuse an output that is a file, holds the noise file, or lies among the photos; put right what a kill left."""
+    with atomic.told(output):
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"{output} is a file.", hint="Give -o a folder.")
+    target, secret = output.resolve(), request.noise.resolve()
+    if any(sample.array is None for sample in found.samples):
+        source = samples.place_of(load(), request.photos).resolve()
+        real = {source} if source.is_file() else {source, *_linked(source, found)}
+        if any(target == one or one in target.parents or target in one.parents for one in real):
+            raise UsageError(
+                f"-o {output} lies in or around {request.photos}.",
+                hint="Write the release beside the photos, never among them.",
+            )
+    if target in secret.parents:
+        raise UsageError(
+            f"{request.noise} lies in -o {output}, and is secret.", hint="Give the release its own folder."
+        )
+    if not request.dry_run:
+        partial.recover(output)
+
+
+def _linked(source: Path, found: samples.Labelled) -> set[Path]:
+    """The folders elsewhere that links among the photos lead to."""
+    folders = {sample.path.parent for sample in found.samples if sample.path is not None}
+    return {real for real in (folder.resolve() for folder in folders) if not real.is_relative_to(source)}
+
+
+def _chosen(wanted: samples.Labelled, protector: Protector, listener: Listener) -> list[api.Sample]:
+    """The samples to protect: the wanted ones, but of a fit with --limit that cannot assign only those it fitted."""
+    noise = protector.noise
+    fitted = [sample for sample in wanted.samples if sample.key in protector.fitted]
+    if protector.granularity.can_assign:
+        return list(wanted.samples)
+    if noise.recipe.get("limit") is not None or not fitted:
+        return fitted
+    if len(fitted) < len(noise.keys):
+        listener.warn(f"{len(noise.keys) - len(fitted):,} of the {len(noise.keys):,} fitted images are not here")
+    return list(wanted.samples)
+
+
+def _unwanted(found: samples.Labelled, chosen: Sequence[api.Sample], shard: shards.Shard) -> list[LeftOut]:
+    keys = {sample.key for sample in chosen}
+    return [LeftOut(key, f"{key}: outside --limit.") for key in found.keys if key not in keys and shard.holds(key)]
+
+
+def _start(
+    protector: Protector,
+    network: nn.Module | None,
+    request: Request,
+    listener: Listener,
+    chosen: Sequence[api.Sample],
+    jobs: int,
+) -> str:
+    """Let the engine asked for make the noise of the chosen images, and get ready for new ones; give its name."""
+    if network is None:
+        protector.model, name = noise_engine.start_photos(request.engine, protector, listener, jobs)
+    else:
+        forward, name = noise_engine.start(request.engine, network, protector.noise, listener, jobs)
+        protector.source = noise_source.make(protector.noise, protector.norm, forward)
+    if any(sample.key not in protector.fitted for sample in chosen):
+        protector.check_new()
+    return name
+
+
+def _write_all(
+    protector: Protector,
+    chosen: Sequence[api.Sample],
+    names: Mapping[str, str],
+    folder: Path,
+    request: Request,
+    room: memory.Plan,
+    listener: Listener,
+) -> tuple[list[Written], list[LeftOut]]:
+    journal = Journal(folder / release.JOURNAL)
+    before = {item.key: item for item in _noted(journal)} if request.resume else {}
+
+    def work(sample: api.Sample) -> Written | LeftOut:
+        try:
+            if sample.key in room.refused:
+                raise room.refused[sample.key]
+            with memory.enough(sample.key):
+                return protector.write(sample, folder, names[sample.key], before.get(sample.key))
+        except UexError as error:
+            if isinstance(error, atomic.WriteError):
+                raise
+            if request.on_error == "fail":
+                raise samples.or_skip(error) from None
+            return LeftOut(sample.key, error.message, receipt.try_digest(sample))
+
+    done: list[Written] = []
+    skipped: list[LeftOut] = []
+    # ONNX Runtime's threads are not there in a forked process
+    processes = request.engine == noise_engine.TORCH
+    began = time.monotonic()
+    with journal:
+        for count, item in enumerate(parallel(work, chosen, room.jobs, processes=processes, apart=room.apart), 1):
+            if isinstance(item, Written):
+                done.append(item)
+                if not item.kept:
+                    journal.add(dataclasses.asdict(item))
+            else:
+                skipped.append(item)
+                listener.warn(f"skipped {item.reason}")
+            rate = count / max(time.monotonic() - began, 1e-9)
+            listener.step(api.Progress(count, len(chosen), f"{rate:,.0f} images/s", stage="protect"))
+    return done, skipped
+
+
+def _noted(journal: Journal) -> Iterator[Written]:
+    """What an interrupted run wrote."""
+    for line in journal.lines():
+        with contextlib.suppress(TypeError):  # of another version: written anew
+            yield Written.of(line)
+
+
+def _places(protector: Protector, chosen: Sequence[api.Sample], request: Request) -> dict[str, Any]:
+    """Look where new images lie, without writing any, if that is asked for."""
+    if not request.near:
+        return {}
+    found = []
+    for sample in chosen:
+        if sample.key not in protector.fitted:
+            _, place = protector.row(sample, images.open_photo(sample))
+            assert place is not None
+            found.append(Assigned(sample.key, place.row, place.near))
+    return {"new": len(found), "assigned": tuple(found)}
+
+
+def _told_of_new(done: Sequence[Written], listener: Listener) -> tuple[Assigned, ...]:
+    """List the images that were not fitted; warn of those that nothing fitted is like."""
+    new = tuple(Assigned(item.key, item.place.row, item.place.near) for item in done if item.place is not None)
+    far = [item for item in new if item.near is not None and item.near > FAR]
+    if far:
+        worst = max(far, key=lambda item: item.near or 0)
+        others = f" and {len(far) - 1:,} more" if len(far) > 1 else ""
+        listener.warn(
+            f"unlike any photo that was fitted: {worst.key} ({worst.near:.2f} times as far as the farthest){others}; "
+            "--near lists them all"
+        )
+    return new
