@@ -24,7 +24,8 @@ from uexcli.core.pixels import publish
 from uexcli.core.problem import BankProblem
 from uexcli.core.store import Store
 from uexcli.core.trial import MemoryTrial
-from uexcli.io import noise_file, samples
+from uexcli.io import samples
+from uexcli.io.noise import noise_file
 from uexcli.messages import Listener
 from uexcli.registry import load
 from uexcli.runtime import machine

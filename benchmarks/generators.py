@@ -51,7 +51,7 @@ def measure(row: Row, *, data: str, count: int, device: str, spec: str, seeds: i
     """Fit, protect fitted and new images, train on either."""
     from uexcli import __version__
     from uexcli.commands import apply, fit
-    from uexcli.io import noise_file
+    from uexcli.io.noise import noise_file
     from uexcli.runtime import machine
 
     with tempfile.TemporaryDirectory() as folder:

@@ -26,7 +26,7 @@ from PIL import Image
 
 from uexcli.api import Sample
 from uexcli.commands import apply, bench, evaluate, fit
-from uexcli.io.images import open_photo
+from uexcli.io.images.photo_files import open_photo
 from uexcli.io.samples import find_dataset
 from uexcli.messages import Listener
 from uexcli.registry import load

@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.pictures.cases import Case, cases
 from uexcli import api
 from uexcli.errors import UexError
-from uexcli.io import images
+from uexcli.io.images import photo_files
 
 READER = ("agree", "shallow", "silent", "differ", "refused", "refused, rightly")
 SECOND = ("agree", "differ", "none")
@@ -41,7 +41,7 @@ NEAR = 1.0  # 8-bit levels between 8 bits and 16
 def read(case: Case, path: Path) -> tuple[str, np.ndarray | None, str]:
     """The outcome of uex's reader, and what it gives: uint8 or uint16 `(H, W, 1 to 4)`, or None and why."""
     try:
-        photo = images.open_photo(api.Sample(case.name, None, path=path), whole=True)
+        photo = photo_files.open_photo(api.Sample(case.name, None, path=path), whole=True)
     except UexError as error:
         return ("refused" if case.truth is not None else "refused, rightly"), None, error.message
     alpha = photo.own_alpha
@@ -87,7 +87,7 @@ def far(values: np.ndarray, case: Case) -> str:
 
 def second(case: Case) -> tuple[str, str]:
     """The outcome of the second decoder, and why."""
-    from uexcli.io import second as decoders
+    from uexcli.io.images.second import decoder as decoders
 
     try:
         found = decoders.decode(case.data)
@@ -105,7 +105,7 @@ def second(case: Case) -> tuple[str, str]:
 
 def alike(case: Case, values: np.ndarray | None) -> str:
     """Whether both decoders give the same: `alike`, `apart` or `one` where one of them reads it."""
-    from uexcli.io import second as decoders
+    from uexcli.io.images.second import decoder as decoders
 
     if values is None:
         return "one"

@@ -31,8 +31,12 @@ from PIL import Image
 from uexcli.commands.evaluate import protocol as eval_protocol
 from uexcli.commands.protect.protector import Written
 from uexcli.errors import UexError
-from uexcli.io import ends, journal, jxl, noise_file, part, receipt, release, samples, schema
 from uexcli.io import labels as labels_file
+from uexcli.io import samples, schema
+from uexcli.io.images import jxl
+from uexcli.io.images.metadata import trailing
+from uexcli.io.noise import noise_file
+from uexcli.io.release import layout, part, receipt, write_log
 
 SLOW = 10.0  # seconds
 TOKENS = [
@@ -43,15 +47,15 @@ TOKENS = [
 
 def sums(path: Path) -> None:
     """A list of checksums: no name may leave the folder."""
-    for name in release.read_sums(path):
-        assert release.inside(name) and (path.parent / name).resolve().is_relative_to(path.parent.resolve())
+    for name in layout.read_sums(path):
+        assert layout.inside(name) and (path.parent / name).resolve().is_relative_to(path.parent.resolve())
 
 
 def facts(path: Path) -> None:
     """The public facts."""
-    target = path.parent / release.FACTS
+    target = path.parent / layout.FACTS
     path.replace(target)
-    found = release.read_facts(path.parent)
+    found = layout.read_facts(path.parent)
     assert found is not None
 
 
@@ -68,7 +72,7 @@ def receipts(path: Path) -> None:
 
 def journals(path: Path) -> None:
     """A journal, of which every line that is none is passed over."""
-    for line in journal.Journal(path).lines():
+    for line in write_log.Journal(path).lines():
         with contextlib.suppress(TypeError):
             Written.of(line)
 
@@ -95,8 +99,8 @@ def protocol(path: Path) -> None:
 def picture(path: Path) -> None:
     """An image file: its decoder is fed by others; where it ends and how large it is, is read here."""
     data = path.read_bytes()
-    for format_ in ends.ENDS:
-        assert 0 <= ends.behind(data, format_) <= len(data)
+    for format_ in trailing.ENDS:
+        assert 0 <= trailing.behind(data, format_) <= len(data)
     with contextlib.suppress(ValueError):
         jxl.header(data)
 
@@ -110,7 +114,7 @@ READERS: dict[str, Callable[[Path], None]] = {
 def seeds(folder: Path) -> dict[str, list[bytes]]:
     """Good files, from which spoilt ones are made."""
     digest = "ab" * 32
-    stated = {"schema": release.SCHEMA, "eps": 8 / 255, "eps_text": "8/255", "size": 32, "suffix": ".png",
+    stated = {"schema": layout.SCHEMA, "eps": 8 / 255, "eps_text": "8/255", "size": 32, "suffix": ".png",
               "norm": {"name": "linf", "options": {}}, "skipped": [{"path": "a", "reason": "b"}], "mode_changes": [],
               "rms_levels": 4.5}  # fmt: skip
     written = {"key": "a.png", "name": "a.png", "source": digest, "protected": digest, "size": 0.03, "allowed": 0.03,
@@ -278,7 +282,19 @@ def _atheris(name: str, seconds: float) -> None:
     for number, data in enumerate(seeds(folder)[name]):
         (corpus / str(number)).write_bytes(data)
     # what uex reads with; all of Python's functions would take minutes
-    for module in (ends, eval_protocol, journal, jxl, labels_file, noise_file, part, receipt, release, samples, schema):
+    for module in (
+        trailing,
+        eval_protocol,
+        write_log,
+        jxl,
+        labels_file,
+        noise_file,
+        part,
+        receipt,
+        layout,
+        samples,
+        schema,
+    ):
         for _, function in inspect.getmembers(module, inspect.isfunction):
             atheris.instrument_func(function)
     options = [f"-max_total_time={seconds:.0f}", str(corpus)]

@@ -32,8 +32,9 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from uexcli.cli.app import app
-from uexcli.io import onnx as onnx_files
-from uexcli.io import partial, state_file
+from uexcli.io.noise import state_file
+from uexcli.io.onnx import networks as onnx_files
+from uexcli.io.release import staging
 
 SLOW = 120.0  # seconds; of a process that is one of many
 FEW = 3
@@ -201,7 +202,7 @@ def prepare(root: Path, names: Collection[str]) -> None:
     good("apply own.noise.safetensors photos -o release --jobs 1")
     for shard in ("1/2", "2/2"):
         good(f"apply own.noise.safetensors photos -o parts --shard {shard} --jobs 1")
-    with changed(partial, "finish", _stop):
+    with changed(staging, "finish", _stop):
         uex("apply own.noise.safetensors photos -o half --jobs 1")
     if "cell" in names:
         good("eval photos release --target small --epochs 4 --cells cells")

@@ -20,7 +20,7 @@ from uexcli.builtin.methods._textures import regions
 from uexcli.builtin.methods.band import TEN, TINTS, Band, dealt, textures_of
 from uexcli.core.pixels import LUMA
 from uexcli.errors import UexError
-from uexcli.io import noise_file
+from uexcli.io.noise import noise_file
 from uexcli.testing import pictures
 
 Uex = Callable[..., Any]

@@ -19,7 +19,7 @@ from PIL import Image
 import uexcli
 from uexcli.api import Progress
 from uexcli.cli.screen import Screen
-from uexcli.io import noise_file
+from uexcli.io.noise import noise_file
 from uexcli.messages import duration, visible
 
 

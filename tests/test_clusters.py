@@ -30,7 +30,7 @@ from uexcli.core.pixels import squash, survival
 from uexcli.core.problem import BankProblem
 from uexcli.core.seeding import Secret, generator
 from uexcli.errors import UexError
-from uexcli.io import noise_file
+from uexcli.io.noise import noise_file
 from uexcli.testing import pictures
 
 Uex = Callable[..., Ran]

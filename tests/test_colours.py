@@ -18,7 +18,8 @@ from PIL import Image, ImageCms
 
 from uexcli import api
 from uexcli.errors import UexError
-from uexcli.io import boxes, icc, icc_tags, images, jxl_profile, png
+from uexcli.io.images import photo_files, png
+from uexcli.io.images.metadata import boxes, icc, icc_tags, jxl_profile
 
 Uex = Callable[..., Ran]
 SECRET = b"UEX-SERIAL-0815 of Ann Example"
@@ -148,7 +149,7 @@ def out_of(noise: Path, folder: Path, uex: Uex, format_: str = "png") -> list[by
     assert ran.code == 0, ran.err
     ran = uex("verify", out, "--source", folder, "--json", *(("--eps", "254/255") if lossy else ()))
     assert ran.json["findings"] == []
-    return [path.read_bytes() for path in sorted(out.rglob(f"*{images.SUFFIXES[format_]}"))]
+    return [path.read_bytes() for path in sorted(out.rglob(f"*{photo_files.SUFFIXES[format_]}"))]
 
 
 # ----------------------------------------------------------------------------------------- profiles
@@ -205,8 +206,8 @@ def test_no_serial_number_of_a_profile_gets_out(format_: str, noise: Path, tmp_p
     released = out_of(noise, folder, uex, format_)
     assert len(released) == len(OTHERS) + 3
     for data, path in zip(released, sorted(folder.iterdir()), strict=True):
-        found, source = images.decode(data), images.decode(path.read_bytes())
-        with images.opened(data) as image:
+        found, source = photo_files.decode(data), photo_files.decode(path.read_bytes())
+        with photo_files.opened(data) as image:
             raw = image.info.get("icc_profile")
         for place in (data, raw or b""):
             assert b"UEX" not in place and b"Example" not in place and b"Ann" not in place
@@ -234,7 +235,7 @@ def test_bytes_that_are_no_profile_are_refused_by_name(length: int, mark: bytes,
         raw = bytearray(b"\0")
     saved(tmp_path / f"a.{kind}", picture(1, 24), icc_profile=bytes(raw))
     with pytest.raises(UexError, match=r"a\.\w+: its ICC profile of [\d,]+ bytes cannot be used"):
-        images.open_photo(api.Sample(f"a.{kind}", None, path=tmp_path / f"a.{kind}"))
+        photo_files.open_photo(api.Sample(f"a.{kind}", None, path=tmp_path / f"a.{kind}"))
 
 
 @pytest.mark.parametrize("command", ["fit", "apply", "verify", "eval"])
@@ -262,19 +263,21 @@ def test_a_profile_in_pieces_of_which_one_is_lost_is_refused(tmp_path: Path) -> 
     raw = assembled({**parts_of(OWN), b"mmod": bytes(150_000)})
     saved(tmp_path / "a.jpg", picture(1, 24), icc_profile=raw)
     data = (tmp_path / "a.jpg").read_bytes()
-    assert images.decode(data).icc == icc.clean(raw, icc.COLOUR)
+    assert photo_files.decode(data).icc == icc.clean(raw, icc.COLOUR)
     second = data.index(b"ICC_PROFILE", data.index(b"ICC_PROFILE") + 1)
     with pytest.raises(UexError, match="cannot be used"):
-        images.decode(data[: second - 4] + data[second - 4 + 2 + int.from_bytes(data[second - 2 : second], "big") :])
+        photo_files.decode(
+            data[: second - 4] + data[second - 4 + 2 + int.from_bytes(data[second - 2 : second], "big") :]
+        )
 
 
 def test_a_profile_of_another_space_is_dropped_and_that_is_said(tmp_path: Path) -> None:
     curve_ = icc.build_grey(icc_tags.gamma(1.3), "x")
     saved(tmp_path / "a.jpg", picture(1, 24), icc_profile=curve_)
-    found = images.decode((tmp_path / "a.jpg").read_bytes())
+    found = photo_files.decode((tmp_path / "a.jpg").read_bytes())
     assert found.icc is None and found.changes == ("GRAY profile dropped",)
     saved(tmp_path / "b.jpg", picture(1, 24, grey=True), icc_profile=stuffed(OWN))
-    found = images.decode((tmp_path / "b.jpg").read_bytes())  # its curve is what a grey reader needs
+    found = photo_files.decode((tmp_path / "b.jpg").read_bytes())  # its curve is what a grey reader needs
     assert found.icc is not None and found.icc[16:20] == b"GRAY" and found.changes == ()
 
 
@@ -344,7 +347,7 @@ def test_cmyk_is_shown_by_its_profile(noise: Path, tmp_path: Path, uex: Uex) -> 
     (tmp_path / "in").mkdir()
     cmyk.save(tmp_path / "in/a.tif", icc_profile=raw)
     cmyk.save(tmp_path / "in/b.tif")
-    first, second = (images.decode((tmp_path / f"in/{name}.tif").read_bytes()) for name in "ab")
+    first, second = (photo_files.decode((tmp_path / f"in/{name}.tif").read_bytes()) for name in "ab")
     assert first.icc is None and first.changes == ("CMYK to RGB", "CMYK profile: shown in sRGB")
     assert second.changes == ("CMYK to RGB",)
     profile = ImageCms.ImageCmsProfile(io.BytesIO(raw))
@@ -448,7 +451,7 @@ SHOWN: dict[str, tuple[list[png.Chunk], str | None]] = {
 @pytest.mark.parametrize("kind", TOLD)
 def test_what_tells_colours_becomes_a_profile(kind: str) -> None:
     make, _, name = TOLD[kind]
-    found = images.decode(make())
+    found = photo_files.decode(make())
     assert found.icc == (icc.named(name) if name else None) and found.shown == ()
     assert found.changes == (("Adobe RGB, as its EXIF says",) if kind.startswith("exif") else ())
 
@@ -466,7 +469,7 @@ def test_colours_told_otherwise_stay_in_every_format(format_: str, noise: Path, 
     wanted |= {f"{kind}{more}": name for kind, (_, name) in SHOWN.items() for more in ("", "-deep")}
     released = out_of(noise, folder, uex, format_)
     for data, path in zip(released, sorted(folder.iterdir(), key=lambda path: path.stem + ".png"), strict=True):
-        found, name = images.decode(data), wanted[path.stem]
+        found, name = photo_files.decode(data), wanted[path.stem]
         if format_ == "png" and path.suffix == ".png":
             chunks, _ = SHOWN[path.stem.removesuffix("-deep")]
             assert set(found.shown) == set(chunks) and found.icc is None
@@ -490,7 +493,7 @@ def test_high_dynamic_range_stays_in_png_and_is_refused_elsewhere(
         ran = uex("apply", noise, folder, "-o", "other", "--format", format_)
         assert ran.code == 3 and ran.err.startswith("Error: a.avif: its colours are of ") and "PNG" in ran.err
     plain = tmp_path / "out-png/b.png"
-    plain.write_bytes(png.encode(images.decode(plain.read_bytes()).pixels))
+    plain.write_bytes(png.encode(photo_files.decode(plain.read_bytes()).pixels))
     ran = uex("verify", "out-png", "--source", folder, "--json")
     assert ("changed-profile", "b.png") in {(item["code"], item["path"]) for item in ran.json["findings"]}
 
@@ -505,7 +508,7 @@ def test_high_dynamic_range_stays_in_png_and_is_refused_elsewhere(
 )
 def test_colours_that_nobody_knows_here_are_refused(make: Callable[[], bytes], said: str) -> None:
     with pytest.raises(UexError, match=said):
-        images.decode(make())
+        photo_files.decode(make())
 
 
 def test_colours_of_a_picture_that_is_not_the_main_one_are_not_taken() -> None:

@@ -23,12 +23,14 @@ from PIL import Image
 from uexcli import registry
 from uexcli.api import Dataset, Sample, is_safe, split_of
 from uexcli.errors import UexError, UsageError
-from uexcli.io import images, release, samples
+from uexcli.io import samples
+from uexcli.io.images import photo_files
 from uexcli.io.pool import WORTH_IT, parallel
+from uexcli.io.release import layout
 
 PYARROW = "pyarrow is not installed: pip install 'uexcli[huggingface]'"
 FORMS = ["webdataset", "huggingface"]
-OWN = {release.SUMS, release.COPIED}
+OWN = {layout.SUMS, layout.COPIED}
 
 
 def needs(form: str) -> None:
@@ -107,9 +109,9 @@ def test_a_folder_comes_back_byte_for_byte(form: str, mixed: Path, uex: Callable
     there = listed(str(mixed))
     for key, sample in listed(f"{form}:copy").items():
         assert sample.label == there[key].label
-        assert images.digest_of(sample) == images.digest_of(there[key])
-        assert images.size_and_grey(sample) == images.size_and_grey(there[key])
-        assert np.array_equal(images.open_photo(sample).pixels, images.open_photo(there[key]).pixels)
+        assert photo_files.digest_of(sample) == photo_files.digest_of(there[key])
+        assert photo_files.size_and_grey(sample) == photo_files.size_and_grey(there[key])
+        assert np.array_equal(photo_files.open_photo(sample).pixels, photo_files.open_photo(there[key]).pixels)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -120,7 +122,7 @@ def test_the_same_photos_give_the_same_files(form: str, photos: Path, uex: Calla
         os.utime(path, (1, 1))
     uex("convert", photos, f"{form}:two")
     assert files(Path("one")) == files(Path("two"))
-    assert (Path("one") / release.SUMS).read_bytes() == (Path("two") / release.SUMS).read_bytes()
+    assert (Path("one") / layout.SUMS).read_bytes() == (Path("two") / layout.SUMS).read_bytes()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -170,7 +172,7 @@ def test_a_croissant_comes_along(
     assert uex("convert", "out", f"{form}:copy").code == 0
     document = json.loads(Path("copy/croissant.json").read_text())
     assert (document["name"], document["usageInfo"]) == ("copy", "No training, please.")
-    sums = release.read_sums(Path("copy/SHA256SUMS"))
+    sums = layout.read_sums(Path("copy/SHA256SUMS"))
     assert sums["croissant.json"] == hashlib.sha256(Path("copy/croissant.json").read_bytes()).hexdigest()
     listed = {item["name"]: item["sha256"] for item in document["distribution"] if item["@type"] == "cr:FileObject"}
     assert listed == {name: digest for name, digest in sums.items() if name.endswith((".png", ".tar", ".parquet"))}
@@ -197,9 +199,9 @@ def test_a_croissant_that_says_nothing_is_left_out_aloud(
     assert uex("apply", noise, photos, "-o", "out", "--croissant").code == 0
     text = f'{{"usageInfo": {what}}}' if what != "{" else what
     Path("out/croissant.json").write_text(text)
-    sums = release.read_sums(Path("out/SHA256SUMS"))
+    sums = layout.read_sums(Path("out/SHA256SUMS"))
     sums["croissant.json"] = hashlib.sha256(text.encode()).hexdigest()
-    Path("out/SHA256SUMS").write_text(release.sums_text(sums))
+    Path("out/SHA256SUMS").write_text(layout.sums_text(sums))
     ran = uex("convert", "out", "copy")
     assert ran.code == 0 and "is left out" in ran.err
     assert not Path("copy/croissant.json").exists()
@@ -212,7 +214,7 @@ def test_images_in_memory_are_written_as_png(form: str, tmp_path: Path) -> None:
     dataset(form).write(f"{form}:{tmp_path / 'a'}", [Sample("x/1.png", "x", array=grey)])
     sample = listed(f"{form}:{tmp_path / 'a'}")["x/1.png"]
     assert sample.encoded().startswith(b"\x89PNG")
-    assert np.array_equal(images.open_photo(sample).pixels[:, :, 0], grey)
+    assert np.array_equal(photo_files.open_photo(sample).pixels[:, :, 0], grey)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -297,7 +299,7 @@ def test_an_interrupted_convert_leaves_nothing(
 def test_what_a_killed_convert_left_is_made_anew(photos: Path, uex: Callable[..., Ran]) -> None:
     left = Path("copy.partial")
     left.mkdir()
-    (left / release.JOB).write_text('{"convert": "0"}')
+    (left / layout.JOB).write_text('{"convert": "0"}')
     (left / "half.tar").write_bytes(b"half")
     assert uex("convert", photos, "webdataset:copy").code == 0
     assert not left.exists() and not Path("copy/half.tar").exists()
@@ -306,7 +308,7 @@ def test_what_a_killed_convert_left_is_made_anew(photos: Path, uex: Callable[...
 def test_a_convert_does_not_delete_what_an_apply_left(photos: Path, uex: Callable[..., Ran]) -> None:
     left = Path("copy.partial")
     left.mkdir()
-    (left / release.JOB).write_text('{"noise": "0"}')
+    (left / layout.JOB).write_text('{"noise": "0"}')
     ran = uex("convert", photos, "webdataset:copy")
     assert ran.code == 2 and "of another job" in ran.err and "--force" in ran.err
     assert left.exists()
@@ -317,7 +319,7 @@ def test_a_convert_does_not_delete_what_an_apply_left(photos: Path, uex: Callabl
 def test_what_a_convert_left_is_called_so(photos: Path, noise: Path, uex: Callable[..., Ran]) -> None:
     left = Path("out.partial")
     left.mkdir()
-    (left / release.JOB).write_text('{"convert": "0"}')
+    (left / layout.JOB).write_text('{"convert": "0"}')
     ran = uex("apply", noise, photos, "-o", "out", "--resume")
     assert ran.code == 2 and "left from an interrupted uex convert" in ran.err
     assert uex("apply", noise, photos, "-o", "out", "--force").code == 0
@@ -557,10 +559,10 @@ def test_a_shard_that_became_shorter_is_told_of(tmp_path: Path) -> None:
     sample = listed(f"webdataset:{path}")["x.png"]
     os.truncate(path, 520)
     with pytest.raises(UexError, match=r"x.png: .*a.tar has become shorter"):
-        images.open_photo(sample)
+        photo_files.open_photo(sample)
     path.unlink()
     with pytest.raises(UexError, match=r"x.png: cannot be read \(No such file"):
-        images.digest_of(sample)
+        photo_files.digest_of(sample)
 
 
 # -------------------------------------------------------------------------------------- huggingface
@@ -597,7 +599,7 @@ def test_the_hub_files_are_read_by_split(tmp_path: Path) -> None:
     assert len(found) == 6
     assert list(found)[:2] == [f"data/train-00000-of-00002/row-00000{n}.png" for n in range(2)]
     assert [sample.label for sample in found.values()] == ["cat", "dog", None] * 2
-    assert [images.open_photo(sample).pixels[0, 0, 0] for sample in found.values()] == [0, 1, 2] * 2
+    assert [photo_files.open_photo(sample).pixels[0, 0, 0] for sample in found.values()] == [0, 1, 2] * 2
     assert all("/test-" in key for key in listed(uri, split="test"))
     file = tmp_path / "data" / "test-00000-of-00002.parquet"
     assert next(iter(listed(f"huggingface:{file}"))) == "test-00000-of-00002/row-000000.png"

@@ -27,7 +27,8 @@ from uexcli import api
 from uexcli.commands.protect import memory
 from uexcli.commands.verify import strict
 from uexcli.errors import UexError
-from uexcli.io import exact, images, png, png_passes, scaled, second
+from uexcli.io.images import photo_files, png
+from uexcli.io.images.second import decoder, exact, png_passes, scaled
 
 Uex = Callable[..., Ran]
 # Kinds of which no file, or not each, is read: refused by name, as Pillow does not open them or decoders do not agree.
@@ -121,7 +122,7 @@ def test_what_is_released_is_within_the_bound_of_what_was_written(format_: str, 
     ran = uex("apply", "u.noise.safetensors", photos, "-o", "r", "--format", format_)
     assert ran.code == 0, ran.err
     for case in given:
-        values = second.decode((tmp_path / "r" / case.name).with_suffix(f".{format_}").read_bytes()).values
+        values = decoder.decode((tmp_path / "r" / case.name).with_suffix(f".{format_}").read_bytes()).values
         within(values, case)
     ran = uex("verify", "r", "--source", photos, "--strict", "--json")
     assert ran.code == 0, ran.out
@@ -153,18 +154,18 @@ def test_16_bit_grey_with_alpha_passes_in_formats_of_8_bits(format_: str, tmp_pa
     assert uex("apply", "u.noise.safetensors", photos, "-o", "r", "--format", format_).code == 0
     ran = uex("verify", "r", "--source", photos, "--strict")
     assert ran.code == 0, ran.out
-    whole, half = (images.decode(case.data, whole=whole) for whole in (True, False))
+    whole, half = (photo_files.decode(case.data, whole=whole) for whole in (True, False))
     assert half.pixels.shape[2] == whole.pixels.shape[2] == 1
-    assert np.array_equal(half.pixels, whole.pixels) and half.changes == (images.SHALLOW,)
+    assert np.array_equal(half.pixels, whole.pixels) and half.changes == (photo_files.SHALLOW,)
 
 
 def test_jpeg_xl_of_16_bit_grey_with_alpha_is_read_as_it_is(tmp_path: Path) -> None:
     pytest.importorskip("pillow_jxl", reason="pillow-jxl-plugin is not installed")
     case = by_name("jxl-16-2-1-True.jxl")
-    whole, half = (images.decode(case.data, whole=whole) for whole in (True, False))
+    whole, half = (photo_files.decode(case.data, whole=whole) for whole in (True, False))
     assert case.truth is not None and whole.deep is not None and whole.deep_alpha is not None
     assert np.array_equal(np.dstack([whole.deep, whole.deep_alpha]), case.truth)
-    assert np.array_equal(half.pixels, case.truth[:, :, :1] >> 8) and half.changes == (images.SHALLOW,)
+    assert np.array_equal(half.pixels, case.truth[:, :, :1] >> 8) and half.changes == (photo_files.SHALLOW,)
 
 
 @pytest.mark.parametrize("format_", ["webp", "jxl"])
@@ -175,8 +176,8 @@ def test_deep_jpeg_xl_passes_in_formats_of_8_bits(format_: str, tmp_path: Path, 
         values = scene(channels, bits).astype(np.uint16)
         data = imagecodecs.jpegxl_encode(values, lossless=True, bitspersample=bits)
         made.append(Case(f"{bits}-{channels}.jxl", "jxl", data, None))
-        whole, half = (images.decode(data, whole=whole) for whole in (True, False))
-        assert np.array_equal(half.pixels, whole.pixels) and half.changes == (images.SHALLOW,)
+        whole, half = (photo_files.decode(data, whole=whole) for whole in (True, False))
+        assert np.array_equal(half.pixels, whole.pixels) and half.changes == (photo_files.SHALLOW,)
     photos = with_noise(tmp_path, uex, *made)
     assert uex("apply", "u.noise.safetensors", photos, "-o", "r", "--format", format_).code == 0
     ran = uex("verify", "r", "--source", photos, "--strict")
@@ -219,22 +220,22 @@ def test_white_of_16_bits_in_jpeg_2000_does_not_become_black() -> None:
     values = np.full((9, 7, 3), 65535, np.uint16)
     data = bytes(imagecodecs.jpeg2k_encode(values, reversible=True, codecformat="JP2"))
     for whole in (True, False):
-        assert images.decode(data, whole=whole).pixels.min() == 255
+        assert photo_files.decode(data, whole=whole).pixels.min() == 255
 
 
 def test_depth_that_is_lost_is_told() -> None:
     for name, said in (("avif-10-3-444-1.avif", "10 bits to 8"), ("avif-12-1-444-1.avif", "12 bits to 8")):
         case = by_name(name)
-        assert said in images.decode(case.data, whole=True).changes
+        assert said in photo_files.decode(case.data, whole=True).changes
     case = by_name("ppm-65535-bytes.ppm")
-    assert images.decode(case.data, whole=True).changes == ()
-    assert images.decode(case.data).changes == (images.SHALLOW,)
+    assert photo_files.decode(case.data, whole=True).changes == ()
+    assert photo_files.decode(case.data).changes == (photo_files.SHALLOW,)
 
 
 def test_samples_that_are_dropped_are_told() -> None:
     for name in ("rgb8-unspecified-le-strip-none.tif", "rgb16-unspecified-le-strip-none.tif"):
         case = by_name(name)
-        assert "1 more sample a pixel dropped" in images.decode(case.data, whole=True).changes
+        assert "1 more sample a pixel dropped" in photo_files.decode(case.data, whole=True).changes
 
 
 def test_16_bit_grey_in_netpbm_is_fitted_as_grey(tmp_path: Path, uex: Uex) -> None:
@@ -271,7 +272,7 @@ def test_a_released_file_that_decoders_read_differently_is_found(
 ) -> None:
     assert uex("verify", release, "--strict").code == 0
     monkeypatch.setitem(
-        second.READERS, "PNG", lambda data: second.Second(png_passes.decode(data)[::-1], slack=1, turned=True)
+        decoder.READERS, "PNG", lambda data: decoder.Second(png_passes.decode(data)[::-1], slack=1, turned=True)
     )
     assert uex("verify", release).code == 0
     ran = uex("verify", release, "--strict", "--json")  # a released file is not turned: upside down is another picture
@@ -283,7 +284,7 @@ def test_a_released_file_that_decoders_read_differently_is_found(
 def test_what_one_decoder_alone_reads_is_said(
     release: Path, photos: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(second.READERS, "PNG")
+    monkeypatch.delitem(decoder.READERS, "PNG")
     ran = uex("verify", release, "--source", photos, "--strict", "--json")
     assert ran.code == 0
     assert len(ran.json["alone"]) == 32 and ran.json["alone"][0]["reason"] == "there is none for PNG"
@@ -305,9 +306,9 @@ def test_real_and_odd_files_are_read_alike(real_data: Path) -> None:
         for member in archive.infolist():
             data = archive.read(member)
             try:
-                photo = images.decode(data, whole=True)
+                photo = photo_files.decode(data, whole=True)
                 read = photo.values if photo.own_alpha is None else np.dstack([photo.values, photo.own_alpha])
-                if second.apart(read, data):
+                if decoder.apart(read, data):
                     apart.append(member.filename)
                 alike += 1
             except Exception:  # what is refused is the matter of other tests
@@ -319,9 +320,9 @@ def test_a_picture_that_does_not_cover_its_screen_is_left_to_one_decoder() -> No
     buffer = io.BytesIO()
     Image.fromarray(picture(3)).quantize(8).save(buffer, "GIF")
     whole = buffer.getvalue()
-    assert second.decode(whole).values.shape[:2] == (16, 16)
-    with pytest.raises(second.NoDecoder, match="screen"):
-        second.decode(whole[:6] + b"\x14\0\x14\0" + whole[10:])
+    assert decoder.decode(whole).values.shape[:2] == (16, 16)
+    with pytest.raises(decoder.NoDecoder, match="screen"):
+        decoder.decode(whole[:6] + b"\x14\0\x14\0" + whole[10:])
 
 
 @pytest.mark.parametrize("turn", range(2, 9))
@@ -353,9 +354,9 @@ def test_ycbcr_that_says_what_is_usual_is_read(tag: int | None, ratios: tuple[in
     tifffile.imwrite(buffer, np.asarray(image), photometric="ycbcr", extratags=extra)
     if not usual:
         with pytest.raises(UexError, match="YCbCr"):
-            images.decode(buffer.getvalue())
+            photo_files.decode(buffer.getvalue())
         return
-    shown = images.decode(buffer.getvalue()).pixels
+    shown = photo_files.decode(buffer.getvalue()).pixels
     assert np.abs(shown.astype(int) - np.asarray(image.convert("RGB"))).max() <= 1
 
 
@@ -363,7 +364,7 @@ def test_an_orientation_of_a_tiff_in_xmp_alone_is_no_disagreement(tmp_path: Path
     notes = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'
     Image.fromarray(picture(3)[:12]).save(tmp_path / "a.tif", tiffinfo={700: notes})
     data = (tmp_path / "a.tif").read_bytes()
-    assert images.decode(data).size == (picture(3).shape[0], 12)
+    assert photo_files.decode(data).size == (picture(3).shape[0], 12)
     photos = with_noise(tmp_path, uex, Case("a.tif", "tiff", data, None))
     assert uex("apply", "u.noise.safetensors", photos, "-o", "r").code == 0
     ran = uex("verify", "r", "--source", photos, "--strict")
@@ -392,9 +393,9 @@ def test_want_of_memory_is_no_disagreement_of_decoders(monkeypatch: pytest.Monke
     monkeypatch.setattr(png_passes, "decode", full)
     data = png.encode(scene(3, 16).astype(np.uint16))
     with pytest.raises(MemoryError):
-        images.decode(data, whole=True)
+        photo_files.decode(data, whole=True)
     with pytest.raises(MemoryError):
-        second.decode(data)
+        decoder.decode(data)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff", ".webp", ".jxl", ".jpg"])
@@ -404,15 +405,15 @@ def test_what_is_written_is_read_alike_by_the_second_decoder(suffix: str, channe
     if suffix == ".jxl":
         pytest.importorskip("pillow_jxl", reason="pillow-jxl-plugin is not installed")
     values = shown(scene(channels, 16 if sixteen else 8), 16 if sixteen else 8)
-    photo = images.decode(png.encode(values), whole=suffix in images.DEEP)
-    photo = images.fitting(photo, suffix)
-    data = images.encode(photo, photo.values, suffix)
-    found = images.decode(data, whole=suffix in images.DEEP)
+    photo = photo_files.decode(png.encode(values), whole=suffix in photo_files.DEEP)
+    photo = photo_files.fitting(photo, suffix)
+    data = photo_files.encode(photo, photo.values, suffix)
+    found = photo_files.decode(data, whole=suffix in photo_files.DEEP)
     read = found.values if found.own_alpha is None else np.dstack([found.values, found.own_alpha])
-    assert second.apart(read, data, released=True) == 0
+    assert decoder.apart(read, data, released=True) == 0
     other = read.copy()
     other[3, 4, 0] ^= np.iinfo(read.dtype).max - 15
-    assert second.apart(other, data, released=True) > 4
+    assert decoder.apart(other, data, released=True) > 4
 
 
 # ------------------------------------------------------------------------------------------ the small parts
@@ -472,10 +473,10 @@ def test_spoilt_files_are_read_or_refused_by_both(name: str, tmp_path: Path) -> 
         path = tmp_path / name
         path.write_bytes(bytes(data))
         try:
-            images.open_photo(api.Sample(name, None, path=path), whole=True)
+            photo_files.open_photo(api.Sample(name, None, path=path), whole=True)
         except UexError as error:
             assert name in error.message
         try:
-            second.decode(bytes(data))
-        except second.NoDecoder as error:
+            decoder.decode(bytes(data))
+        except decoder.NoDecoder as error:
             assert str(error)

@@ -23,7 +23,8 @@ import torch
 from conftest import Ran, picture
 from PIL import Image
 
-from uexcli.io import images, leftovers
+from uexcli.io import leftovers
+from uexcli.io.images import photo_files
 
 Uex = Callable[..., Ran]
 FIT = ("--method", "random", "--seed", 1 << 100)
@@ -772,7 +773,7 @@ def test_a_path_that_cannot_be_written(command: str, output: str, photos: Path, 
 
 
 def interrupt_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    encode = images.encode
+    encode = photo_files.encode
     calls: list[int] = []
 
     def pressed(*args: Any, **kwargs: Any) -> bytes:
@@ -781,7 +782,7 @@ def interrupt_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
         return encode(*args, **kwargs)
 
-    monkeypatch.setattr(images, "encode", pressed)
+    monkeypatch.setattr(photo_files, "encode", pressed)
 
 
 def interrupted(words: tuple[Any, ...], count: int, uex: Uex) -> Ran:
@@ -872,7 +873,7 @@ def test_an_interrupted_fit_leaves_nothing(photos: Path, uex: Uex, monkeypatch: 
 def test_a_terminated_apply_can_go_on(
     photos: Path, noise: Path, release: Path, tmp_path: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = images.encode
+    encode = photo_files.encode
 
     def killed(*args: Any, **kwargs: Any) -> bytes:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -880,7 +881,7 @@ def test_a_terminated_apply_can_go_on(
 
     words = ("apply", noise, photos, "-o", "out", "--jobs", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(images, "encode", killed)
+        patch.setattr(photo_files, "encode", killed)
         ran = uex(*words)
     assert (ran.code, ran.out) == (143, "")
     assert ran.err.splitlines()[-1].startswith("Terminated.")

@@ -11,7 +11,7 @@ import torch
 from conftest import Ran
 
 from uexcli import registry
-from uexcli.io import noise_file
+from uexcli.io.noise import noise_file
 
 pytestmark = [
     pytest.mark.gpu,

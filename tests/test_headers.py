@@ -16,7 +16,9 @@ from safetensors.torch import load_file, save_file
 from uexcli import api
 from uexcli.builtin.norms.linf import Linf
 from uexcli.errors import UexError
-from uexcli.io import header_schema, journal, noise_file, receipt, release, schema
+from uexcli.io import documents, schema
+from uexcli.io.noise import noise_file
+from uexcli.io.release import layout, receipt, write_log
 from uexcli.registry import load, remake
 
 Uex = Callable[..., Ran]
@@ -186,7 +188,7 @@ def test_a_line_of_a_journal_that_is_none_is_passed_over(tmp_path: Path) -> None
     wrong = [{**line, key: value} for key, value in (("size", "x"), ("rms", -1), ("changes", [1]), ("place", 3))]
     path = tmp_path / "journal"
     path.write_text("\n".join([json.dumps(line), *map(json.dumps, wrong), DIGITS, DEEP, "[1]", json.dumps(line)]))
-    assert list(journal.Journal(path).lines()) == [line, line]
+    assert list(write_log.Journal(path).lines()) == [line, line]
 
 
 def test_a_damaged_receipt_matches_nothing(release: Path, noise: Path, photos: Path, uex: Uex) -> None:
@@ -287,9 +289,9 @@ def test_wrong_values_in_every_field_are_read_or_refused(tmp_path: Path, uex: Ue
     fuzz_headers.prepare(tmp_path, [])
     header = fuzz_headers.header(Path("own.noise.safetensors"))
     known: list[tuple[object, schema.Kind]] = [
-        (header, header_schema.NOISE),
-        (json.loads(Path("release/uex-release.json").read_text()), header_schema.FACTS),
-        (json.loads(Path("parts.part-1-of-2/uex-part.json").read_text()), header_schema.PIECE),
+        (header, documents.NOISE),
+        (json.loads(Path("release/uex-release.json").read_text()), documents.FACTS),
+        (json.loads(Path("parts.part-1-of-2/uex-part.json").read_text()), documents.PIECE),
     ]
     for document, kind in known:
         kind(document, "")
@@ -302,5 +304,5 @@ def test_wrong_values_in_every_field_are_read_or_refused(tmp_path: Path, uex: Ue
                 assert len(str(error)) < 400 and str(error).isprintable()
                 ends["refused"] += 1
         assert ends["read"] > 50 and ends["refused"] > 500
-    assert release.read_facts(Path("release")) is not None
+    assert layout.read_facts(Path("release")) is not None
     assert issubclass(schema.Mismatch, ValueError) and not issubclass(schema.Mismatch, UexError)

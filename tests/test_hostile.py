@@ -26,7 +26,10 @@ from PIL import Image
 from uexcli import api
 from uexcli.commands.protect.protector import Protector
 from uexcli.errors import UexError
-from uexcli.io import images, jxl, noise_file, png, png_passes, release
+from uexcli.io.images import jxl, photo_files, png
+from uexcli.io.images.second import png_passes
+from uexcli.io.noise import noise_file
+from uexcli.io.release import layout
 from uexcli.registry import load
 
 Uex = Callable[..., Ran]
@@ -80,8 +83,8 @@ def test_every_written_file_keeps_the_bound(data: st.DataObject, tmp_path_factor
     (root / "a.png").write_bytes(png.encode(values))
     made = protector(delta, eps, suffix, norm, {})
     written = made.write(api.Sample("a.png", None, path=root / "a.png"), root, f"out{suffix}")
-    found = images.decode((root / f"out{suffix}").read_bytes(), whole=True)
-    before = images.decode((root / "a.png").read_bytes(), whole=suffix in images.DEEP)
+    found = photo_files.decode((root / f"out{suffix}").read_bytes(), whole=True)
+    before = photo_files.decode((root / "a.png").read_bytes(), whole=suffix in photo_files.DEEP)
     after = found.values[:, :, : before.values.shape[2]]
     change = (after.astype(np.int64) - before.values) / (65535 if before.deep is not None else 255)
     allowed = made.allowed(before)
@@ -174,8 +177,8 @@ def test_odd_names_come_through(tmp_path: Path, uex: Uex) -> None:
     assert uex("fit", photos, "--method", "random", "--mode", "samplewise", "-o", "n").code == 0
     ran = uex("apply", "n", photos, "-o", "out", "--json")
     assert ran.code == 0, ran.err
-    there = release.files(Path("out"))
-    assert len(there) == len(ODD) and len({release._folded(name) for name in there}) == len(ODD)
+    there = layout.files(Path("out"))
+    assert len(there) == len(ODD) and len({layout._folded(name) for name in there}) == len(ODD)
     ran = uex("verify", "out", "--source", photos)
     assert ran.code == 0, ran.out
     if shutil.which("sha256sum"):
@@ -188,19 +191,19 @@ CASES = ["a.png", "A.png", "a.jpg", "b/x.png", "B/x.png", "B/X.jpeg", "café.png
 
 
 def test_names_differ_also_where_cases_and_accents_do_not_count() -> None:
-    made = release.names(CASES)
-    assert len({release._folded(name) for name in made.values()}) == len(CASES)
-    assert made == release.names(reversed(CASES)) and all(name.endswith(".png") for name in made.values())
-    assert release.pair(CASES, made.values(), ".png") == made
-    assert release.names(["a.jpg", "b.png"]) == {"a.jpg": "a.png", "b.png": "b.png"}
-    assert release.names(["a.jpg", "a.png"]) == {"a.jpg": "a.jpg.png", "a.png": "a.png.png"}
+    made = layout.names(CASES)
+    assert len({layout._folded(name) for name in made.values()}) == len(CASES)
+    assert made == layout.names(reversed(CASES)) and all(name.endswith(".png") for name in made.values())
+    assert layout.pair(CASES, made.values(), ".png") == made
+    assert layout.names(["a.jpg", "b.png"]) == {"a.jpg": "a.png", "b.png": "b.png"}
+    assert layout.names(["a.jpg", "a.png"]) == {"a.jpg": "a.jpg.png", "a.png": "a.png.png"}
 
 
 def test_a_photo_that_changes_while_it_is_read_is_one_or_the_other(photos: Path, noise: Path, uex: Uex) -> None:
     """Its bytes are read once: what is decoded is what the digest is of."""
     path = photos / "cat/0.png"
     data = path.read_bytes()
-    seen = images.decode(data)
+    seen = photo_files.decode(data)
     path.write_bytes((photos / "cat/1.png").read_bytes())
     ran = uex("apply", noise, photos, "-o", "out")
     assert ran.code == 3 and "not the image of this name" in ran.err and not Path("out").exists()
@@ -211,14 +214,14 @@ def test_a_photo_that_changes_while_it_is_read_is_one_or_the_other(photos: Path,
 
 
 def test_a_photo_that_vanishes_is_told(photos: Path, noise: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = images.open_photo
+    opened = photo_files.open_photo
 
-    def vanish(sample: api.Sample, **how: Any) -> images.Photo:
+    def vanish(sample: api.Sample, **how: Any) -> photo_files.Photo:
         if sample.key == "cat/3.png" and sample.path is not None:
             sample.path.unlink(missing_ok=True)
         return opened(sample, **how)
 
-    monkeypatch.setattr(images, "open_photo", vanish)
+    monkeypatch.setattr(photo_files, "open_photo", vanish)
     ran = uex("apply", noise, photos, "-o", "out")
     assert ran.code == 3 and "cat/3.png: cannot be read" in ran.err and not Path("out").exists()
 
@@ -227,7 +230,7 @@ def test_a_photo_that_vanishes_is_told(photos: Path, noise: Path, uex: Uex, monk
 def test_pixels_without_a_grid_are_refused(mode: str, tmp_path: Path) -> None:
     Image.fromarray(np.ones((8, 8), np.int32 if mode == "I" else np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(UexError, match="no 8-bit grid"):
-        images.open_photo(api.Sample("a.tif", None, path=tmp_path / "a.tif"), whole=True)
+        photo_files.open_photo(api.Sample("a.tif", None, path=tmp_path / "a.tif"), whole=True)
 
 
 def test_a_16_bit_file_that_only_pillow_reads_has_8_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,13 +239,13 @@ def test_a_16_bit_file_that_only_pillow_reads_has_8_bits(tmp_path: Path, monkeyp
 
     values = np.random.default_rng(0).integers(0, 65536, (9, 7, 3), dtype=np.uint16)
     data = png.encode(values)
-    assert images.decode(data, whole=True).deep is not None
+    assert photo_files.decode(data, whole=True).deep is not None
     monkeypatch.setattr(png_passes, "decode", fails)
-    found = images.decode(data, whole=True)
+    found = photo_files.decode(data, whole=True)
     assert found.deep is None and found.changes == ("16 bits to 8",) and np.array_equal(found.pixels, values >> 8)
     monkeypatch.setattr(png_passes, "decode", lambda _: values[::-1])  # where decoders differ, none is believed
     with pytest.raises(UexError, match="do not agree"):
-        images.decode(data, whole=True)
+        photo_files.decode(data, whole=True)
 
 
 # ----------------------------------------------------------------------------------------------- metadata
@@ -256,13 +259,13 @@ TOLD = {
 @pytest.mark.parametrize("format_", ["png", "tiff", "webp", "jxl"])
 @pytest.mark.parametrize("kind", ["jpg", "png"])
 def test_texts_are_kept_on_request_and_nothing_else(format_: str, kind: str, tmp_path: Path, uex: Uex) -> None:
-    from uexcli.io import bare, metadata
+    from uexcli.io.images.metadata import bare, policy
 
     if format_ == "jxl":
         pytest.importorskip("pillow_jxl", reason="pillow-jxl-plugin is not installed")
     photos = tmp_path / "photos"
     photos.mkdir()
-    exif = metadata.as_exif(tuple(TOLD.items()))
+    exif = policy.as_exif(tuple(TOLD.items()))
     exif[0x010F] = "a maker"
     exif.get_ifd(0x8769)[0xA431] = "serial 123"
     exif.get_ifd(0x8825)[1] = "N"
@@ -274,7 +277,7 @@ def test_texts_are_kept_on_request_and_nothing_else(format_: str, kind: str, tmp
     for folder, wanted in (("bare", {}), ("out", TOLD)):
         data = Path(f"{folder}/0.{format_}").read_bytes()
         with Image.open(Path(f"{folder}/0.{format_}")) as image:
-            assert dict(metadata.texts(data, bare.of(data), image.info)[0]) == wanted
+            assert dict(policy.texts(data, bare.of(data), image.info)[0]) == wanted
             assert not image.getexif().get_ifd(0x8825) and 0xA431 not in image.getexif().get_ifd(0x8769)
         assert b"serial" not in data and b"a maker" not in data
         assert uex("verify", folder, "--source", photos).code == 0
@@ -310,12 +313,12 @@ def test_what_is_no_file_is_refused_by_name(kind: str, photos: Path, uex: Uex) -
 def test_a_format_that_needs_a_package_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.heic").write_bytes(b"no decoder knows this")
     sample = api.Sample("a.heic", None, path=tmp_path / "a.heic")
-    monkeypatch.setattr(images.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(photo_files.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UexError, match=r"uexcli\[heif\]"):
-        images.open_photo(sample)
-    monkeypatch.setattr(images.importlib.util, "find_spec", lambda _: object())
+        photo_files.open_photo(sample)
+    monkeypatch.setattr(photo_files.importlib.util, "find_spec", lambda _: object())
     with pytest.raises(UexError, match="no image format"):
-        images.open_photo(sample)
+        photo_files.open_photo(sample)
 
 
 # ------------------------------------------------------------------------------------------------- JPEG XL
@@ -331,7 +334,7 @@ def jxl_of(pixels: np.ndarray, **options: Any) -> bytes:
 @pytest.mark.parametrize("boxed", [False, True])
 @pytest.mark.parametrize("size", [(1, 1), (7, 700), (64, 64), (48, 64), (256, 40), (263, 9000), (90, 160), (33, 44)])
 def test_the_header_of_a_jpeg_xl_file_tells_its_size(size: tuple[int, int], *, boxed: bool) -> None:
-    images._formats()
+    photo_files._formats()
     pixels = np.zeros((*size, 3), np.uint8)
     data = jxl_of(pixels, **({"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0"} if boxed else {}))
     assert data.startswith(jxl.BOXED if boxed else jxl.BARE)
@@ -344,7 +347,7 @@ def test_the_header_of_a_jpeg_xl_file_tells_its_size(size: tuple[int, int], *, b
 def test_a_jpeg_xl_bomb_is_refused_before_it_is_decoded(
     photos: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images._formats()
+    photo_files._formats()
     (photos / "cat/bomb.jxl").write_bytes(jxl_of(np.zeros((300, 300, 3), np.uint8)))
     (photos / "cat/bomb.png").write_bytes((photos / "cat/bomb.jxl").read_bytes())  # whatever it is called
 

@@ -19,8 +19,8 @@ from PIL import Image
 from uexcli.commands.fit import memory
 from uexcli.core.nets import SmallNet
 from uexcli.errors import UsageError
-from uexcli.io import noise_file
-from uexcli.io.mapped import Mapped
+from uexcli.io.noise import noise_file
+from uexcli.io.noise.mapped import Mapped
 from uexcli.runtime import machine
 
 Uex = Callable[..., Ran]

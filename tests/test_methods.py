@@ -25,7 +25,7 @@ from uexcli.core.patch import Patch, lift, paste
 from uexcli.core.problem import BankProblem
 from uexcli.core.seeding import generator
 from uexcli.core.train import shaken
-from uexcli.io import noise_file
+from uexcli.io.noise import noise_file
 from uexcli.testing import pictures
 
 Uex = Callable[..., Any]

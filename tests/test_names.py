@@ -21,8 +21,8 @@ from uexcli import api, registry
 from uexcli.api import Progress
 from uexcli.cli.grid import Grid, Styled
 from uexcli.cli.screen import Screen
-from uexcli.io import leaderboard
-from uexcli.io.html import escape
+from uexcli.io.reports import leaderboard
+from uexcli.io.reports.html import escape
 from uexcli.messages import Overall
 from uexcli.wording import visible
 

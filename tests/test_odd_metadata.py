@@ -15,7 +15,8 @@ import pytest
 from conftest import Ran, picture
 from PIL import Image
 
-from uexcli.io import bare, exif, images, metadata, png
+from uexcli.io.images import photo_files, png
+from uexcli.io.images.metadata import bare, exif, policy
 
 Uex = Callable[..., Ran]
 Entry = tuple[int, int, int, bytes]
@@ -154,14 +155,14 @@ def in_each_way(odd: dict[str, bytes]) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("odd", "way"), in_each_way(ODD))
 def test_odd_exif_turns_the_picture_and_is_dropped(odd: str, way: str) -> None:
-    photo = images.decode(WAYS[way](ODD[odd]), whole=True, texts=True)
+    photo = photo_files.decode(WAYS[way](ODD[odd]), whole=True, texts=True)
     assert close(photo.pixels, UPRIGHT)
     assert photo.changes == ()
 
 
 @pytest.mark.parametrize(("odd", "way"), in_each_way(UNTURNED))
 def test_what_is_no_orientation_turns_nothing(odd: str, way: str) -> None:
-    assert close(images.decode(WAYS[way](UNTURNED[odd])).pixels, STORED)
+    assert close(photo_files.decode(WAYS[way](UNTURNED[odd])).pixels, STORED)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -178,7 +179,7 @@ def test_avif_is_turned_by_its_own_words_and_odd_exif_is_no_matter(orientation: 
     for odd in [*ODD.values(), *UNTURNED.values()]:
         rest = odd.removeprefix(b"Exif\0\0")[: place + 300 - start]
         spoilt = data[:start] + rest + bytes(place + 300 - start - len(rest)) + data[place + 300 :]
-        assert np.array_equal(images.decode(spoilt, texts=True).pixels, wanted)
+        assert np.array_equal(photo_files.decode(spoilt, texts=True).pixels, wanted)
 
 
 def xmp(number: object, way: str = '="{}"') -> bytes:
@@ -201,11 +202,11 @@ def test_xmp_turns_where_exif_says_nothing(kind: str, way: str) -> None:
         chunks: list[png.Chunk] = [(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + note)]
         return with_chunks(*chunks, *([(b"eXIf", block_.removeprefix(b"Exif\0\0"))] if block_ else []))
 
-    assert close(images.decode(made(xmp(6, way), None)).pixels, UPRIGHT)
-    assert close(images.decode(made(xmp(6, way), block([(0x112, 3, 1, at(1))]))).pixels, STORED)
+    assert close(photo_files.decode(made(xmp(6, way), None)).pixels, UPRIGHT)
+    assert close(photo_files.decode(made(xmp(6, way), block([(0x112, 3, 1, at(1))]))).pixels, STORED)
     for bad in (0, 9, "x", "66"):
-        assert close(images.decode(made(xmp(bad, way), None)).pixels, STORED)
-    assert close(images.decode(made(b"\xff\xfe<not xml" + SECRET, None)).pixels, STORED)
+        assert close(photo_files.decode(made(xmp(bad, way), None)).pixels, STORED)
+    assert close(photo_files.decode(made(b"\xff\xfe<not xml" + SECRET, None)).pixels, STORED)
 
 
 def segment(kind: int, body: bytes) -> bytes:
@@ -241,7 +242,7 @@ JPEGS: dict[str, tuple[bytes, bool]] = {
 @pytest.mark.parametrize("kind", JPEGS)
 def test_odd_segments_of_a_jpeg(kind: str) -> None:
     data, turned = JPEGS[kind]
-    assert close(images.decode(data, texts=True).pixels, UPRIGHT if turned else STORED)
+    assert close(photo_files.decode(data, texts=True).pixels, UPRIGHT if turned else STORED)
 
 
 def spoilt_sum(data: bytes, kind: bytes) -> bytes:
@@ -278,17 +279,17 @@ def test_odd_chunks_of_a_png(kind: str) -> None:
     data, turned = PNGS[kind]
     if kind == "an odd time":
         data = data.replace(b"iCCP", b"iCCQ")  # a profile that cannot be read is another matter
-    photo = images.decode(data, texts=True)
+    photo = photo_files.decode(data, texts=True)
     assert close(photo.pixels, UPRIGHT if turned else STORED)
-    assert all(len(text) <= metadata.LONGEST for _, text in photo.texts)
+    assert all(len(text) <= policy.LONGEST for _, text in photo.texts)
 
 
 def test_what_a_png_is_made_of_must_be_sound() -> None:
     data = with_chunks(TEXT)
     with pytest.raises((OSError, SyntaxError)):
-        images.decode(spoilt_sum(data, b"IHDR"))
+        photo_files.decode(spoilt_sum(data, b"IHDR"))
     with pytest.raises((OSError, SyntaxError)):
-        images.decode(data[:-60])
+        photo_files.decode(data[:-60])
 
 
 def test_all_of_them_are_protected_and_pass_their_verify(tmp_path: Path, uex: Uex) -> None:
@@ -324,7 +325,7 @@ def test_all_of_them_are_protected_and_pass_their_verify(tmp_path: Path, uex: Ue
 
 
 def test_only_one_place_reads_photos_and_none_writes_exif_anew() -> None:
-    root = Path(images.__file__).parent.parent
+    root = Path(photo_files.__file__).parent.parent
     for path in root.rglob("*.py"):
         assert not re.search(r"exif_transpose|getexif", path.read_text()), path
 
@@ -341,7 +342,7 @@ def test_verify_finds_what_odd_exif_hides(tmp_path: Path, uex: Uex) -> None:
     odd = block(
         [(0x100, 9, 1, struct.pack("<i", -5)), (0x8769, 4, 1, at(50)), (0x8825, 4, 1, at(68))], inner + position
     )
-    pixels = images.decode(Path("out/0.png").read_bytes()).pixels
+    pixels = photo_files.decode(Path("out/0.png").read_bytes()).pixels
     Path("out/0.png").write_bytes(png.encode(pixels, chunks=[(b"eXIf", odd[6:]), (b"zTXt", b"Comment\0\0" + BOMB)]))
     ran = uex("verify", "out", "--json")
     found = {item["code"]: item["found"] for item in ran.json["findings"]}

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from uexcli import __version__, api, registry
 from uexcli.errors import UexError
-from uexcli.io import images, noise_file, onnx
+from uexcli.io.images import photo_files
+from uexcli.io.noise import noise_file
+from uexcli.io.onnx import networks
 
 pytest.importorskip("onnxscript")
 Uex = Callable[..., Ran]
@@ -63,7 +65,7 @@ class Method(api.Method):
 
 @pytest.fixture(scope="module")
 def model() -> bytes:
-    return onnx.convert(frozen(Net(ROWS)), channels=3, size=SIDE, metadata={"method": "tiny"})
+    return networks.convert(frozen(Net(ROWS)), channels=3, size=SIDE, metadata={"method": "tiny"})
 
 
 @pytest.fixture
@@ -106,9 +108,9 @@ def refused(ran: Ran, code: int, *words: str) -> None:
 @pytest.mark.parametrize("rows", [1, ROWS])
 def test_a_model_computes_what_its_network_does(rows: int, tmp_path: Path) -> None:
     network, path = frozen(Net(rows)), tmp_path / "sub" / "m.onnx"
-    said = onnx.export(network, channels=3, size=SIDE, path=path, metadata={}, num_rows=rows)
-    session = onnx.Session(path.read_bytes(), cuda=False)
-    assert session.provider == onnx.CPU
+    said = networks.export(network, channels=3, size=SIDE, path=path, metadata={}, num_rows=rows)
+    session = networks.Session(path.read_bytes(), cuda=False)
+    assert session.provider == networks.CPU
     for count in (1, 2, 7):
         images, wanted = torch.rand(count, 3, SIDE, SIDE), torch.arange(count) % rows
         found = session(images, wanted)
@@ -118,23 +120,25 @@ def test_a_model_computes_what_its_network_does(rows: int, tmp_path: Path) -> No
 
 
 def test_a_model_says_whose_it_is_and_nothing_of_this_machine(model: bytes) -> None:
-    facts = onnx.Session(model, cuda=False).facts
-    assert facts["weights"] == onnx.digest(Net(ROWS).state_dict()) != onnx.digest(Net(ROWS, seed=1).state_dict())
+    facts = networks.Session(model, cuda=False).facts
+    assert (
+        facts["weights"] == networks.digest(Net(ROWS).state_dict()) != networks.digest(Net(ROWS, seed=1).state_dict())
+    )
     assert (facts["uexcli"], facts["format"], facts["opset"], facts["method"]) == (__version__, 1, 18, "tiny")
     assert b"forward" not in model and str(Path(__file__).parent).encode() not in model
 
 
 def test_the_digest_is_of_the_values(tmp_path: Path) -> None:
     network = Net(ROWS)
-    assert onnx.digest(network.to(memory_format=torch.channels_last).state_dict()) == onnx.digest(
+    assert networks.digest(network.to(memory_format=torch.channels_last).state_dict()) == networks.digest(
         Net(ROWS).state_dict()
     )
-    assert onnx.digest({"a": torch.zeros(2, 3)}) != onnx.digest({"a": torch.zeros(3, 2)})
-    onnx.digest({"none": torch.zeros(0)})
+    assert networks.digest({"a": torch.zeros(2, 3)}) != networks.digest({"a": torch.zeros(3, 2)})
+    networks.digest({"none": torch.zeros(0)})
 
 
 def test_a_session_serves_several_threads(model: bytes) -> None:
-    session, network = onnx.Session(model, threads=2, cuda=False), frozen(Net(ROWS))
+    session, network = networks.Session(model, threads=2, cuda=False), frozen(Net(ROWS))
     images = torch.rand(40, 1, 3, SIDE, SIDE)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda number: session(images[number], torch.tensor([number % ROWS])), range(40)))
@@ -167,7 +171,7 @@ class Nothing(Net):
 @pytest.mark.parametrize(("network", "words"), [(Batch, "cannot be written"), (Liar, "differ"), (Nothing, "differ")])
 def test_an_export_that_computes_something_else_is_not_kept(network: Any, words: str, tmp_path: Path) -> None:
     with pytest.raises(UexError, match=words):
-        onnx.export(frozen(network()), channels=3, size=SIDE, path=tmp_path / "m.onnx", metadata={}, num_rows=ROWS)
+        networks.export(frozen(network()), channels=3, size=SIDE, path=tmp_path / "m.onnx", metadata={}, num_rows=ROWS)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -177,7 +181,7 @@ def test_an_export_that_computes_something_else_is_not_kept(network: Any, words:
 class Fake:
     """A session of ONNX Runtime that takes of the asked providers those of `works`, and fails with `broken` ones."""
 
-    works: ClassVar[tuple[str, ...]] = (onnx.CPU,)
+    works: ClassVar[tuple[str, ...]] = (networks.CPU,)
     broken: ClassVar[tuple[str, ...]] = ()
     asked: ClassVar[list[list[str]]] = []
 
@@ -198,19 +202,19 @@ class Fake:
         return type("Meta", (), {"custom_metadata_map": {}})
 
     def get_inputs(self) -> list[Any]:
-        return [type("Item", (), {"name": name}) for name in onnx.INPUTS]
+        return [type("Item", (), {"name": name}) for name in networks.INPUTS]
 
     def get_outputs(self) -> list[Any]:
-        return [type("Item", (), {"name": onnx.OUTPUT})]
+        return [type("Item", (), {"name": networks.OUTPUT})]
 
 
 @pytest.mark.parametrize(
     ("listed", "works", "broken", "taken", "passed_over"),
     [
-        ((onnx.CUDA, onnx.CPU), (onnx.CUDA, onnx.CPU), (), onnx.CUDA, ()),
-        ((onnx.CUDA, onnx.CPU), (onnx.CPU,), (), onnx.CPU, (onnx.CUDA,)),
-        ((onnx.CUDA, onnx.CPU), (onnx.CPU,), (onnx.CUDA,), onnx.CPU, (onnx.CUDA,)),
-        (("TensorrtExecutionProvider", onnx.CPU), (onnx.CPU,), (), onnx.CPU, ()),
+        ((networks.CUDA, networks.CPU), (networks.CUDA, networks.CPU), (), networks.CUDA, ()),
+        ((networks.CUDA, networks.CPU), (networks.CPU,), (), networks.CPU, (networks.CUDA,)),
+        ((networks.CUDA, networks.CPU), (networks.CPU,), (networks.CUDA,), networks.CPU, (networks.CUDA,)),
+        (("TensorrtExecutionProvider", networks.CPU), (networks.CPU,), (), networks.CPU, ()),
     ],
     ids=["taken", "listed only", "broken", "not listed"],
 )
@@ -225,10 +229,10 @@ def test_the_provider_is_the_one_really_taken(
     fake = type("Fake", (Fake,), {"works": works, "broken": broken, "asked": []})
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: list(listed))
     monkeypatch.setattr("onnxruntime.InferenceSession", fake)
-    session = onnx.Session(b"")
+    session = networks.Session(b"")
     assert (session.provider, session.passed_over) == (taken, passed_over)
-    assert fake.asked[0] == ([onnx.CUDA, onnx.CPU] if onnx.CUDA in listed else [onnx.CPU])
-    assert (onnx.Session(b"", cuda=False).provider, fake.asked[-1]) == (onnx.CPU, [onnx.CPU])
+    assert fake.asked[0] == ([networks.CUDA, networks.CPU] if networks.CUDA in listed else [networks.CPU])
+    assert (networks.Session(b"", cuda=False).provider, fake.asked[-1]) == (networks.CPU, [networks.CPU])
 
 
 def test_apply_says_which_provider_was_taken(
@@ -241,7 +245,7 @@ def test_apply_says_which_provider_was_taken(
     def without_cuda(*words: Any, providers: Any, **options: Any) -> Any:
         return real(*words, providers=providers[-1:], **options)
 
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [onnx.CUDA, onnx.CPU])
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [networks.CUDA, networks.CPU])
     monkeypatch.setattr(onnxruntime, "InferenceSession", without_cuda)
     ran = uex("apply", computed, photos, "-o", "r", "--engine", "onnx", "--json")
     assert ran.code == 0, ran.err
@@ -253,9 +257,9 @@ def test_apply_says_which_provider_was_taken(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is visible")
 def test_on_a_gpu_a_session_agrees_with_the_cpu_whatever_it_took(model: bytes) -> None:
-    session = onnx.Session(model)
-    assert (session.provider == onnx.CUDA) == (not session.passed_over)
-    assert onnx.check(session, frozen(Net(ROWS)), channels=3, size=SIDE, num_rows=ROWS) < 0.05
+    session = networks.Session(model)
+    assert (session.provider == networks.CUDA) == (not session.passed_over)
+    assert networks.check(session, frozen(Net(ROWS)), channels=3, size=SIDE, num_rows=ROWS) < 0.05
 
 
 # ------------------------------------------------------------------------------------------- apply
@@ -274,7 +278,7 @@ def test_apply_with_either_engine_gives_the_same_pixels_within_a_level(
         output = engine.replace(":", "-")
         ran = uex("apply", computed, photos, "-o", output, "--engine", engine, "--json")
         assert ran.code == 0, ran.err
-        takes = ["torch"] if engine == "torch" else [f"onnx ({onnx.CPU})", f"onnx ({onnx.CUDA})"]
+        takes = ["torch"] if engine == "torch" else [f"onnx ({networks.CPU})", f"onnx ({networks.CUDA})"]
         assert ran.json["engine"] in takes
         assert ("ONNX Runtime" in ran.err) == (engine != "torch")
         assert uex("verify", output, "--source", photos).code == 0
@@ -297,7 +301,7 @@ def test_the_engine_is_no_part_of_the_job(computed: Path, exported: Path, photos
 def test_an_interrupted_release_is_resumed_with_another_engine(
     computed: Path, exported: Path, photos: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = images.encode, []
+    real, calls = photo_files.encode, []
 
     def pressed(*words: Any, **options: Any) -> bytes:
         calls.append(words)
@@ -307,7 +311,7 @@ def test_an_interrupted_release_is_resumed_with_another_engine(
 
     apply = ("apply", computed, photos, "-o", "r", "--jobs", 1, "--json")
     with monkeypatch.context() as patch:
-        patch.setattr(images, "encode", pressed)
+        patch.setattr(photo_files, "encode", pressed)
         assert uex(*apply).code == 130
     ran = uex(*apply, "--engine", f"onnx:{exported}", "--resume")
     assert ran.code == 0, ran.err
@@ -339,7 +343,7 @@ def test_a_model_that_claims_to_be_of_this_network_is_compared_with_it(
     """The hash alone is only what a model says of itself."""
     network = Net(2)
     network.load_state_dict(noise_file.read(computed).network)
-    facts = {"format": 1, "weights": onnx.digest(network.state_dict())}
+    facts = {"format": 1, "weights": networks.digest(network.state_dict())}
     Path("m.onnx").write_bytes(relabelled(model, facts))
     refused(uex("apply", computed, photos, "-o", "r", "--engine", "onnx:m.onnx"), 3, "differ by")
 
@@ -350,7 +354,7 @@ def relabelled(model: bytes, facts: dict[str, Any] | None) -> bytes:
     changed = package.load_from_string(model)
     del changed.metadata_props[:]
     if facts is not None:
-        changed.metadata_props.add(key=onnx.ENTRY, value=json.dumps(facts))
+        changed.metadata_props.add(key=networks.ENTRY, value=json.dumps(facts))
     return changed.SerializeToString()
 
 
@@ -369,10 +373,10 @@ def test_export_says_what_is_secret_and_replaces_only_what_it_may(computed: Path
     ran = uex("export", computed, "m.onnx", "--force")
     assert ran.code == 0, ran.err
     assert "keep it as secret as the noise file" in ran.out
-    assert onnx.Session(Path("m.onnx").read_bytes(), cuda=False).facts["norm"]["name"] == "linf"
+    assert networks.Session(Path("m.onnx").read_bytes(), cuda=False).facts["norm"]["name"] == "linf"
 
 
-@pytest.mark.parametrize("package", onnx.NEEDED)
+@pytest.mark.parametrize("package", networks.NEEDED)
 def test_without_the_packages_the_hint_says_how_to_get_them(
     package: str, computed: Path, exported: Path, photos: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -399,7 +403,7 @@ def test_without_onnx_runtime_the_hint_is_doctor(
     )
 
 
-@pytest.mark.parametrize("missing", [None, *onnx.NEEDED])
+@pytest.mark.parametrize("missing", [None, *networks.NEEDED])
 def test_doctor_says_whether_networks_can_be_exported(
     missing: str | None, uex: Uex, monkeypatch: pytest.MonkeyPatch
 ) -> None:

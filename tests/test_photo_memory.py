@@ -20,8 +20,9 @@ from PIL import Image
 from uexcli import api
 from uexcli.commands.protect import memory
 from uexcli.errors import UexError
-from uexcli.io import images, pool, shape
-from uexcli.io.shape import Shape
+from uexcli.io import pool
+from uexcli.io.images import header, photo_files
+from uexcli.io.images.header import Shape
 from uexcli.runtime import machine
 
 Uex = Callable[..., Ran]
@@ -166,14 +167,14 @@ def test_a_killed_worker_is_an_error_in_one_line(
     large(photos / "cat" / "large.png", 300)
     assert uex("apply", shared, photos, "-o", "before").code == 0
     monkeypatch.setattr(memory, "HEAVY", 1)
-    opened = images.open_photo
+    opened = photo_files.open_photo
 
-    def killed(sample: api.Sample, **options: Any) -> images.Photo:
+    def killed(sample: api.Sample, **options: Any) -> photo_files.Photo:
         if sample.key.endswith("large.png"):
             os.kill(os.getpid(), signal.SIGKILL)
         return opened(sample, **options)
 
-    monkeypatch.setattr(images, "open_photo", killed)
+    monkeypatch.setattr(photo_files, "open_photo", killed)
     words = ("apply", shared, photos, "-o", "r") if command == "apply" else ("verify", "before", "--source", photos)
     ran = uex(*words, "--jobs", 1)
     assert ran.code == 3 and not ran.out
@@ -206,9 +207,9 @@ def test_a_decoder_without_memory_does_not_make_a_photo_undecodable(
     def fail(*_: Any, **__: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(images, "decode", fail)
+    monkeypatch.setattr(photo_files, "decode", fail)
     with pytest.raises(MemoryError):
-        images.open_photo(api.Sample("0.png", None, path=photos / "cat" / "0.png"))
+        photo_files.open_photo(api.Sample("0.png", None, path=photos / "cat" / "0.png"))
 
 
 @pytest.mark.parametrize(
@@ -224,11 +225,11 @@ def test_shapes_are_read_from_headers(mode: str, suffix: str, channels: int, dee
     path = tmp_path / f"0.{suffix}"
     image.save(path)
     wanted = Shape(30, 20, channels, deep, path.stat().st_size)
-    assert shape.shape_of(api.Sample("0", None, path=path)) == wanted
+    assert header.shape_of(api.Sample("0", None, path=path)) == wanted
     calls = []
     data = path.read_bytes()
     sample = api.Sample("0", None, data=lambda: calls.append(1) or data)
-    assert shape.shape_of(sample) == wanted
+    assert header.shape_of(sample) == wanted
     assert calls == [1]
 
 
@@ -260,7 +261,7 @@ def test_grey_in_webp_is_planned_as_colour(shared: Path, tmp_path: Path, uex: Ue
 
 
 def test_shapes_of_arrays_and_of_what_is_no_image(tmp_path: Path) -> None:
-    assert shape.shape_of(api.Sample("0", None, array=np.zeros((3, 4, 3), np.uint8))) == Shape(3, 4, 3, False)
+    assert header.shape_of(api.Sample("0", None, array=np.zeros((3, 4, 3), np.uint8))) == Shape(3, 4, 3, False)
     (tmp_path / "no.png").write_bytes(b"no image")
     samples = [api.Sample(name, None, path=tmp_path / name) for name in ("no.png", "gone.png")]
     assert memory.shapes_of(samples) == {}

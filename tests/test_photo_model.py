@@ -15,7 +15,9 @@ from PIL import Image
 
 from uexcli.commands.protect.protector import protector_of
 from uexcli.errors import UexError
-from uexcli.io import images, noise_file, onnx_photo
+from uexcli.io.images import photo_files
+from uexcli.io.noise import noise_file
+from uexcli.io.onnx import photo_graph
 from uexcli.registry import load
 
 pytest.importorskip("onnxscript")
@@ -31,10 +33,10 @@ def fitted(photos: Path, uex: Uex, *words: object) -> Path:
     return Path("n")
 
 
-def shown(height: int, width: int, channels: int, seed: int) -> images.Photo:
+def shown(height: int, width: int, channels: int, seed: int) -> photo_files.Photo:
     pixels = picture(seed, max(height, width))[:height, :width]
     pixels = pixels if channels == 3 else pixels[:, :, :1]
-    return images.Photo(np.ascontiguousarray(pixels), None, "RGB", None, "")
+    return photo_files.Photo(np.ascontiguousarray(pixels), None, "RGB", None, "")
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def test_the_graph_does_what_torch_does(words: tuple[str, ...], photos: Path, ue
     ran = uex("export", path, "m.onnx", "--json")
     assert ran.code == 0, ran.err
     assert ran.json["takes"] == "photos" and ran.json["difference"] <= 1
-    session = onnx_photo.PhotoSession(Path("m.onnx").read_bytes(), cuda=False)
+    session = photo_graph.PhotoSession(Path("m.onnx").read_bytes(), cuda=False)
     assert session.chooses == (words is CLUSTERS)
     noise = noise_file.read(path)
     protector = protector_of(load(), noise, None)
@@ -70,7 +72,7 @@ def test_noise_of_one_channel_for_grey_and_coloured_photos(tmp_path: Path, uex: 
         Image.fromarray(picture(index, grey=True)).save(root / f"{index}.png")
     path = fitted(root, uex, *CLUSTERS[:-1])
     assert uex("export", path, "m.onnx").code == 0
-    session = onnx_photo.PhotoSession(Path("m.onnx").read_bytes(), cuda=False)
+    session = photo_graph.PhotoSession(Path("m.onnx").read_bytes(), cuda=False)
     protector = protector_of(load(), noise_file.read(path), None)
     for seed, shape in enumerate(SHAPES):
         photo = shown(*shape, seed)
@@ -117,7 +119,7 @@ def test_onnx_runtime_alone_protects_a_photo(photos: Path, uex: Uex) -> None:
 
 def test_a_graph_that_cannot_choose_has_to_be_told(photos: Path, uex: Uex) -> None:
     assert uex("export", fitted(photos, uex, *CLASSES), "m.onnx").code == 0
-    session = onnx_photo.PhotoSession(Path("m.onnx").read_bytes(), cuda=False)
+    session = photo_graph.PhotoSession(Path("m.onnx").read_bytes(), cuda=False)
     with pytest.raises(UexError, match="cannot run the model"):
         session(picture(1), -1)
 
@@ -139,7 +141,7 @@ def test_a_graph_says_what_it_is_and_nothing_of_this_machine(photos: Path, uex: 
     path = fitted(photos, uex, "--mode", "classwise")
     assert uex("export", path, "m.onnx").code == 0
     data = Path("m.onnx").read_bytes()
-    facts = onnx_photo.PhotoSession(data, cuda=False).facts
+    facts = photo_graph.PhotoSession(data, cuda=False).facts
     assert facts["classes"] == ["cat", "dog"] and facts["rows"] == 2 and facts["eps"] == pytest.approx(16 / 255)
     assert facts["norm"]["name"] == "linf" and facts["mode"] == "classwise"
     assert str(Path(__file__).parent).encode() not in data and b"site-packages" not in data
@@ -214,12 +216,12 @@ def test_a_graph_that_chooses_other_noise_or_paints_otherwise_is_found_out(
     photos: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = fitted(photos, uex, *CLUSTERS)
-    real = onnx_photo.PhotoSession.__call__
+    real = photo_graph.PhotoSession.__call__
     for change, complaint in (
         (lambda made, taken, near: (made, (taken + 1) % 3, near), "chooses noise"),
         (lambda made, taken, near: (np.roll(made, 1, 0), taken, near), "differ by"),
     ):
-        monkeypatch.setattr(onnx_photo.PhotoSession, "__call__", lambda self, *given, c=change: c(*real(self, *given)))
+        monkeypatch.setattr(photo_graph.PhotoSession, "__call__", lambda self, *given, c=change: c(*real(self, *given)))
         ran = uex("apply", path, photos, "-o", "r", "--engine", "onnx")
         assert ran.code == 3 and complaint in ran.err
     assert not Path("r").exists()

@@ -19,7 +19,9 @@ import pytest
 from conftest import Ran, picture
 from PIL import Image, ImageCms
 
-from uexcli.io import icc, images, noise_file
+from uexcli.io.images import photo_files
+from uexcli.io.images.metadata import icc
+from uexcli.io.noise import noise_file
 
 Uex = Callable[..., Ran]
 ORIENTATION, MAKE, GPS = 0x0112, 0x010F, 0x8825
@@ -268,7 +270,7 @@ def test_16_bit_colour_stays(inside: Path, uex: Uex) -> None:
     (inside / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
     facts = protected(inside, uex)
     assert facts["mode_changes"] == []
-    released = images.decode((inside.parent / "out" / "a.png").read_bytes(), whole=True)
+    released = photo_files.decode((inside.parent / "out" / "a.png").read_bytes(), whole=True)
     assert released.deep is not None
     assert 0 < np.abs(released.deep.astype(int) - values).max() <= 8 * 257
 

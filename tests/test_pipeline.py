@@ -23,9 +23,11 @@ from conftest import Ran, picture
 from PIL import Image, ImageCms
 
 from uexcli.errors import UexError, UsageError
-from uexcli.io import deep, icc, images, metadata, partial, png, shards
+from uexcli.io.images import photo_files, png, sixteen_bit
+from uexcli.io.images.metadata import icc, policy
 from uexcli.io.pool import parallel
-from uexcli.io.shards import Shard
+from uexcli.io.release import shards, staging
+from uexcli.io.release.shards import Shard
 
 Uex = Callable[..., Ran]
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -204,14 +206,14 @@ def test_a_part_that_cannot_be_removed_is_told_of(
     many: Path, many_noise: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply_parts(uex, many_noise, many)
-    discard = partial.discard
+    discard = staging.discard
 
     def refused(folder: Path) -> None:
         if folder.name.endswith("part-1-of-2"):
             raise PermissionError(13, "Permission denied")
         discard(folder)
 
-    monkeypatch.setattr(partial, "discard", refused)
+    monkeypatch.setattr(staging, "discard", refused)
     ran = uex("merge", "out")
     assert ran.code == 0 and "out.part-1-of-2 could not be removed (Permission denied)" in ran.err
     assert [path.name for path in Path().glob("out.part*")] == ["out.part-1-of-2"]
@@ -245,9 +247,9 @@ def test_an_old_release_goes_with_what_tells_it_last(tmp_path: Path, monkeypatch
         seen.append(sorted(item.name for item in (tmp_path / "old").iterdir()))
         remove(path)
 
-    monkeypatch.setattr(partial.shutil, "rmtree", watched)
+    monkeypatch.setattr(staging.shutil, "rmtree", watched)
     (tmp_path / "link").symlink_to("old")
-    partial.discard(tmp_path / "link")
+    staging.discard(tmp_path / "link")
     assert seen[-1] == ["SHA256SUMS", "uex-release.json"]
     assert list(tmp_path.iterdir()) == []
 
@@ -469,10 +471,10 @@ def test_a_lossless_format_keeps_everything(format_: str, mode: str, tmp_path: P
     assert verify.json["most_levels"] == 8
     for index in range(2):
         before, after = (
-            images.decode(path.read_bytes()) for path in (photos / f"{index}.png", Path(f"out/{index}.{format_}"))
+            photo_files.decode(path.read_bytes()) for path in (photos / f"{index}.png", Path(f"out/{index}.{format_}"))
         )
         assert np.array_equal(before.alpha, after.alpha) if mode.endswith("A") else after.alpha is None
-        assert images.same_look(before, after, f".{format_}")
+        assert photo_files.same_look(before, after, f".{format_}")
         assert before.icc == after.icc or format_ == "jxl"
 
 
@@ -497,7 +499,7 @@ def test_what_says_how_a_png_is_shown_stays(tmp_path: Path, uex: Uex) -> None:
     assert b"Serial" not in Path("out/a.png").read_bytes()
     ran = uex("apply", "n", photos, "-o", "tiffs", "--format", "tiff", "--json")
     assert ran.json["mode_changes"] == []
-    assert images.decode(Path("tiffs/a.tiff").read_bytes()).icc == icc.named("Linear sRGB")
+    assert photo_files.decode(Path("tiffs/a.tiff").read_bytes()).icc == icc.named("Linear sRGB")
 
 
 # ------------------------------------------------------------------------------------------------ 16 bits
@@ -520,7 +522,7 @@ def test_16_bits_stay_and_the_bound_holds_on_their_grid(
     photos = tmp_path / "photos"
     photos.mkdir()
     values = sixteen(1, channels)
-    data = png.encode(values) if suffix == ".png" else deep.encode_tiff(values, None)
+    data = png.encode(values) if suffix == ".png" else sixteen_bit.encode_tiff(values, None)
     (photos / f"a{suffix}").write_bytes(data)
     Image.fromarray(picture(6, 40)).save(photos / "b.png")
     assert uex("fit", photos, "--method", "random", "--mode", "samplewise", "--size", 24, "-o", "n").code == 0
@@ -528,7 +530,7 @@ def test_16_bits_stay_and_the_bound_holds_on_their_grid(
     assert ran.code == 0, ran.err
     odd = channels == 2 and format_ == "tiff"
     assert ran.json["mode_changes"] == ([["a.png", "L to RGB"]] if odd else [])
-    found = images.decode(Path(f"out/a.{format_}").read_bytes(), whole=True)
+    found = photo_files.decode(Path(f"out/a.{format_}").read_bytes(), whole=True)
     assert found.deep is not None
     colours = channels - 1 if channels in (2, 4) else channels
     change = found.deep.astype(int) - values[:, :, :colours]
@@ -544,7 +546,7 @@ def test_16_bits_stay_and_the_bound_holds_on_their_grid(
     spoilt[place] = values[:, :, :colours][place] + np.sign(change[place]) * (8 * 257 + 1)
     whole = spoilt if channels == colours else np.concatenate([spoilt, values[:, :, -1:]], 2)
     target = Path(f"out/a.{format_}")
-    target.write_bytes(png.encode(whole) if format_ == "png" else deep.encode_tiff(whole, None))
+    target.write_bytes(png.encode(whole) if format_ == "png" else sixteen_bit.encode_tiff(whole, None))
     verify = uex("verify", "out", "--source", photos, "--json")
     assert verify.code == 1
     assert [item["expected"] for item in verify.json["findings"] if item["code"] == "over-bound"] == [
@@ -577,7 +579,7 @@ def test_16_bits_are_turned_as_pillow_turns(orientation: int, tmp_path: Path) ->
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = png.encode(values, chunks=[(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))])
-    whole, plain = images.decode(data, whole=True), images.decode(data)
+    whole, plain = photo_files.decode(data, whole=True), photo_files.decode(data)
     assert whole.deep is not None
     assert np.array_equal(whole.deep >> 8, plain.pixels) and np.array_equal(whole.pixels, plain.pixels)
 
@@ -769,8 +771,8 @@ def nested() -> bytes:
 
 
 def told(data: bytes) -> list[str]:
-    with images.opened(data) as image:
-        return metadata.private(data, image)
+    with photo_files.opened(data) as image:
+        return policy.private(data, image)
 
 
 @pytest.mark.parametrize("what", HIDDEN)
@@ -827,7 +829,7 @@ def test_a_transparent_colour_of_16_bits_stays_transparent(format_: str, tmp_pat
     ran = uex("apply", "n", photos, "-o", "out", "--format", format_, "--json")
     assert ran.code == 0, ran.err
     assert ["a.png", "RGB to RGBA"] in ran.json["mode_changes"]
-    found = images.decode(Path(f"out/a.{format_}").read_bytes())
+    found = photo_files.decode(Path(f"out/a.{format_}").read_bytes())
     assert found.alpha is not None and not found.alpha[:8].any() and bool((found.alpha[8:] == 255).all())
     assert uex("verify", "out", "--source", photos).code == 0
 
@@ -839,5 +841,5 @@ def test_a_turned_tiff_keeps_16_bits(orientation: int) -> None:
     values = sixteen(3, 3)[:20]
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, values, photometric="rgb", metadata=None, extratags=[(0x0112, "H", 1, orientation, True)])
-    whole, plain = images.decode(buffer.getvalue(), whole=True), images.decode(buffer.getvalue())
+    whole, plain = photo_files.decode(buffer.getvalue(), whole=True), photo_files.decode(buffer.getvalue())
     assert whole.deep is not None and np.array_equal(whole.deep >> 8, plain.pixels)

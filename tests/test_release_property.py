@@ -14,7 +14,8 @@ from conftest import Ran, picture
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from uexcli.io import icc, png
+from uexcli.io.images import png
+from uexcli.io.images.metadata import icc
 
 Uex = Callable[..., Ran]
 SIDE = 24

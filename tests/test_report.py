@@ -18,7 +18,7 @@ import pytest
 from conftest import Ran, bright
 from PIL import Image
 
-from uexcli.io import confusion, curves, leaderboard, report, sheet
+from uexcli.io.reports import confusion, contact_sheet, curves, evaluation, leaderboard
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
@@ -94,7 +94,7 @@ def document(**changes: Any) -> dict[str, Any]:
 
 
 def page(**changes: Any) -> str:
-    return report.page(document(**changes), heading="What & <why>", facts={"release": "<out>"}, sheet=None)
+    return evaluation.page(document(**changes), heading="What & <why>", facts={"release": "<out>"}, sheet=None)
 
 
 def test_the_page_is_whole_and_what_users_wrote_is_escaped() -> None:
@@ -177,10 +177,10 @@ def test_names_at_the_ends_of_curves_do_not_lie_upon_each_other() -> None:
 
 def test_the_sheet_of_a_report_takes_the_colour_of_its_page() -> None:
     grey = np.full((16, 16, 1), 120, np.uint8)
-    shown = sheet.contact_sheet([(grey, grey)] * 2, 1.0, side=32)
+    shown = contact_sheet.contact_sheet([(grey, grey)] * 2, 1.0, side=32)
     assert shown.shape[2] == 4 and shown[0, 0, 3] == 0 and shown[32, 12].tolist() == [120, 120, 120, 255]
-    assert sheet.contact_sheet([(grey, grey)] * 2, 1.0, paper=True)[0, 0].tolist() == list(sheet.PAPER)
-    assert sheet.side_by_side(grey, grey, 1.0)[0, 0].tolist() == list(sheet.PAPER)
+    assert contact_sheet.contact_sheet([(grey, grey)] * 2, 1.0, paper=True)[0, 0].tolist() == list(contact_sheet.PAPER)
+    assert contact_sheet.side_by_side(grey, grey, 1.0)[0, 0].tolist() == list(contact_sheet.PAPER)
 
 
 def test_the_command_writes_it(tmp_path: Path, uex: Callable[..., Ran]) -> None:

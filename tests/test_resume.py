@@ -19,8 +19,8 @@ from conftest import Ran, picture
 from PIL import Image
 
 from uexcli.errors import Terminated, UexError
-from uexcli.io import noise_file, state_file, tensors
 from uexcli.io.atomic import WriteError
+from uexcli.io.noise import noise_file, state_file, tensors
 from uexcli.runtime.interrupts import Interrupts
 
 Uex = Callable[..., Ran]

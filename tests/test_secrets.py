@@ -25,7 +25,7 @@ from uexcli.builtin.methods import lsp
 from uexcli.core import seeding
 from uexcli.core.patch import Patch
 from uexcli.core.seeding import Secret, keyed_uniform, new_seed
-from uexcli.io import noise_file
+from uexcli.io.noise import noise_file
 
 Uex = Callable[..., Any]
 ROOT = Path(uexcli.__file__).parent.parent
@@ -322,7 +322,7 @@ def test_an_exported_model_and_a_part_are_for_their_owner_alone(photos: Path, tm
 
 @pytest.mark.usefixtures("open_umask")
 def test_the_state_of_a_fit_is_for_its_owner_alone(tmp_path: Path) -> None:
-    from uexcli.io import state_file
+    from uexcli.io.noise import state_file
 
     path = tmp_path / "n.noise.safetensors.state"
     journal = state_file.StateFile(

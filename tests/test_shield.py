@@ -20,7 +20,7 @@ from uexcli.builtin.methods import _reader, shield
 from uexcli.builtin.methods._noticeable import Noticeable, luma_of
 from uexcli.builtin.methods._textures import regions
 from uexcli.builtin.methods.shield import Shield
-from uexcli.io import noise_file
+from uexcli.io.noise import noise_file
 from uexcli.testing import pictures
 
 Uex = Callable[..., Any]

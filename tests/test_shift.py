@@ -29,7 +29,7 @@ from uexcli.core.nets import SmallNet
 from uexcli.core.patch import Patch
 from uexcli.core.problem import BankProblem
 from uexcli.core.seeding import generator
-from uexcli.io import noise_file
+from uexcli.io.noise import noise_file
 
 Uex = Callable[..., Any]
 ALONE = {"nets": "", "robust": 0.0, "batch": 5, "steps": 6}

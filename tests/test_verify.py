@@ -15,7 +15,7 @@ import pytest
 from conftest import Ran, picture
 from PIL import Image, ImageCms
 
-from uexcli.io import release as release_io
+from uexcli.io.release import layout as release_io
 
 Uex = Callable[..., Ran]
 Codes = set[tuple[str, str]]

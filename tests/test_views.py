@@ -12,8 +12,8 @@ from conftest import Ran
 from PIL import Image
 
 from uexcli.api import Sample
-from uexcli.io import images, views
-from uexcli.io.views import CROP, RESIZED, Views, centre
+from uexcli.io.images import crops, photo_files
+from uexcli.io.images.crops import CROP, RESIZED, Views, centre
 
 
 def ramp(height: int, width: int) -> Sample:
@@ -69,7 +69,7 @@ def test_the_centre_is_torchvisions() -> None:
     sample = ramp(120, 200)
     assert sample.array is not None
     wanted = Compose([Resize(64), CenterCrop(56)])(Image.fromarray(sample.array))
-    made = centre(images.open_photo(sample), 56, 3).transpose(1, 2, 0)
+    made = centre(photo_files.open_photo(sample), 56, 3).transpose(1, 2, 0)
     assert np.abs(made.astype(int) - np.asarray(wanted).astype(int)).max() <= 3
 
 
@@ -79,7 +79,7 @@ def test_grey_photos_in_colour_and_back() -> None:
     assert Views([ramp(20, 30)], RESIZED, 8, 1)(torch.Generator()).shape == (1, 1, 8, 8)
 
 
-@pytest.mark.parametrize("kind", views.VIEWS)
+@pytest.mark.parametrize("kind", crops.VIEWS)
 def test_eval_trains_on_views(kind: str, photos: Path, release: Path, uex: Callable[..., Ran]) -> None:
     ran = uex("eval", photos, release, "--view", kind, "--epochs", 4, "--size", 16, "--test", photos, "--json")
     if ran.code == 3:  # sixteen pictures may teach nothing; but then both sides were trained

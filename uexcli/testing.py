@@ -325,7 +325,7 @@ def check_dataset(dataset: api.Dataset) -> None:
 
 
 def _same_samples(found: list[api.Sample], wanted: list[api.Sample]) -> None:
-    from uexcli.io.images import open_photo
+    from uexcli.io.images.photo_files import open_photo
 
     by_key = {sample.key: sample for sample in found}
     assert set(by_key) == {sample.key for sample in wanted}, "the keys change"

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from uexcli import __version__, api
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, croissant, partial, release, samples, unread
+from uexcli.io import atomic, samples, unread
 from uexcli.io.claims import claim
 from uexcli.io.pool import parallel
+from uexcli.io.release import croissant, layout, staging
 from uexcli.messages import Listener, tell_notes
 from uexcli.registry import Registry, load
 from uexcli.wording import pasted
@@ -86,14 +87,14 @@ def run(request: Request, listener: Listener | None = None) -> Result:
 
 
 def _run(request: Request, listener: Listener) -> Result:
-    partial.recover(samples.place_of(load(), request.target), resume=False)
+    staging.recover(samples.place_of(load(), request.target), resume=False)
     job = _plan(request, load(), listener)
-    mark = {partial.COPYING: __version__}  # what a killed run left is made anew
-    with partial.growing(job.output, mark, resume=False, force=request.force) as folder:
+    mark = {staging.COPYING: __version__}  # what a killed run left is made anew
+    with staging.growing(job.output, mark, resume=False, force=request.force) as folder:
         try:
             with atomic.told(job.output):
                 result = _write(job, folder, listener)
-            partial.finish(folder, job.output, force=request.force)
+            staging.finish(folder, job.output, force=request.force)
         except BaseException:  # there is nothing to go on with
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -116,8 +117,8 @@ def _plan(request: Request, registry: Registry, listener: Listener) -> _Job:
     found = _listed(request, registry, listener)
     with atomic.told(output):
         _check_output(output, source, force=request.force)
-    facts = source.is_dir() and release.read_facts(source) is not None
-    if facts or (source / release.COPIED).is_file():
+    facts = source.is_dir() and layout.read_facts(source) is not None
+    if facts or (source / layout.COPIED).is_file():
         _check_source(source, listener)
     return _Job(dataset, output, source, found, facts)
 
@@ -156,27 +157,27 @@ def _check_output(output: Path, source: Path, *, force: bool) -> None:
         return
     if not output.is_dir():
         raise UsageError(f"{output} is a file.", hint="Give a folder.")
-    if partial.is_free(output):
+    if staging.is_free(output):
         return
     if not force:
         raise UsageError(f"{output} exists.", hint="Use another folder, or --force to replace a copy.")
-    if not (output / release.COPIED).is_file():
+    if not (output / layout.COPIED).is_file():
         raise UsageError(f"{output} was not written by uex convert; --force would delete it.", hint="Use another one.")
-    partial.check_replaceable(output)
+    staging.check_replaceable(output)
 
 
 def _check_source(source: Path, listener: Listener) -> None:
     """Compare a release, or a copy, with its checksums: the new ones must not vouch for what was damaged."""
-    path = source / release.SUMS
+    path = source / layout.SUMS
     if not path.is_file():
-        raise UexError(f"{source}: its {release.SUMS} is missing.", hint=release.RESTORE)
-    sums = sorted(release.read_sums(path).items())
+        raise UexError(f"{source}: its {layout.SUMS} is missing.", hint=layout.RESTORE)
+    sums = sorted(layout.read_sums(path).items())
     names = [name for name, _ in sums]
-    digests = parallel(lambda name: release.digest_file(source / name), names)
+    digests = parallel(lambda name: layout.digest_file(source / name), names)
     for done, ((name, wanted), digest) in enumerate(zip(sums, digests, strict=True), 1):
         listener.step(api.Progress(done, len(sums), stage="check"))
         if digest != wanted:
-            raise UexError(f"{source / name} is not what {release.SUMS} says.", hint="See uex verify.")
+            raise UexError(f"{source / name} is not what {layout.SUMS} says.", hint="See uex verify.")
 
 
 def _write(job: _Job, folder: Path, listener: Listener) -> Result:
@@ -190,22 +191,22 @@ def _write(job: _Job, folder: Path, listener: Listener) -> Result:
         raise UexError(f"{lost[0]}: a {job.dataset.name} dataset cannot hold an image of this name.", hint="Rename it.")
     table = _label(job, folder, wanted, listener) if again != wanted else None
     if job.facts:
-        shutil.copyfile(job.source / release.FACTS, folder / release.FACTS)
+        shutil.copyfile(job.source / layout.FACTS, folder / layout.FACTS)
     mark = {"schema": "uex.copy/1", "uexcli": __version__, "form": job.dataset.name}
-    atomic.write(folder / release.COPIED, (json.dumps(mark) + "\n").encode())
-    names = release.files(folder) + ([release.FACTS] if job.facts else [])
-    digests = parallel(lambda name: release.digest_file(folder / name), names)
+    atomic.write(folder / layout.COPIED, (json.dumps(mark) + "\n").encode())
+    names = layout.files(folder) + ([layout.FACTS] if job.facts else [])
+    digests = parallel(lambda name: layout.digest_file(folder / name), names)
     sums = {}
     for done, (name, digest) in enumerate(zip(names, digests, strict=True), 1):
         listener.step(api.Progress(done, len(names), stage="checksums"))
         sums[name] = digest
     usage = _usage(job, listener)
     if usage is not None:
-        suffix = str((release.read_facts(folder) or {}).get("suffix", ".png"))
+        suffix = str((layout.read_facts(folder) or {}).get("suffix", ".png"))
         made = croissant.encode(job.output.resolve().name, sums, suffix, usage)
-        atomic.write(folder / release.CROISSANT, made)
-        sums[release.CROISSANT] = hashlib.sha256(made).hexdigest()
-    atomic.write(folder / release.SUMS, release.sums_text(sums).encode("utf-8", "surrogateescape"))
+        atomic.write(folder / layout.CROISSANT, made)
+        sums[layout.CROISSANT] = hashlib.sha256(made).hexdigest()
+    atomic.write(folder / layout.SUMS, layout.sums_text(sums).encode("utf-8", "surrogateescape"))
     return Result(
         output=job.output,
         form=job.dataset.name,
@@ -246,10 +247,10 @@ def _label(job: _Job, folder: Path, wanted: Mapping[str, str | None], listener: 
 
 def _usage(job: _Job, listener: Listener) -> str | None:
     """What a release's croissant.json says of the use of its images; None where it has none."""
-    sums = release.read_sums(job.source / release.SUMS) if job.facts else {}
-    if release.CROISSANT not in sums:  # which were compared with the files
+    sums = layout.read_sums(job.source / layout.SUMS) if job.facts else {}
+    if layout.CROISSANT not in sums:  # which were compared with the files
         return None
-    usage = croissant.usage_of(job.source / release.CROISSANT)
+    usage = croissant.usage_of(job.source / layout.CROISSANT)
     if usage is None:
-        listener.warn(f"{release.CROISSANT} says nothing in words of how the images may be used, and is left out")
+        listener.warn(f"{layout.CROISSANT} says nothing in words of how the images may be used, and is left out")
     return usage

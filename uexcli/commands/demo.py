@@ -13,8 +13,11 @@ import numpy as np
 from uexcli import api
 from uexcli.commands import apply, evaluate, fit, verify
 from uexcli.errors import UsageError
-from uexcli.io import images, release, samples, sheet
+from uexcli.io import samples
 from uexcli.io.claims import claim
+from uexcli.io.images import photo_files
+from uexcli.io.release import layout
+from uexcli.io.reports import contact_sheet
 from uexcli.messages import Listener
 from uexcli.registry import load
 from uexcli.wording import pasted
@@ -139,12 +142,12 @@ def write_digits(folder: Path) -> None:
 def draw_sheet(photos: Path, out: Path, picture: Path) -> None:
     """Draw one image of each class, clean, noise amplified and protected."""
     found = samples.list_samples(load(), str(photos))
-    names = release.names(found.keys)
+    names = layout.names(found.keys)
     firsts = {sample.label: sample for sample in reversed(found.samples)}
     pairs = []
     for label in found.classes:
         sample = firsts[label]
         released = api.Sample(sample.key, None, path=out / names[sample.key])
-        pairs.append((images.open_photo(sample).pixels, images.open_photo(released).pixels))
-    factor = min(sheet.amplification(*pair) for pair in pairs)
-    images.write_png(picture, sheet.contact_sheet(pairs, factor, paper=True))
+        pairs.append((photo_files.open_photo(sample).pixels, photo_files.open_photo(released).pixels))
+    factor = min(contact_sheet.amplification(*pair) for pair in pairs)
+    photo_files.write_png(picture, contact_sheet.contact_sheet(pairs, factor, paper=True))

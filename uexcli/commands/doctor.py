@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from uexcli import __version__
-from uexcli.io import onnx
+from uexcli.io.onnx import networks
 from uexcli.registry import PLURALS, load
 from uexcli.runtime import machine
 
@@ -76,9 +76,11 @@ def _onnxruntime() -> Check:
 def _export() -> Check:
     """Whether networks can be written as ONNX; the packages are optional."""
     found = []
-    for package in onnx.NEEDED:
+    for package in networks.NEEDED:
         try:
             found.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
-            return Check("uex export", "warn", f"{package} is not installed; to export networks, run: {onnx.INSTALL}")
+            return Check(
+                "uex export", "warn", f"{package} is not installed; to export networks, run: {networks.INSTALL}"
+            )
     return Check("uex export", "ok", ", ".join(found))

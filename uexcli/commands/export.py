@@ -8,8 +8,10 @@ from pathlib import Path
 from uexcli.commands.protect import onnx_model, source
 from uexcli.commands.protect.protector import protector_of
 from uexcli.errors import UsageError
-from uexcli.io import atomic, noise_file, onnx, onnx_photo
+from uexcli.io import atomic
 from uexcli.io.claims import claim
+from uexcli.io.noise import noise_file
+from uexcli.io.onnx import networks, photo_graph
 from uexcli.registry import load
 
 
@@ -67,7 +69,7 @@ def _run(request: Request) -> Result:
         method=noise.recipe["method"]["name"],
         mode=noise.recipe["granularity"]["name"],
         weights=weights,
-        opset=onnx.OPSET,
+        opset=networks.OPSET,
         channels=noise.channels,
         size=noise.size,
         difference=difference,
@@ -77,7 +79,7 @@ def _run(request: Request) -> Result:
 def _network(noise: noise_file.Noise, request: Request) -> tuple[str, float, bool]:
     """Write the network; give its digest and how far it differs."""
     network = source.network(load(), noise)
-    difference = onnx.export(
+    difference = networks.export(
         network,
         channels=noise.channels,
         size=noise.size,
@@ -85,14 +87,14 @@ def _network(noise: noise_file.Noise, request: Request) -> tuple[str, float, boo
         path=request.output,
         metadata=noise.facts(),
     )
-    return onnx.digest(network.state_dict()), difference, False
+    return networks.digest(network.state_dict()), difference, False
 
 
 def _photos(noise: noise_file.Noise, request: Request) -> tuple[str, float, bool]:
     """Write the graph of a shared bank; give its digest, how far it differs, and whether it chooses the noise."""
     protector = protector_of(load(), noise, request.weights)
     model = onnx_model.make(protector)
-    session = onnx_photo.PhotoSession(model, cuda=False)
+    session = photo_graph.PhotoSession(model, cuda=False)
     difference = onnx_model.compare(session, protector)
     atomic.write(request.output, model, private=True)
     return onnx_model.bank_of(noise), difference, session.chooses

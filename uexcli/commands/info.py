@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from uexcli import api
 from uexcli.core import seeding
-from uexcli.io import noise_file
+from uexcli.io.noise import noise_file
 from uexcli.registry import load
 
 

@@ -10,8 +10,10 @@ from uexcli.commands.protect import protector as protect
 from uexcli.core import stripes
 from uexcli.core.quality import psnr
 from uexcli.errors import UsageError
-from uexcli.io import images, noise_file, sheet
 from uexcli.io.claims import claim
+from uexcli.io.images import photo_files
+from uexcli.io.noise import noise_file
+from uexcli.io.reports import contact_sheet
 from uexcli.registry import load
 
 
@@ -60,10 +62,10 @@ def _run(request: Request) -> Result:
     noise = noise_file.read(request.noise)
     protector = protect.protector_of(load(), noise, request.weights)
     sample = _sample(request.photo, noise)
-    photo = images.open_photo(sample)
+    photo = photo_files.open_photo(sample)
     protected = protector.protect(photo, sample.key, protector.row(sample, photo)[0])
-    factor = sheet.amplification(photo.pixels, protected)
-    images.write_png(request.output, sheet.side_by_side(photo.pixels, protected, factor))
+    factor = contact_sheet.amplification(photo.pixels, protected)
+    photo_files.write_png(request.output, contact_sheet.side_by_side(photo.pixels, protected, factor))
     rms, levels = stripes.changed_by(photo.pixels, protected)
     return Result(
         output=request.output,

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from uexcli.api import NO_IMAGE, Dataset, Sample, Unread
 from uexcli.errors import Terminated, UexError, UsageError
-from uexcli.io import images, unread
 from uexcli.io import labels as csv_labels
-from uexcli.io.mapped import Mapped
+from uexcli.io import unread
+from uexcli.io.images import photo_files
+from uexcli.io.noise.mapped import Mapped
 from uexcli.io.pool import parallel
 from uexcli.registry import Broken, Registry
 
@@ -193,7 +194,7 @@ def load(
     on_error: str = "fail",
     on_done: Callable[[int, int], None] = lambda _done, _total: None,
     mapped: Mapped | None = None,
-    shown: Callable[[images.Photo, int, int], np.ndarray] = images.squash,
+    shown: Callable[[photo_files.Photo, int, int], np.ndarray] = photo_files.squash,
 ) -> Loaded:
     """Decode all samples and show them at `size` x `size`, squashed unless told otherwise; into a file if one is given.
 
@@ -207,7 +208,7 @@ def load(
     def decode(position: int) -> tuple[int, str, Skipped | None]:
         sample = found.samples[position]
         try:
-            photo = images.open_photo(sample)
+            photo = photo_files.open_photo(sample)
         except UexError as error:
             if on_error == "fail":
                 raise or_skip(error) from None
@@ -249,11 +250,11 @@ def survey(found: Labelled, *, on_error: str = "fail") -> Survey:
 
     def header(sample: Sample) -> tuple[int, int, bool] | None:
         try:
-            return images.size_and_grey(sample)
+            return photo_files.size_and_grey(sample)
         except UexError:
             if on_error == "fail":
                 try:
-                    images.open_photo(sample)  # says why
+                    photo_files.open_photo(sample)  # says why
                 except UexError as error:
                     raise or_skip(error) from None
             return None

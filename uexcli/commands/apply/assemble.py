@@ -11,7 +11,8 @@ from typing import Any
 from uexcli.commands.protect.protector import Written
 from uexcli.core.quality import leak_limit, usual_rms
 from uexcli.errors import UexError
-from uexcli.io import atomic, croissant, receipt, release, samples
+from uexcli.io import atomic, samples
+from uexcli.io.release import croissant, layout, receipt
 from uexcli.messages import Listener
 
 
@@ -51,16 +52,16 @@ def assemble(
     left_out = (*skipped, *weak, *unwanted)
     facts = _facts(header, kept, left_out)
     sums = {item.name: item.protected for item in kept}
-    sums[release.FACTS] = release.write_facts(folder, facts)
+    sums[layout.FACTS] = layout.write_facts(folder, facts)
     usage = header.get("usage")
-    (folder / release.CROISSANT).unlink(missing_ok=True)
+    (folder / layout.CROISSANT).unlink(missing_ok=True)
     if usage is not None:
         made = croissant.encode(output.resolve().name, sums, header["facts"]["suffix"], usage)
-        atomic.write(folder / release.CROISSANT, made)
-        sums[release.CROISSANT] = hashlib.sha256(made).hexdigest()
-    for name in set(release.files(folder)) - set(sums) - {release.JOURNAL}:
+        atomic.write(folder / layout.CROISSANT, made)
+        sums[layout.CROISSANT] = hashlib.sha256(made).hexdigest()
+    for name in set(layout.files(folder)) - set(sums) - {layout.JOURNAL}:
         (folder / name).unlink()  # of a photo that was usable before an interruption
-    atomic.write(folder / release.SUMS, release.sums_text(sums).encode("utf-8", "surrogateescape"))
+    atomic.write(folder / layout.SUMS, layout.sums_text(sums).encode("utf-8", "surrogateescape"))
     files = {item.key: {"name": item.name, "source": item.source, "protected": item.protected} for item in kept}
     lost = {item.key: item.digest for item in left_out if item.digest is not None}
     receipt.record(Path(header["receipt"]), output, header["job"], files, lost)

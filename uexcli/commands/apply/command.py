@@ -26,11 +26,14 @@ from uexcli.commands.protect.protector import Protector, Written, parts
 from uexcli.core import seeding
 from uexcli.core.quality import psnr, usual_rms
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, images, leftovers, noise_file, part, partial, receipt, release, samples, shards
+from uexcli.io import atomic, leftovers, samples
 from uexcli.io.claims import claim
-from uexcli.io.croissant import NO_TRAINING
-from uexcli.io.journal import Journal
+from uexcli.io.images import photo_files
+from uexcli.io.noise import noise_file
 from uexcli.io.pool import parallel
+from uexcli.io.release import layout, part, receipt, shards, staging
+from uexcli.io.release.croissant import NO_TRAINING
+from uexcli.io.release.write_log import Journal
 from uexcli.messages import Listener, tell_notes, visible
 from uexcli.registry import Registry, load
 from uexcli.runtime import machine
@@ -118,7 +121,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
 
 def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener) -> Result:
     registry = load()
-    images.limit_pixels(request.max_pixels)
+    photo_files.limit_pixels(request.max_pixels)
     machine.settle(torch.device("cpu"), photos=True)
     suffix = _suffix(request)
     noise = noise_file.read(request.noise)
@@ -127,7 +130,7 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
     protector = _protector(registry, noise, network, suffix, request)
     norm, strict = protector.norm, protector.granularity.needs_labels
     found = samples.list_samples(registry, request.photos, labels=request.labels, strict=strict)
-    names = release.names(found.keys, suffix)
+    names = layout.names(found.keys, suffix)
     _check_output(request, output, found)
     wanted = found
     if request.limit is not None:
@@ -160,7 +163,7 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
 
     atomic.check_room(beside, 0)
     unwanted = _unwanted(found, every, shard)
-    with partial.growing(output, job, resume=request.resume, force=request.force) as folder:
+    with staging.growing(output, job, resume=request.resume, force=request.force) as folder:
         done, skipped = _write_all(protector, chosen, names, folder, request, room, listener)
         if request.shard is None:
             if not done:
@@ -172,7 +175,7 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
             places_of = {key: position for position, key in enumerate(found.keys)}
             said = {key: value for key, value in header.items() if key != "receipt"}  # a part names no other place
             part.write(folder, part.Part({**said, "shards": shard.count}, _items(done, skipped, unwanted, places_of)))
-        partial.finish(folder, output, force=request.force)
+        staging.finish(folder, output, force=request.force)
     assigned = _told_of_new(done, listener)
     return Result(
         output,
@@ -208,7 +211,7 @@ def _header(protector: Protector, request: Request, found: samples.Labelled) -> 
     noise = protector.noise
     return {
         "job": {
-            "noise": release.digest_file(request.noise),
+            "noise": layout.digest_file(request.noise),
             "photos": hashlib.sha256("\0".join(found.keys).encode("utf-8", "surrogateescape")).hexdigest(),
             "format": request.format,
             "metadata": request.keep_metadata,
@@ -216,7 +219,7 @@ def _header(protector: Protector, request: Request, found: samples.Labelled) -> 
             "max_pixels": request.max_pixels,
             "png_level": request.png_level,
             "limit": request.limit,
-            "labels": release.digest_file(request.labels) if request.labels else None,
+            "labels": layout.digest_file(request.labels) if request.labels else None,
         },
         "facts": {
             "uexcli": __version__,
@@ -260,7 +263,7 @@ def _is_done(
     Raises:
         UsageError: something else does, which is not to be replaced.
     """
-    if not output.exists() or partial.is_free(output):
+    if not output.exists() or staging.is_free(output):
         return False
     whole = header["on_error"] == "fail"
     if "shard" not in job:
@@ -275,7 +278,7 @@ def _is_done(
         raise UsageError(
             f"{output} exists, and is not this release.", hint="Use -o for another folder, or --force to replace it."
         )
-    partial.check_replaceable(output)
+    staging.check_replaceable(output)
     return False
 
 
@@ -315,7 +318,7 @@ def _protector(
 ) -> Protector:
     norm, granularity = parts(registry, noise)
     source = noise_source.make(noise, norm, network)
-    lossy = request.format in images.LOSSY
+    lossy = request.format in photo_files.LOSSY
     return Protector(
         noise, norm, granularity, source, suffix, request.png_level,
         lossy=lossy, weights=request.weights, texts=request.keep_metadata,
@@ -323,9 +326,9 @@ def _protector(
 
 
 def _suffix(request: Request) -> str:
-    if request.format not in images.SUFFIXES:
-        raise UsageError(f"--format {request.format}: unknown.", hint=f"Known: {', '.join(images.SUFFIXES)}.")
-    if request.format in images.LOSSY and not request.allow_lossy:
+    if request.format not in photo_files.SUFFIXES:
+        raise UsageError(f"--format {request.format}: unknown.", hint=f"Known: {', '.join(photo_files.SUFFIXES)}.")
+    if request.format in photo_files.LOSSY and not request.allow_lossy:
         raise UsageError(
             f"--format {request.format} is lossy and breaks the bound.",
             hint="Add --allow-lossy to write and measure it all the same.",
@@ -337,7 +340,7 @@ def _suffix(request: Request) -> str:
         raise UsageError("--usage-info: it is empty.", hint="Say what may not be done, or leave it out.")
     if not 0 <= request.png_level <= 9:
         raise UsageError(f"--png-level {request.png_level}: not within 0 to 9.")
-    return images.SUFFIXES[request.format]
+    return photo_files.SUFFIXES[request.format]
 
 
 def _check_output(request: Request, output: Path, found: samples.Labelled) -> None:
@@ -359,7 +362,7 @@ def _check_output(request: Request, output: Path, found: samples.Labelled) -> No
             f"{request.noise} lies in -o {output}, and is secret.", hint="Give the release its own folder."
         )
     if not request.dry_run:
-        partial.recover(output)
+        staging.recover(output)
 
 
 def _linked(source: Path, found: samples.Labelled) -> set[Path]:
@@ -414,7 +417,7 @@ def _write_all(
     room: memory.Plan,
     listener: Listener,
 ) -> tuple[list[Written], list[LeftOut]]:
-    journal = Journal(folder / release.JOURNAL)
+    journal = Journal(folder / layout.JOURNAL)
     before = {item.key: item for item in _noted(journal)} if request.resume else {}
 
     def work(sample: api.Sample) -> Written | LeftOut:
@@ -463,7 +466,7 @@ def _places(protector: Protector, chosen: Sequence[api.Sample], request: Request
     found = []
     for sample in chosen:
         if sample.key not in protector.fitted:
-            _, place = protector.row(sample, images.open_photo(sample))
+            _, place = protector.row(sample, photo_files.open_photo(sample))
             assert place is not None
             found.append(Assigned(sample.key, place.row, place.near))
     return {"new": len(found), "assigned": tuple(found)}

@@ -17,9 +17,11 @@ from uexcli.commands.apply.merge_parts import AGAIN
 from uexcli.commands.protect.protector import Written
 from uexcli.core.quality import psnr, usual_rms
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, images, leftovers, part, partial, receipt, release, shards
+from uexcli.io import atomic, leftovers
 from uexcli.io.claims import claim
+from uexcli.io.images import photo_files
 from uexcli.io.pool import parallel
+from uexcli.io.release import layout, part, receipt, shards, staging
 from uexcli.messages import Listener
 from uexcli.wording import pasted
 
@@ -61,7 +63,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
 
 def _run(request: Request, listener: Listener) -> Result:
     output = request.output.resolve()
-    partial.recover(output)
+    staging.recover(output)
     already = None if request.force else _already(output, request.receipt, listener)
     if already is not None:
         return already
@@ -81,10 +83,10 @@ def _run(request: Request, listener: Listener) -> Result:
     header = {**header, "receipt": str(beside)}
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file.", hint="Give RELEASE another name.")
-    if output.exists() and not partial.is_free(output):
+    if output.exists() and not staging.is_free(output):
         if not request.force:
             raise UsageError(f"{output} exists.", hint="Use --force to replace it.")
-        partial.check_replaceable(output)
+        staging.check_replaceable(output)
     items = sorted(
         ((item, folder) for (_, folder), one in zip(found, parts, strict=True) for item in one.items),
         key=lambda pair: int(pair[0]["position"]),
@@ -99,7 +101,7 @@ def _run(request: Request, listener: Listener) -> Result:
         raise UexError(f"the parts of {output} are damaged ({error}).", hint=AGAIN) from None
     if not written:
         raise UexError("not one of the images could be protected.")
-    with partial.growing(output, header["job"], resume=request.resume, force=request.force) as folder:
+    with staging.growing(output, header["job"], resume=request.resume, force=request.force) as folder:
 
         def bring(pair: tuple[Written, Path]) -> None:
             _bring(pair[1], pair[0].name, folder, pair[0].protected)
@@ -108,7 +110,7 @@ def _run(request: Request, listener: Listener) -> Result:
             listener.step(api.Progress(count, len(written), stage="merge"))
         done = [item for item, _ in written]
         made = assemble(folder, output, header, done, skipped, unwanted, listener)
-        partial.finish(folder, output, force=request.force)
+        staging.finish(folder, output, force=request.force)
     _clear([spent for _, spent in found], listener)
     strength = psnr(usual_rms([item.rms for item in made.done]))
     return Result(output, len(found), len(made.done), strength, made.left_out, beside)
@@ -120,7 +122,7 @@ def _already(output: Path, given: Path | None, listener: Listener) -> Result | N
         left = [path for _, path in shards.parts_of(output)]
     try:
         parts = [part.read(folder) for folder in left if (folder / shards.FILE).is_file()]
-        facts = release.read_facts(output) if output.is_dir() else None
+        facts = layout.read_facts(output) if output.is_dir() else None
         if not parts or facts is None:
             if facts is not None:  # a kill came before the last of them was gone, but after all it held
                 _clear([folder for folder in left if not any(folder.iterdir())], listener)
@@ -142,7 +144,7 @@ def _clear(spent: Sequence[Path], listener: Listener) -> None:
     """Remove parts whose release is in its place; one that cannot be is no reason to fail."""
     for folder in spent:
         try:
-            partial.discard(folder)
+            staging.discard(folder)
         except OSError as error:
             listener.warn(f"{folder} could not be removed ({error.strerror}); it is private")
 
@@ -172,7 +174,7 @@ def _complete(output: Path) -> list[tuple[shards.Shard, Path]]:
     with atomic.told(output):
         found = [(shard, path) for shard, path in shards.parts_of(output) if (path / shards.FILE).is_file()]
     if not found:
-        if output.is_dir() and release.read_facts(output) is not None:
+        if output.is_dir() and layout.read_facts(output) is not None:
             hint = "The release itself is there: if it was merged from them, all is done."
         raise UsageError(f"{output}: no parts of it lie beside it.", hint=hint)
     counts = {shard.count for shard, _ in found}
@@ -205,8 +207,8 @@ def _common(found: Sequence[tuple[shards.Shard, Path]], parts: Sequence[part.Par
 def _bring(folder: Path, name: str, release_folder: Path, digest: str) -> None:
     """Link a file into the release, or copy it where that cannot be, if it is what was written."""
     source, target = folder / name, release_folder / name
-    within = release.inside(name) and source.resolve().is_relative_to(folder.resolve())
-    if not within or source.is_symlink() or release.digest_file(source) != digest:
+    within = layout.inside(name) and source.resolve().is_relative_to(folder.resolve())
+    if not within or source.is_symlink() or layout.digest_file(source) != digest:
         raise UexError(f"{source} is not the file that was written.", hint=AGAIN)
     with atomic.told(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -238,9 +240,9 @@ def is_intact(folder: Path, job: Mapping[str, Any], chosen: Sequence[api.Sample]
             item = known[sample.key]
             if "written" in item:
                 written = Written.of(item["written"])
-                if images.digest_of(sample) != written.source:
+                if photo_files.digest_of(sample) != written.source:
                     return False
-                if release.digest_file(folder / written.name) != written.protected:
+                if layout.digest_file(folder / written.name) != written.protected:
                     return False
             elif receipt.try_digest(sample) != item["skipped"]["digest"]:
                 return False

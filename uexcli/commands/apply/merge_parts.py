@@ -9,7 +9,9 @@ from typing import Any
 from uexcli.commands.apply.assemble import LeftOut
 from uexcli.commands.protect.protector import Written
 from uexcli.errors import UexError
-from uexcli.io import images, noise_file, receipt, release
+from uexcli.io.images import photo_files
+from uexcli.io.noise import noise_file
+from uexcli.io.release import layout, receipt
 
 AGAIN = "Apply that shard again, or copy its part again."
 
@@ -29,7 +31,7 @@ def receipt_of(output: Path, job: Mapping[str, Any]) -> Path | None:
             continue
         for path in candidates:
             try:
-                if _may_be_noise(path) and release.digest_file(path) == wanted:
+                if _may_be_noise(path) and layout.digest_file(path) == wanted:
                     return receipt.path_for(path.absolute())
             except (UexError, OSError):  # of somebody else
                 continue
@@ -52,12 +54,12 @@ def check_names(header: Mapping[str, Any], written: Sequence[tuple[Written, Path
         TypeError: the parts do not say how they are called.
     """
     suffix = header["facts"]["suffix"]
-    if suffix not in images.SUFFIXES.values():
+    if suffix not in photo_files.SUFFIXES.values():
         raise TypeError(f"files that end in {suffix!r}")
     keys = [item.key for item, _ in written] + [item.key for item in others]
-    if not all(isinstance(key, str) and release.inside(key) for key in keys) or len(set(keys)) < len(keys):
+    if not all(isinstance(key, str) and layout.inside(key) for key in keys) or len(set(keys)) < len(keys):
         raise TypeError("an image that has no name of its own")
-    named = release.names(keys, suffix)
+    named = layout.names(keys, suffix)
     for item, folder in written:
         if item.name != named[item.key]:
             raise UexError(f"{folder / item.name} is not the file that was written.", hint=AGAIN)

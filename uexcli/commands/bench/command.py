@@ -17,9 +17,10 @@ from uexcli.commands.bench import targets, test_sets
 from uexcli.commands.bench.recipes import FIT, TRAININGS, Photos, Question, Recipes, name_of, questions, read
 from uexcli.commands.evaluate.report import without_images
 from uexcli.errors import UexError, UsageError, unknown
-from uexcli.io import atomic, board, header_schema, leaderboard, samples, schema
+from uexcli.io import atomic, documents, samples, schema
 from uexcli.io.claims import claim
-from uexcli.io.release import FACTS
+from uexcli.io.release.layout import FACTS
+from uexcli.io.reports import board, leaderboard
 from uexcli.messages import Listener
 from uexcli.registry import load
 from uexcli.wording import pasted
@@ -323,7 +324,7 @@ def _kept_seconds(path: Path, seconds: float) -> float | None:
         atomic.write(path, json.dumps({"fit_seconds": round(seconds, 2)}).encode())
         return seconds
     try:
-        return float(schema.read_json(path.read_bytes(), header_schema.FITTED)["fit_seconds"])
+        return float(schema.read_json(path.read_bytes(), documents.FITTED)["fit_seconds"])
     except (OSError, schema.Mismatch):
         return None
 

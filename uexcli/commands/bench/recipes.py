@@ -11,24 +11,24 @@ from typing import Any
 from uexcli.commands.evaluate import protocol
 from uexcli.commands.evaluate.protocol import FIELDS as PROTOCOL
 from uexcli.errors import UexError, UsageError, unknown
-from uexcli.io import header_schema, schema
+from uexcli.io import documents, schema
 
 TRAININGS = "trainings"  # the folder of the trainings, which no row is called
 TEXT = schema.text()
 PERCENT = schema.number(0, 100)
 SET: dict[str, schema.Kind] = {  # what is measured on
     "photos": TEXT, "test": schema.either(schema.one_of(False), TEXT), "labels": TEXT,
-    "limit": schema.whole(1, header_schema.MANY),
+    "limit": schema.whole(1, documents.MANY),
 }  # fmt: skip
 FIT: dict[str, schema.Kind] = {
     "method": TEXT, "mode": TEXT, "norm": TEXT, "eps": TEXT, "surrogate": TEXT,
-    "size": schema.whole(1, header_schema.SIDE), "seed": schema.whole(0, schema.HUGE - 1), "preset": TEXT,
+    "size": schema.whole(1, documents.SIDE), "seed": schema.whole(0, schema.HUGE - 1), "preset": TEXT,
     "patch": TEXT, "no_labels": schema.flag,
 }  # fmt: skip
 VARIED: dict[str, schema.Kind] = {  # what a scenario asks; a list asks for each of its values
     "share": schema.one_or_more(schema.number(0, 1)),
     "protect_class": schema.one_or_more(schema.one_or_more(TEXT)),
-    "merge": schema.one_or_more(schema.either(schema.whole(2, header_schema.MANY), TEXT)),
+    "merge": schema.one_or_more(schema.either(schema.whole(2, documents.MANY), TEXT)),
     "into": schema.one_or_more(TEXT),
     "pairs": schema.one_or_more(TEXT),
 }

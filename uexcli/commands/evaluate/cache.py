@@ -18,8 +18,8 @@ import torchvision
 
 from uexcli import __version__, api
 from uexcli.core.trial import MemoryTrial
-from uexcli.io import atomic, header_schema, leftovers, schema
-from uexcli.io.release import digest_file as digest_of
+from uexcli.io import atomic, documents, leftovers, schema
+from uexcli.io.release.layout import digest_file as digest_of
 from uexcli.registry import Registry, describe, options_of
 from uexcli.runtime import machine
 
@@ -68,7 +68,7 @@ class Cells:
         if self.fresh:
             return None
         try:
-            found = schema.read_json((self.folder / f"{key[:40]}.json").read_bytes(), header_schema.CELL)
+            found = schema.read_json((self.folder / f"{key[:40]}.json").read_bytes(), documents.CELL)
             outcome = api.Outcome(**_as_tuples(found["outcome"]))
         except (OSError, ValueError, TypeError):  # not there, damaged; with fields of another version
             return None
@@ -82,7 +82,7 @@ class Cells:
         path = self.folder / f"{key[:40]}.json"
         if not self.fresh:
             with contextlib.suppress(OSError, ValueError, TypeError):
-                found = schema.read_json(path.read_bytes(), header_schema.MADE)
+                found = schema.read_json(path.read_bytes(), documents.MADE)
                 if found["key"] == key:
                     return read(found["made"])
         made = make()

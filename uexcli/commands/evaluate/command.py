@@ -29,8 +29,10 @@ from uexcli.core.detect import NETS, RULE, Probe, detect
 from uexcli.core.learnability import chance
 from uexcli.core.statistics import told_apart
 from uexcli.errors import UexError, UsageError, unknown
-from uexcli.io import images, release, samples, shards, views
+from uexcli.io import samples
 from uexcli.io.claims import claim
+from uexcli.io.images import crops, photo_files
+from uexcli.io.release import layout, shards
 from uexcli.messages import Listener, Quietly
 from uexcli.registry import Registry, load, options_of
 from uexcli.runtime import machine, room
@@ -105,7 +107,7 @@ def _run(request: Request, listener: Listener) -> Result | Partial:
     device = machine.pick_device(request.device)
     autocast = machine.pick_precision(request.precision, device)
     machine.settle(device)
-    images.limit_pixels(request.max_pixels)
+    photo_files.limit_pixels(request.max_pixels)
     strict = request.protocol is None
     eval_jobs.jobs_of(registry, protocol, device, protocol.size or 32, strict=strict, listener=Listener())
     cells = cache.Cells(request.cells or cache.default_folder(), fresh=request.fresh)
@@ -271,7 +273,7 @@ def _informed(request: Request, registry: Registry, listener: Listener) -> tuple
     if request.attacker == BLIND:
         return ()
     root = Path(request.release)
-    facts = (release.read_facts(root) if root.is_dir() else None) or {}
+    facts = (layout.read_facts(root) if root.is_dir() else None) or {}
     found: dict[str, None] = {}
     for kind in ("method", "granularity"):
         if facts.get(kind) in registry.names(kind):
@@ -325,9 +327,9 @@ def check(request: Request, protocol: Protocol) -> None:
         eval_scenario.check(wanted)
     if request.attacker not in ATTACKERS:
         raise unknown("attacker", request.attacker, ATTACKERS)
-    if protocol.view not in views.VIEWS:
-        raise unknown("view", protocol.view, views.VIEWS)
-    if request.into is not None and protocol.view != views.SQUASH:
+    if protocol.view not in crops.VIEWS:
+        raise unknown("view", protocol.view, crops.VIEWS)
+    if request.into is not None and protocol.view != crops.SQUASH:
         raise UsageError("--into: photos of two sets are squashed.", hint="Leave --view out.")
     if request.into_test is not None and request.into is None:
         raise UsageError("--into-test: there is no --into.")

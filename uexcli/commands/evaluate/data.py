@@ -17,8 +17,10 @@ from uexcli import api
 from uexcli.commands.evaluate import folds
 from uexcli.core.scores import Pairs
 from uexcli.errors import UexError, UsageError
-from uexcli.io import images, release, samples, views
+from uexcli.io import samples
+from uexcli.io.images import crops, photo_files
 from uexcli.io.pool import parallel
+from uexcli.io.release import layout
 from uexcli.messages import Listener, tell_notes
 from uexcli.registry import load, remake
 
@@ -42,8 +44,8 @@ class Data:
     stays: Tensor | None = None  # bool (N,): training images of a host set, which stay clean
     side: int = 0  # of the photos as they are, in px; typical
     levels: int | None = None  # most 8-bit levels that the release says a value may differ by; None: it says nothing
-    clean_views: views.Views | None = None  # fresh crops for each epoch, where the trainer takes some from the photos
-    protected_views: views.Views | None = None
+    clean_views: crops.Views | None = None  # fresh crops for each epoch, where the trainer takes some from the photos
+    protected_views: crops.Views | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Sources:
     labels: Path | None
     size: int | None
     on_error: str
-    view: str = views.SQUASH
+    view: str = crops.SQUASH
     folds: int | None = 1  # of a cross-validation where no test set is given; None: by the number of photos
 
 
@@ -130,8 +132,8 @@ def _pair(request: Sources, listener: Listener) -> Paired:
     tell_notes(source.notes, listener)
     released = samples.find_dataset(registry, request.release).read(request.release)
     root = Path(request.release)
-    facts = release.read_facts(root) if root.is_dir() else None
-    partner = release.pair(source.keys, [sample.key for sample in released], (facts or {}).get("suffix", ".png"))
+    facts = layout.read_facts(root) if root.is_dir() else None
+    partner = layout.pair(source.keys, [sample.key for sample in released], (facts or {}).get("suffix", ".png"))
     by_key = {sample.key: sample for sample in released}
     listed = len(source.samples)
     source = source.only(position for position, key in enumerate(source.keys) if key in partner)
@@ -167,7 +169,7 @@ def _load(
         channels,
         on_error=request.on_error,
         on_done=lambda done, total: listener.step(api.Progress(done, total, stage=stage)),
-        shown=images.squash if request.view == views.SQUASH else views.centre,
+        shown=photo_files.squash if request.view == crops.SQUASH else crops.centre,
     )
     for lost in loaded.skipped:
         listener.warn(f"skipped {lost.reason}")
@@ -232,7 +234,7 @@ def read_pairs(path: Path, size: int, channels: int, middle: float, device: torc
         )
         if found is None:
             raise UexError(f"--pairs {path}: there is no {name}.", hint="Names are relative to the CSV.")
-        return views.middle(images.open_photo(api.Sample(name, None, path=found)), middle, size, channels)
+        return crops.middle(photo_files.open_photo(api.Sample(name, None, path=found)), middle, size, channels)
 
     sides = [
         torch.from_numpy(np.stack(list(parallel(functools.partial(shown, column), rows)))).to(device)
@@ -255,11 +257,11 @@ def _levels(facts: Mapping[str, Any]) -> int | None:
 
 def _views(request: Sources, paired: Paired, places: Sequence[int]) -> dict[str, Any]:
     """Give what draws the crops of the images that are trained on, for each side; nothing where they are squashed."""
-    if request.view == views.SQUASH:
+    if request.view == crops.SQUASH:
         return {}
     sides = {"clean_views": paired.clean, "protected_views": paired.protected}
     return {
-        name: views.Views([loaded.found.samples[place] for place in places], request.view, paired.size, paired.channels)
+        name: crops.Views([loaded.found.samples[place] for place in places], request.view, paired.size, paired.channels)
         for name, loaded in sides.items()
     }
 

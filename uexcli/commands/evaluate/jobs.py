@@ -13,7 +13,7 @@ from uexcli.commands.evaluate.data import LARGEST
 from uexcli.commands.evaluate.protocol import PLAIN, Protocol
 from uexcli.core.against import Against
 from uexcli.errors import UexError, UsageError
-from uexcli.io import views
+from uexcli.io.images import crops
 from uexcli.messages import Listener
 from uexcli.registry import Registry, build, convert, options_of
 
@@ -83,7 +83,7 @@ def jobs_of(
         target = _target(registry, name, protocol, weights)
         if (lacking := target.lacks() or lacks_weights(registry, target)) is not None:
             raise lacking
-        if protocol.view != views.SQUASH and not target.crops:
+        if protocol.view != crops.SQUASH and not target.crops:
             listener.warn(f"target '{name}' sees the middles of the photos, not crops of them")
         shown = (native_of(registry, target) or size) if large else size
         for against in (*measures, *known):
@@ -179,7 +179,7 @@ def as_text(value: object) -> str:
 
 
 def _default(device: torch.device, size: int, view: str) -> str:
-    fast = size <= LARGEST and view == views.SQUASH  # `airbench` draws no crops of the photos
+    fast = size <= LARGEST and view == crops.SQUASH  # `airbench` draws no crops of the photos
     if device.type == "cpu":
         return NARROW if fast else "small"
     return "airbench" if device.type == "cuda" and fast else "resnet18"

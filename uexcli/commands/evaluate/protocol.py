@@ -10,7 +10,7 @@ from typing import Any
 
 from uexcli.errors import UexError, UsageError, unknown
 from uexcli.io import schema
-from uexcli.io.header_schema import SIDE
+from uexcli.io.documents import SIDE
 
 PLAIN = "none"
 SUFFIX = ".toml"

@@ -13,7 +13,9 @@ from PIL import Image
 
 from uexcli import __version__
 from uexcli.commands.evaluate.result import Result, Side
-from uexcli.io import atomic, release, report, sheet
+from uexcli.io import atomic
+from uexcli.io.release import layout
+from uexcli.io.reports import contact_sheet, evaluation
 from uexcli.messages import visible
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def write(path: Path, result: Result, pairs: Sequence[tuple[np.ndarray, np.ndarr
         WriteError: it cannot be written.
     """
     root = Path(request.release)
-    stated = (release.read_facts(root) if root.is_dir() else None) or {}
+    stated = (layout.read_facts(root) if root.is_dir() else None) or {}
     facts: dict[str, object] = {
         "photos": request.photos,
         "release": request.release,
@@ -60,7 +62,7 @@ def write(path: Path, result: Result, pairs: Sequence[tuple[np.ndarray, np.ndarr
         "worst_learnability_peak": result.worst,
         "most_learnability_peak": result.most,
     }
-    page = report.page(
+    page = evaluation.page(
         document, heading=visible(f"What can be learnt from {root.name or request.release}"),
         facts={name: visible(str(value)) for name, value in facts.items()}, sheet=_picture(pairs),
     )  # fmt: skip
@@ -68,8 +70,8 @@ def write(path: Path, result: Result, pairs: Sequence[tuple[np.ndarray, np.ndarr
 
 
 def _picture(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> bytes:
-    factor = min(sheet.amplification(clean, protected) for clean, protected in pairs)
+    factor = min(contact_sheet.amplification(clean, protected) for clean, protected in pairs)
     side = 96 if pairs[0][0].shape[0] <= 96 else 160
     buffer = io.BytesIO()
-    Image.fromarray(sheet.contact_sheet(pairs, factor, side=side)).save(buffer, "PNG")
+    Image.fromarray(contact_sheet.contact_sheet(pairs, factor, side=side)).save(buffer, "PNG")
     return buffer.getvalue()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from uexcli.commands.evaluate.data import Data
 from uexcli.errors import UexError, UsageError
-from uexcli.io import views
+from uexcli.io.images import crops
 
 CLEAN, PROTECTED, CLEAN_PART = "clean", "protected", "clean part"
 
@@ -37,7 +37,7 @@ class Side:
     images: Tensor  # uint8 (N, C, S, S)
     labels: Tensor  # int64 (N,)
     parts: Tensor | None = None  # bool (N,): those that are protected, where some are
-    views: views.Views | None = None
+    views: crops.Views | None = None
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from uexcli.core.pooled import pooled
 from uexcli.core.scores import Pairs
 from uexcli.core.trial import Fresh, MemoryTrial
 from uexcli.errors import UsageError
-from uexcli.io import views
-from uexcli.io.images import open_photo
-from uexcli.io.shards import Shard
+from uexcli.io.images import crops
+from uexcli.io.images.photo_files import open_photo
+from uexcli.io.release.shards import Shard
 from uexcli.messages import Listener, duration
 from uexcli.registry import Registry
 
@@ -243,7 +243,7 @@ class Plan:
         return 1 / len(self.ground(job).folds) if frozen else 1.0
 
 
-def _told(drawn: views.Views | None) -> str | None:
+def _told(drawn: crops.Views | None) -> str | None:
     """Tell the photos that crops are cut from."""
     if drawn is None:
         return None

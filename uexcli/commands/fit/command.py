@@ -27,8 +27,9 @@ from uexcli.core.engine import Tally
 from uexcli.core.problem import BankProblem
 from uexcli.core.quality import psnr
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, noise_file, samples
+from uexcli.io import atomic, samples
 from uexcli.io.claims import claim
+from uexcli.io.noise import noise_file
 from uexcli.messages import Listener, duration, tell_notes
 from uexcli.registry import load
 from uexcli.runtime import machine

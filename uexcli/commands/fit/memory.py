@@ -15,7 +15,7 @@ from uexcli.commands.protect.features import PIXELS, Encoding
 from uexcli.core.problem import chunk_of
 from uexcli.core.store import Store
 from uexcli.errors import UexError, UsageError
-from uexcli.io.mapped import Mapped
+from uexcli.io.noise.mapped import Mapped
 from uexcli.runtime import machine
 
 FEATURES = 4 + 8 + 8  # bytes of a feature: float32, float64, and the copy of k-means

@@ -10,8 +10,8 @@ from typing import Any
 from uexcli.commands.fit.setup import Request, Setup
 from uexcli.core.store import Store
 from uexcli.errors import RESUMABLE, Terminated, UexError, UsageError
-from uexcli.io import state_file
 from uexcli.io.atomic import WriteError
+from uexcli.io.noise import state_file
 from uexcli.messages import Listener
 from uexcli.runtime.interrupts import Interrupts
 

@@ -17,7 +17,9 @@ from uexcli.commands.fit.parts import Parts
 from uexcli.core import seeding
 from uexcli.core.patch import Patch
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, images, noise_file, samples
+from uexcli.io import atomic, samples
+from uexcli.io.images import photo_files
+from uexcli.io.noise import noise_file
 from uexcli.registry import Registry, load
 from uexcli.runtime import machine
 
@@ -82,7 +84,7 @@ def prepare(request: Request) -> Setup:
     device = machine.pick_device(request.device)
     autocast = machine.pick_precision(request.precision, device)
     machine.settle(device)
-    images.limit_pixels(request.max_pixels)
+    photo_files.limit_pixels(request.max_pixels)
     if request.size is not None and request.size < SMALLEST:
         raise UsageError(f"--size {request.size}: too small.", hint=f"Use {SMALLEST} or more.")
     if request.limit is not None and request.limit < 2:

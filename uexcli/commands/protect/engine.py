@@ -12,7 +12,8 @@ from uexcli.commands.protect import onnx_model
 from uexcli.commands.protect.protector import Protector
 from uexcli.core.noise import Forward
 from uexcli.errors import UsageError, unknown
-from uexcli.io import noise_file, onnx, onnx_photo
+from uexcli.io.noise import noise_file
+from uexcli.io.onnx import networks, photo_graph
 from uexcli.messages import Listener, visible
 
 TORCH, ONNX = "torch", "onnx"
@@ -48,16 +49,16 @@ def start(
         return network, TORCH
     shape = {"channels": noise.channels, "size": noise.size}
     if path:
-        session = onnx.read(Path(path), network, threads=threads)
+        session = networks.read(Path(path), network, threads=threads)
     else:
-        session = onnx.Session(onnx.convert(network, **shape, metadata=noise.facts()), threads=threads)
-    onnx.check(session, network, **shape, num_rows=noise.num_rows)
+        session = networks.Session(networks.convert(network, **shape, metadata=noise.facts()), threads=threads)
+    networks.check(session, network, **shape, num_rows=noise.num_rows)
     return session, _told(session, listener)
 
 
 def start_photos(
     engine: str, protector: Protector, listener: Listener, jobs: int
-) -> tuple[onnx_photo.PhotoSession | None, str]:
+) -> tuple[photo_graph.PhotoSession | None, str]:
     """Give the model that protects whole photos with shared noise, called by `jobs` threads at once; None: torch does.
 
     Raises:
@@ -70,7 +71,7 @@ def start_photos(
     return session, _told(session, listener)
 
 
-def _told(session: onnx.Session | onnx_photo.PhotoSession, listener: Listener) -> str:
+def _told(session: networks.Session | photo_graph.PhotoSession, listener: Listener) -> str:
     """Say what ONNX Runtime took, and give the engine's name."""
     not_taken = f" ({', '.join(session.passed_over)} is listed, but could not be used)" if session.passed_over else ""
     listener.say(visible(f"The noise is computed by ONNX Runtime with {session.provider}{not_taken}."))

@@ -14,7 +14,7 @@ from uexcli.core.nets import as_input
 from uexcli.core.pixels import squash
 from uexcli.core.problem import chunk_of
 from uexcli.errors import UexError
-from uexcli.io import onnx
+from uexcli.io.onnx import networks
 from uexcli.runtime import machine
 
 AUTO, PIXELS = "auto", "pixels"  # what a granularity may ask for besides a net's name
@@ -42,7 +42,7 @@ class Encoding:
             made = encoder.build(num_classes=2, channels=channels, size=size)
         self.net = Features(made.eval().requires_grad_(False)).to(device)
         body = {name: tensor for name, tensor in made.state_dict().items() if not name.startswith("head.")}
-        self.digest = onnx.digest(body)
+        self.digest = networks.digest(body)
 
     def __call__(self, images: Tensor, on_done: Callable[[int], None] = lambda _: None) -> Tensor:
         """Give the features; `on_done` hears how many images are done.

@@ -13,7 +13,7 @@ from uexcli import api
 from uexcli.commands.fit.memory import SHARE, parse, told
 from uexcli.errors import UexError
 from uexcli.io import samples
-from uexcli.io.shape import Shape, shape_of
+from uexcli.io.images.header import Shape, shape_of
 from uexcli.messages import Listener
 from uexcli.runtime import machine
 

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from uexcli.commands.protect.protector import Protector
 from uexcli.core.stripes import planes
 from uexcli.errors import UexError
-from uexcli.io import images, noise_file, onnx, onnx_photo
+from uexcli.io.images import photo_files
+from uexcli.io.noise import noise_file
+from uexcli.io.onnx import networks, photo_graph
 
 CLOSE = 1  # 8-bit level
 
@@ -36,7 +38,7 @@ def check(protector: Protector) -> None:
 
 def bank_of(noise: noise_file.Noise) -> str:
     """The digest of the noise and of what chooses it: what a model is told by."""
-    return onnx.digest({"delta": noise.bank(), **noise.memory})
+    return networks.digest({"delta": noise.bank(), **noise.memory})
 
 
 def make(protector: Protector) -> bytes:
@@ -46,11 +48,11 @@ def make(protector: Protector) -> bytes:
         UexError: see `check`; or the encoder of the fit is not here, or ONNX cannot say what it does.
     """
     check(protector)
-    onnx.need()
+    networks.need()
     noise, norm = protector.noise, protector.norm
     chooser = protector.granularity.chooser(noise.memory)
     stages = [] if chooser is None else [*_stages(protector.encoding.net), chooser.eval()]
-    return onnx_photo.convert(
+    return photo_graph.convert(
         noise.bank(),
         levels=norm.levels(noise.eps) or 0,
         eps=noise.eps,
@@ -59,7 +61,7 @@ def make(protector: Protector) -> bytes:
     )
 
 
-def _stages(net: nn.Module) -> list[onnx_photo.Stage]:
+def _stages(net: nn.Module) -> list[photo_graph.Stage]:
     """Give the parts of an encoder: itself, or where ONNX Runtime runs it, its model and what lies around it."""
     inner = getattr(net, "model", None)
     model = getattr(inner, "onnx_model", None)
@@ -81,7 +83,7 @@ class _Call(nn.Module):
         return made
 
 
-def compare(session: onnx_photo.PhotoSession, protector: Protector) -> int:
+def compare(session: photo_graph.PhotoSession, protector: Protector) -> int:
     """Protect random photos of several sizes by the graph and in torch; give the largest difference, in levels.
 
     Raises:
@@ -99,7 +101,7 @@ def compare(session: onnx_photo.PhotoSession, protector: Protector) -> int:
         coarse = drawn.integers(0, 256, (7, 9, channels), dtype=np.uint8)
         wide = torch.nn.functional.interpolate(planes(coarse).float(), (height, width), mode="bilinear")
         pixels = wide[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
-        photo = images.Photo(pixels, None, "L" if channels == 1 else "RGB", None, "")
+        photo = photo_files.Photo(pixels, None, "L" if channels == 1 else "RGB", None, "")
         row = int(drawn.integers(noise.num_rows))
         if session.chooses:
             row, _ = protector.assigned(photo, torch.zeros(1, dtype=torch.int64), "")
@@ -115,7 +117,7 @@ def compare(session: onnx_photo.PhotoSession, protector: Protector) -> int:
     return largest
 
 
-def load(engine: str, protector: Protector, threads: int) -> onnx_photo.PhotoSession:
+def load(engine: str, protector: Protector, threads: int) -> photo_graph.PhotoSession:
     """Give the session for `--engine onnx`, made now, or `onnx:MODEL`, read; compared with torch before it is used.
 
     Raises:
@@ -124,8 +126,8 @@ def load(engine: str, protector: Protector, threads: int) -> onnx_photo.PhotoSes
     _, _, path = engine.partition(":")
     check(protector)
     if path:
-        session = onnx_photo.read(Path(path), bank_of(protector.noise), threads=threads)
+        session = photo_graph.read(Path(path), bank_of(protector.noise), threads=threads)
     else:
-        session = onnx_photo.PhotoSession(make(protector), threads=threads)
+        session = photo_graph.PhotoSession(make(protector), threads=threads)
     compare(session, protector)
     return session

@@ -23,8 +23,12 @@ from uexcli.core import limits, stripes
 from uexcli.core.pixels import SLACK, match_channels
 from uexcli.core.quality import evident
 from uexcli.errors import UexError
-from uexcli.io import atomic, images, noise_file, onnx_photo, release
-from uexcli.io.shape import Shape
+from uexcli.io import atomic
+from uexcli.io.images import photo_files
+from uexcli.io.images.header import Shape
+from uexcli.io.noise import noise_file
+from uexcli.io.onnx import photo_graph
+from uexcli.io.release import layout
 from uexcli.registry import Registry, load
 
 # Bytes a value that `Protector.write` takes at the most, measured: by the file's format; of 16 bits a value; under
@@ -90,7 +94,7 @@ class Protector:
     lossy: bool
     weights: Path | None = None  # of the encoder, where they do not lie where they lay when the noise was fitted
     texts: bool = False  # keep those that tell what a photo shows and whose it is
-    model: onnx_photo.PhotoSession | None = None  # does it all in place of torch
+    model: photo_graph.PhotoSession | None = None  # does it all in place of torch
     fitted: dict[str, int] = field(init=False)
     label_rows: dict[str, int] = field(init=False)
 
@@ -115,7 +119,7 @@ class Protector:
             with self._lock:
                 _ = self.encoding
 
-    def row(self, sample: api.Sample, photo: images.Photo) -> tuple[int, Place | None]:
+    def row(self, sample: api.Sample, photo: photo_files.Photo) -> tuple[int, Place | None]:
         """The row of the bank an image uses; and how near that is, for one that was not fitted.
 
         Raises:
@@ -147,7 +151,7 @@ class Protector:
 
         return self.assigned(photo, labels, sample.key)
 
-    def assigned(self, photo: images.Photo, labels: Tensor, key: str) -> tuple[int, Place]:
+    def assigned(self, photo: photo_files.Photo, labels: Tensor, key: str) -> tuple[int, Place]:
         """The row of an image that was not fitted, and how near that is."""
 
         @functools.cache
@@ -168,7 +172,7 @@ class Protector:
             raise UexError(f"granularity '{self.granularity.name}' gave row {row}, outside the bank.")
         return row, Place(row, None if near is None else float(near[0]))
 
-    def protect(self, photo: images.Photo, key: str, row: int) -> np.ndarray:
+    def protect(self, photo: photo_files.Photo, key: str, row: int) -> np.ndarray:
         """Add its noise to a photo on its own grid: uint8 or uint16 (H, W, C).
 
         On a photo smaller than the fit's size the noise is averaged over pixels, and on a grey one over channels, so
@@ -179,7 +183,7 @@ class Protector:
         weaker = min(photo.size) < self.noise.size or channels < self.noise.channels
         return stripes.protect(photo.values, noise, self.norm, self.allowed(photo), fill=weaker)
 
-    def _wanted(self, sample: api.Sample, photo: images.Photo) -> tuple[np.ndarray, Place | None]:
+    def _wanted(self, sample: api.Sample, photo: photo_files.Photo) -> tuple[np.ndarray, Place | None]:
         """What is to be written, (H, W, C); by the model, where there is one for 8 bits."""
         model = self.model
         if model is not None and model.chooses and sample.key not in self.fitted:
@@ -192,13 +196,13 @@ class Protector:
             return self.protect(photo, sample.key, row), place
         return model(photo.pixels, row)[0] if made is None else made, place
 
-    def allowed(self, photo: images.Photo) -> float:
+    def allowed(self, photo: photo_files.Photo) -> float:
         """The bound at the photo's own size."""
         return self.norm.rescale(self.noise.eps, (self.noise.size, self.noise.size), photo.size)
 
     def refusal(self, key: str, shape: Shape) -> UexError | None:
         """Say why no file of the wanted format can hold an image of this shape; None: one can."""
-        deep = shape.deep and self.suffix in images.DEEP
+        deep = shape.deep and self.suffix in photo_files.DEEP
         why = limits.too_long(shape.height, shape.width, self.suffix, deep=deep)
         if why is None:
             return None
@@ -207,7 +211,7 @@ class Protector:
 
     def memory(self, shape: Shape, *, whole: bool = False) -> float:
         """Give the bytes that `write` takes at the most for an image of this shape; `whole`: by an ONNX model."""
-        deep = shape.deep and self.suffix in images.DEEP
+        deep = shape.deep and self.suffix in photo_files.DEEP
         each = DEEP_BYTES if deep else WRITE_BYTES[self.suffix]
         if self.norm.needs_images or whole:
             each += WHOLE_BYTES
@@ -223,19 +227,19 @@ class Protector:
         target = root / name
         if before is not None and before.name == name and _stands(before, sample, target):
             return dataclasses.replace(before, kept=True)
-        photo = images.open_photo(sample, whole=self.suffix in images.DEEP, texts=self.texts)
+        photo = photo_files.open_photo(sample, whole=self.suffix in photo_files.DEEP, texts=self.texts)
         try:
-            photo = images.fitting(photo, self.suffix)
+            photo = photo_files.fitting(photo, self.suffix)
         except UexError as error:
             raise UexError(f"{sample.key}: {error.message}") from None
         wanted, place = self._wanted(sample, photo)
         try:
-            data = images.encode(photo, wanted, self.suffix, png_level=self.png_level)
+            data = photo_files.encode(photo, wanted, self.suffix, png_level=self.png_level)
         except (ValueError, OSError) as error:
             raise UexError(f"{sample.key}: a {self.suffix} file cannot hold it ({error}).") from None
         is_wanted = stripes.memory_of(wanted)
         del wanted
-        decoded = images.decode(data, whole=photo.deep is not None)
+        decoded = photo_files.decode(data, whole=photo.deep is not None)
         if not self.lossy and not (is_wanted(decoded.values) and same_alpha(photo, decoded)):
             raise UexError(f"{sample.key}: decodes to other pixels than were written.", hint="Please report this.")
         size, allowed = float(stripes.size_of(photo.values, decoded.values, self.norm)[0]), self.allowed(photo)
@@ -252,7 +256,7 @@ class Protector:
         rms, levels = stripes.changed_by(photo.values, decoded.values)
         changes = photo.changes
         if photo.alpha is not None and decoded.alpha is None:
-            changes = (*changes, images.FLATTENED)
+            changes = (*changes, photo_files.FLATTENED)
         visible = evident(self.norm, size, allowed, levels)
         return Written(
             sample.key, name, photo.digest, decoded.digest, size, allowed, rms, changes, False, visible, place
@@ -261,7 +265,7 @@ class Protector:
 
 def _stands(before: Written, sample: api.Sample, target: Path) -> bool:
     try:
-        return release.digest_file(target) == before.protected and images.digest_of(sample) == before.source
+        return layout.digest_file(target) == before.protected and photo_files.digest_of(sample) == before.source
     except UexError:  # it is not there, or the source is gone: that is told where it is written anew
         return False
 
@@ -270,7 +274,7 @@ def _short(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
-def same_alpha(first: images.Photo, second: images.Photo) -> bool:
+def same_alpha(first: photo_files.Photo, second: photo_files.Photo) -> bool:
     """Whether the second photo has the alpha of the first to the bit, or leaves out one that is all opaque."""
     one, other = first.own_alpha, second.own_alpha
     if one is None or other is not None:

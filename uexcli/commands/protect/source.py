@@ -15,12 +15,13 @@ from uexcli.commands.protect.features import Encoding
 from uexcli.core.noise import Forward, computed
 from uexcli.core.patch import paste
 from uexcli.errors import UexError
-from uexcli.io import images, noise_file
+from uexcli.io.images import photo_files
+from uexcli.io.noise import noise_file
 from uexcli.registry import Registry, remake
 from uexcli.runtime import network as network_of
 
 ENCODER, ENCODER_WEIGHTS = "encoder", "encoder_weights"  # in a noise file's recipe and header
-Source = Callable[[images.Photo, str, int], Tensor]  # a photo, its key and its row to noise, float (1, C, S, S)
+Source = Callable[[photo_files.Photo, str, int], Tensor]  # a photo, its key and its row to noise, float (1, C, S, S)
 
 
 def make(noise: noise_file.Noise, norm: api.Norm, forward: Forward | None) -> Source:
@@ -35,8 +36,8 @@ def make(noise: noise_file.Noise, norm: api.Norm, forward: Forward | None) -> So
 
 
 def _computed(noise: noise_file.Noise, norm: api.Norm, forward: Forward) -> Source:
-    def source(photo: images.Photo, _key: str, row: int) -> Tensor:
-        pixels = images.squash(photo, noise.size, noise.channels)
+    def source(photo: photo_files.Photo, _key: str, row: int) -> Tensor:
+        pixels = photo_files.squash(photo, noise.size, noise.channels)
         small = torch.tensor(pixels)[None].float() / 255  # a copy: those of a grey photo are read-only
         return computed(forward, small, torch.tensor([row]), norm, noise.eps)
 

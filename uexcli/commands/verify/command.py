@@ -23,10 +23,14 @@ from uexcli.commands.verify.survival import STEPS
 from uexcli.core.pixels import SLACK
 from uexcli.core.quality import psnr
 from uexcli.errors import Exit, UexError, UsageError
-from uexcli.io import images, junit, noise_file, release, samples
+from uexcli.io import samples
 from uexcli.io.claims import claim
+from uexcli.io.images import photo_files
+from uexcli.io.images.header import Shape
+from uexcli.io.noise import noise_file
 from uexcli.io.pool import parallel
-from uexcli.io.shape import Shape
+from uexcli.io.release import layout
+from uexcli.io.reports import junit
 from uexcli.messages import Listener, tell_notes
 from uexcli.registry import Registry, load, remake
 from uexcli.runtime import machine
@@ -137,20 +141,20 @@ def cases(result: Result) -> dict[str, list[str] | None]:
 def _check(request: Request, listener: Listener) -> Result:
     registry = load()
     memory.check_options(request.jobs, request.memory)
-    images.limit_pixels(request.max_pixels)
+    photo_files.limit_pixels(request.max_pixels)
     machine.settle(torch.device("cpu"), photos=True)
     root = request.release
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder.", hint="Give the folder of a release.")
-    facts = release.read_facts(root) or {}
+    facts = layout.read_facts(root) or {}
     there, findings = _listed(root)
     pictures = [name for name in there if Path(name).suffix.lower() in api.IMAGE_SUFFIXES]
     checks: dict[str, str] = {}
     if not pictures:
         raise UexError(f"{root}: no image in this release.")
-    if request.source is None and not (root / release.SUMS).is_file():
+    if request.source is None and not (root / layout.SUMS).is_file():
         raise UexError(
-            f"{root}: no {release.SUMS} here, so there is nothing to check against.", hint="Give --source PHOTOS."
+            f"{root}: no {layout.SUMS} here, so there is nothing to check against.", hint="Give --source PHOTOS."
         )
     findings += _checksums(root, there, checks, request, listener)
     bound = _bound(request, facts, registry) if request.source is not None else None
@@ -168,7 +172,7 @@ def _check(request: Request, listener: Listener) -> Result:
     found = samples.list_samples(registry, request.source, strict=False)
     _apart(root, found, samples.place_of(registry, request.source))
     tell_notes(found.notes, listener)
-    pairs = release.pair(found.keys, pictures, facts.get("suffix", ".png"))
+    pairs = layout.pair(found.keys, pictures, facts.get("suffix", ".png"))
     findings += _coverage(found, pairs, pictures, there, facts, request)
     checks["coverage"] = f"{len(pairs):,} of {len(found.samples):,} sources have a released image"
     by_key = {sample.key: sample for sample in found.samples}
@@ -193,9 +197,9 @@ def _check(request: Request, listener: Listener) -> Result:
 
 def _listed(root: Path) -> tuple[list[str], list[Finding]]:
     """List the files of a release, sorted; what is no file is a finding."""
-    there = release.files(root)
-    there += [name for name in (release.JOB, release.JOURNAL) if (root / name).exists() and name not in there]
-    links = release.irregular(root, there)
+    there = layout.files(root)
+    there += [name for name in (layout.JOB, layout.JOURNAL) if (root / name).exists() and name not in there]
+    links = layout.irregular(root, there)
     findings = [Finding("link", name, "a file", "a link, or no regular file") for name in links]
     return sorted(set(there) - set(links)), findings
 
@@ -287,7 +291,7 @@ def _bound(request: Request, facts: Mapping[str, Any], registry: Registry) -> Bo
     try:
         norm = remake(cls, stated["options"] if name == stated["name"] else {})
     except ValueError:
-        raise UexError(f"{release.FACTS}: norm '{name}' does not take the options {stated['options']}.") from None
+        raise UexError(f"{layout.FACTS}: norm '{name}' does not take the options {stated['options']}.") from None
     assert isinstance(norm, api.Norm)
     text = request.eps or facts.get("eps_text")
     if text is None and "eps" not in facts:
@@ -310,30 +314,30 @@ def _checksums(
     root: Path, there: Sequence[str], checks: dict[str, str], request: Request, listener: Listener
 ) -> Iterator[Finding]:
     """Compare every file with SHA256SUMS, where there is one."""
-    path = root / release.SUMS
+    path = root / layout.SUMS
     if not path.is_file():
-        checks["checksums"] = f"no {release.SUMS}"
-        if (root / release.FACTS).is_file():
-            yield Finding("checksum", release.SUMS, "a list of checksums", "missing")
+        checks["checksums"] = f"no {layout.SUMS}"
+        if (root / layout.FACTS).is_file():
+            yield Finding("checksum", layout.SUMS, "a list of checksums", "missing")
         return
-    sums = release.read_sums(path)
-    members = [*there, *(name for name in (release.FACTS, release.CROISSANT) if (root / name).is_file())]
+    sums = layout.read_sums(path)
+    members = [*there, *(name for name in (layout.FACTS, layout.CROISSANT) if (root / name).is_file())]
     for name in sorted(set(sums) - set(members)):
-        yield Finding("missing", name, f"listed in {release.SUMS}", "no such file")
+        yield Finding("missing", name, f"listed in {layout.SUMS}", "no such file")
     for name in sorted(set(members) - set(sums)):
-        yield Finding("unlisted", name, f"a line in {release.SUMS}", "none")
+        yield Finding("unlisted", name, f"a line in {layout.SUMS}", "none")
     if request.fast:
         checks["checksums"] = "names only: --fast reads no file"
         return
     listed = sorted(set(sums) & set(members))
-    digests = parallel(lambda name: release.digest_file(root / name), listed, request.jobs)
+    digests = parallel(lambda name: layout.digest_file(root / name), listed, request.jobs)
     wrong = 0
     for done, (name, digest) in enumerate(zip(listed, digests, strict=True), 1):
         listener.step(api.Progress(done, len(listed), stage="checksums"))
         if digest != sums[name]:
             wrong += 1
             yield Finding("checksum", name, sums[name][:12], digest[:12])
-    checks["checksums"] = f"{len(listed) - wrong:,} of {len(listed):,} match {release.SUMS}"
+    checks["checksums"] = f"{len(listed) - wrong:,} of {len(listed):,} match {layout.SUMS}"
 
 
 def _released(root: Path, pictures: Sequence[str]) -> list[api.Sample]:
@@ -344,7 +348,7 @@ def _decodes(root: Path, pictures: Sequence[str], room: memory.Plan, listener: L
     def one(name: str) -> list[Finding]:
         try:
             with memory.enough(name):
-                images.open_photo(api.Sample(name, None, path=root / name))
+                photo_files.open_photo(api.Sample(name, None, path=root / name))
         except UexError as error:
             return [Finding("unreadable", name, "an image", error.message)]
         return hidden(root, name)
@@ -364,7 +368,7 @@ def _coverage(
 ) -> Iterator[Finding]:
     """Sources without a released image, and released files without a source."""
     allowed = {item["path"] for item in facts.get("skipped", [])} if request.allow_missing else set()
-    wanted = release.names(found.keys, facts.get("suffix", ".png"))
+    wanted = layout.names(found.keys, facts.get("suffix", ".png"))
     for key in found.keys:
         if key not in pairs and key not in allowed:
             yield Finding("missing", wanted[key], f"the protected image of {key}", "no such file")

@@ -14,7 +14,8 @@ from uexcli.commands.verify.pair import Checked, Finding
 from uexcli.core.quality import leak_limit, usual_rms
 from uexcli.core.stripes import changed_by
 from uexcli.errors import UexError
-from uexcli.io import images, samples
+from uexcli.io import samples
+from uexcli.io.images import photo_files
 from uexcli.io.pool import parallel
 from uexcli.messages import Listener
 
@@ -52,13 +53,13 @@ def find(
     thumbs, known = _thumbnails(found.samples, jobs, listener)
     for name in odd:
         try:
-            photo = images.open_photo(api.Sample(name, None, path=root / name))
+            photo = photo_files.open_photo(api.Sample(name, None, path=root / name))
         except UexError as error:
             yield Finding("unreadable", name, "an image", error.message)
             continue
         distance = (thumbs - torch.from_numpy(_thumbnail(photo))).abs().mean((1, 2))
         for index in distance.argsort()[:5].tolist():
-            source = images.open_photo(known[index])
+            source = photo_files.open_photo(known[index])
             rms = _distance(source, photo)
             if rms is not None and rms <= limit:
                 yield Finding(
@@ -80,17 +81,17 @@ def _thumbnails(members: Sequence[api.Sample], jobs: int, listener: Listener) ->
 
 def _try_thumbnail(sample: api.Sample) -> np.ndarray | None:
     try:
-        return _thumbnail(images.open_photo(sample))
+        return _thumbnail(photo_files.open_photo(sample))
     except UexError:
         return None
 
 
-def _thumbnail(photo: images.Photo) -> np.ndarray:
-    small: np.ndarray = images.squash(photo, THUMBNAIL, 1)[0].astype(np.float32)
+def _thumbnail(photo: photo_files.Photo) -> np.ndarray:
+    small: np.ndarray = photo_files.squash(photo, THUMBNAIL, 1)[0].astype(np.float32)
     return small
 
 
-def _distance(source: images.Photo, other: images.Photo) -> float | None:
+def _distance(source: photo_files.Photo, other: photo_files.Photo) -> float | None:
     """The RMS difference in levels, where the two can be compared pixel by pixel."""
     if source.pixels.shape != other.pixels.shape:
         return None

@@ -16,7 +16,8 @@ from uexcli.core import stripes
 from uexcli.core.pixels import SLACK, peak_of
 from uexcli.core.quality import evident, ssim
 from uexcli.errors import UexError
-from uexcli.io import images, metadata
+from uexcli.io.images import photo_files
+from uexcli.io.images.metadata import policy
 
 SSIM_SIDE = 1024
 # Bytes a value that comparing a pair takes at the most, measured: one value at a time, under norms that are summed over
@@ -83,9 +84,9 @@ def check_pair(
     `stated` are the changes of mode that the release says it made, which are no findings. `protector` tells the noise
     that should be there; `survive` asks what is left of it after what trainers do.
     """
-    source = images.open_photo(sample, whole=True)
+    source = photo_files.open_photo(sample, whole=True)
     try:
-        published = images.open_photo(api.Sample(name, None, path=root / name), whole=True)
+        published = photo_files.open_photo(api.Sample(name, None, path=root / name), whole=True)
     except UexError as error:
         return Checked(name, (Finding("unreadable", name, "an image", error.message),))
     found = hidden(root, name)
@@ -94,23 +95,23 @@ def check_pair(
         shown = [f"{width}x{height}" for height, width in (source.size, published.size)]
         found.append(Finding("orientation" if turned else "changed-size", name, shown[0], shown[1]))
         return Checked(name, tuple(found), suspicious=True)
-    if images.COLOURED in stated and source.pixels.shape[2] == 1:
+    if photo_files.COLOURED in stated and source.pixels.shape[2] == 1:
         try:
-            source = images.in_colour(source)
+            source = photo_files.in_colour(source)
         except UexError as error:
             raise UexError(f"{sample.key}: {error.message}") from None
     if source.pixels.shape != published.pixels.shape:
         found.append(Finding("changed-mode", name, source.mode, published.mode))
         return Checked(name, tuple(found), suspicious=True)
     if (source.deep is None) != (published.deep is None):
-        if images.SHALLOW not in stated or source.deep is None:
+        if photo_files.SHALLOW not in stated or source.deep is None:
             depths = ["16 bits a value" if one.deep is not None else "8 bits a value" for one in (source, published)]
             found.append(Finding("changed-depth", name, *depths))
         source, published = replace(source, deep=None), replace(published, deep=None)
     kept = same_alpha(source, published) and (source.alpha is None) == (published.alpha is None)
-    if not kept and images.FLATTENED not in stated:
+    if not kept and photo_files.FLATTENED not in stated:
         found.append(Finding("changed-alpha", name, "the source's alpha", "another"))
-    if not images.same_look(source, published, Path(name).suffix.lower()):
+    if not photo_files.same_look(source, published, Path(name).suffix.lower()):
         found.append(Finding("changed-profile", name, "the source's colours", "another profile, or none"))
     size = float(stripes.size_of(source.values, published.values, bound.norm)[0])
     allowed = bound.at(*source.size)
@@ -153,14 +154,16 @@ def hidden(root: Path, name: str) -> list[Finding]:
     """What a released file holds that must not get out."""
     data = (root / name).read_bytes()
     try:
-        with images.opened(data) as image:
-            told = metadata.private(data, image)
+        with photo_files.opened(data) as image:
+            told = policy.private(data, image)
     except Exception:  # said by those who decode it, unless its metadata alone is odd
-        told = metadata.private(data, None)
+        told = policy.private(data, None)
     return [Finding("metadata", name, "pixels, a profile and public texts", "; ".join(told))] if told else []
 
 
-def _present(protector: Protector, sample: api.Sample, source: images.Photo, published: images.Photo) -> float | None:
+def _present(
+    protector: Protector, sample: api.Sample, source: photo_files.Photo, published: photo_files.Photo
+) -> float | None:
     """Compare a change with the one its noise makes; None for a photo that has no noise in the file."""
     try:
         row, _ = protector.row(sample, source)

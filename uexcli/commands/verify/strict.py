@@ -12,7 +12,8 @@ from uexcli import api
 from uexcli.commands.protect import memory
 from uexcli.commands.verify.pair import Finding
 from uexcli.errors import UexError
-from uexcli.io import images, second
+from uexcli.io.images import photo_files
+from uexcli.io.images.second import decoder
 from uexcli.io.pool import parallel
 from uexcli.messages import Listener
 
@@ -94,12 +95,12 @@ def _one(item: tuple[api.Sample, bool]) -> float | str | None:
 def _apart(sample: api.Sample, *, released: bool) -> float | str | None:
     try:
         data = sample.encoded()
-        photo = images.open_photo(sample, whole=True)
+        photo = photo_files.open_photo(sample, whole=True)
     except UexError:
         return None
     alpha = photo.own_alpha
     values = photo.values if alpha is None else np.concatenate([photo.values, alpha[:, :, None]], 2)
     try:
-        return second.apart(values, data, released=released)
-    except second.NoDecoder as error:
+        return decoder.apart(values, data, released=released)
+    except decoder.NoDecoder as error:
         return str(error)

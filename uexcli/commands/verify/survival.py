@@ -9,7 +9,7 @@ from PIL import Image
 
 from uexcli.core import limits
 from uexcli.core.stripes import bands
-from uexcli.io.pillow import pixels_of
+from uexcli.io.images.pillow import pixels_of
 
 QUALITIES = (95, 75, 50)
 HALF = "half size and back"

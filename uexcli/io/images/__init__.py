@@ -1,0 +1,1 @@
+"""Image files: decoding, encoding, and what their headers say."""

@@ -1,0 +1,1 @@
+"""Noise as ONNX models. As secret as the noise."""

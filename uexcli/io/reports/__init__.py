@@ -1,0 +1,1 @@
+"""What people look at: HTML reports, leaderboards, contact sheets, JUnit."""
