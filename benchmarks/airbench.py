@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from uexcli import api
-from uexcli.core.trial import MemoryTrial
+from uexcli.core.eval.trial import MemoryTrial
 from uexcli.io.images.photo_files import open_photo
 from uexcli.io.samples import find_dataset, label
 from uexcli.registry import load

@@ -20,10 +20,10 @@ from uexcli import __version__, api
 from uexcli.commands import fit
 from uexcli.commands.fit import problem
 from uexcli.commands.fit import setup as fit_setup
+from uexcli.core.eval.trial import MemoryTrial
+from uexcli.core.fit.problem import BankProblem
+from uexcli.core.fit.store import Store
 from uexcli.core.pixels import publish
-from uexcli.core.problem import BankProblem
-from uexcli.core.store import Store
-from uexcli.core.trial import MemoryTrial
 from uexcli.io import samples
 from uexcli.io.noise import noise_file
 from uexcli.messages import Listener

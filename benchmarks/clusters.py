@@ -27,8 +27,8 @@ from torch import Tensor
 from uexcli import __version__, api
 from uexcli.commands import apply, evaluate, fit, verify
 from uexcli.commands.evaluate.data import Sources, read
-from uexcli.core.statistics import interval
-from uexcli.core.trial import MemoryTrial
+from uexcli.core.eval.statistics import interval
+from uexcli.core.eval.trial import MemoryTrial
 from uexcli.messages import Listener
 from uexcli.registry import load
 from uexcli.runtime import machine

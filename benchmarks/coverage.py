@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.__main__ import Columns, table_of
-from uexcli.core.statistics import learnability_interval
+from uexcli.core.eval.statistics import learnability_interval
 
 BASE = 0.1  # ten classes
 HARD = 1.5  # standard deviation of the difficulty, in logits

@@ -28,7 +28,7 @@ from uexcli.builtin.countermeasures.grayscale import Grayscale
 from uexcli.builtin.countermeasures.jpeg import Jpeg
 from uexcli.builtin.surrogates._mobilefacenet import MobileFaceNet
 from uexcli.commands import fit
-from uexcli.core.scores import area
+from uexcli.core.eval.scores import area
 
 SIDE, CHIP = 112, 150  # px: of MobileFaceNet, and of dlib's
 TREATMENTS: dict[str, Any] = {"none": None, "grayscale": Grayscale(), "jpeg:75": Jpeg(75), "jpeg:50": Jpeg(50)}

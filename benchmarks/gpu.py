@@ -21,9 +21,9 @@ from torch import Tensor
 from benchmarks.__main__ import run, table
 from benchmarks.cell import Cell
 from uexcli import api
-from uexcli.core.engine import Engine
+from uexcli.core.fit.engine import Engine
+from uexcli.core.fit.problem import BankProblem
 from uexcli.core.nets import ResNet18
-from uexcli.core.problem import BankProblem
 from uexcli.registry import load
 from uexcli.runtime import machine
 
@@ -61,7 +61,7 @@ class Eager(Engine):
 
     def steps(self, frozen: Any, bank: Tensor, parts: Any, step: Any) -> Tensor:
         """Take the steps one kernel at a time."""
-        from uexcli.core.pgd import move
+        from uexcli.core.fit.pgd import move
 
         return move(frozen, bank, parts, step)
 

@@ -141,7 +141,7 @@ def read(data: str, out: Path, device: str) -> data.Data:
 def train(found: data.Data, spec: str, seeds: int, *, clean: bool, only: torch.Tensor | None = None) -> dict[str, Any]:
     """Train a target on clean or protected images, all or `only` those with these indices, int64."""
     from uexcli import api
-    from uexcli.core.trial import MemoryTrial
+    from uexcli.core.eval.trial import MemoryTrial
     from uexcli.registry import load
     from uexcli.runtime import machine
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from benchmarks.judge import Told
 from benchmarks.released import release
 from uexcli.commands import evaluate, fit
-from uexcli.core.learnability import renamed
+from uexcli.core.eval.learnability import renamed
 
 SEEN, SIBLING = ("probe:efficientnet_lite0", "probe:efficientnet_lite1"), "efficientnet_lite2"
 

@@ -14,8 +14,8 @@ from torchvision.transforms.functional import gaussian_blur
 from uexcli import api
 from uexcli.builtin.countermeasures.ueraser import plasma
 from uexcli.commands.evaluate.jobs import against_of
-from uexcli.core.against import PLAIN, Against
 from uexcli.core.augment import squares
+from uexcli.core.eval.against import PLAIN, Against
 from uexcli.core.nets import SmallNet
 from uexcli.core.seeding import generator, global_seed
 from uexcli.errors import UsageError

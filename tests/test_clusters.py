@@ -25,9 +25,9 @@ from uexcli.api import Progress
 from uexcli.builtin.surrogates.efficientnet_lite import EfficientnetLite0
 from uexcli.commands.protect.features import Encoding
 from uexcli.core.clusters import Thumbnails
+from uexcli.core.fit.problem import BankProblem
 from uexcli.core.nets import SmallNet
 from uexcli.core.pixels import squash, survival
-from uexcli.core.problem import BankProblem
 from uexcli.core.seeding import Secret, generator
 from uexcli.errors import UexError
 from uexcli.io.noise import noise_file

@@ -18,9 +18,9 @@ from uexcli import api
 from uexcli.commands import evaluate
 from uexcli.commands.evaluate import checks
 from uexcli.commands.evaluate import data as eval_data
-from uexcli.core.learnability import chance, learnability, renamed
-from uexcli.core.statistics import learnability_interval_of_accuracies
-from uexcli.core.trial import MemoryTrial
+from uexcli.core.eval.learnability import chance, learnability, renamed
+from uexcli.core.eval.statistics import learnability_interval_of_accuracies
+from uexcli.core.eval.trial import MemoryTrial
 from uexcli.errors import UexError
 from uexcli.messages import Listener
 from uexcli.registry import load

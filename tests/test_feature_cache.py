@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from uexcli import api
 from uexcli.builtin.surrogates.efficientnet_lite import EfficientnetLite0
-from uexcli.core.feature_cache import AT_ONCE_CPU, FeatureCache
+from uexcli.core.eval.feature_cache import AT_ONCE_CPU, FeatureCache
+from uexcli.core.eval.trial import MemoryTrial
 from uexcli.core.nets import SmallNet, as_input
 from uexcli.core.seeding import generator, global_seed
-from uexcli.core.trial import MemoryTrial
 from uexcli.registry import load
 from uexcli.testing import pictures
 

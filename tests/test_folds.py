@@ -15,8 +15,8 @@ from conftest import Ran, bright
 from uexcli import api
 from uexcli.commands import evaluate
 from uexcli.commands.evaluate import data, folds, scenario
-from uexcli.core.pooled import pooled
-from uexcli.core.scores import early_stop, packed, unpacked
+from uexcli.core.eval.pooled import pooled
+from uexcli.core.eval.scores import early_stop, packed, unpacked
 from uexcli.errors import UsageError
 from uexcli.messages import Listener
 

@@ -21,8 +21,8 @@ from uexcli.builtin.methods._primer import Classes, Marks
 from uexcli.builtin.methods._unet import Adam, Generator
 from uexcli.builtin.methods.deepconfuse import DeepConfuse, Duel, unrolled
 from uexcli.builtin.methods.gue import GameUnlearnable, hardest, multiplier
+from uexcli.core.fit.problem import BankProblem
 from uexcli.core.nets import SmallNet
-from uexcli.core.problem import BankProblem
 from uexcli.errors import UexError
 from uexcli.testing import pictures
 

@@ -25,13 +25,13 @@ from uexcli.commands.evaluate import data as eval_data
 from uexcli.commands.evaluate import jobs, scenario
 from uexcli.commands.evaluate import protocol as eval_protocol
 from uexcli.commands.evaluate.host_set import into
-from uexcli.core.detect import detect, textures
+from uexcli.core.eval.detect import detect, textures
+from uexcli.core.eval.scores import area, early_stop
+from uexcli.core.eval.statistics import interval
+from uexcli.core.eval.trial import MemoryTrial
 from uexcli.core.nets import SmallNet
-from uexcli.core.scores import area, early_stop
 from uexcli.core.seeding import generator
-from uexcli.core.statistics import interval
-from uexcli.core.train import reached
-from uexcli.core.trial import MemoryTrial
+from uexcli.core.training import reached
 from uexcli.errors import UsageError
 from uexcli.messages import Listener
 from uexcli.registry import load

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.coverage import CASES, at_chance, covered
-from uexcli.core.statistics import learnability_interval, learnability_interval_of_accuracies, student, told_apart
+from uexcli.core.eval.statistics import learnability_interval, learnability_interval_of_accuracies, student, told_apart
 
 
 @pytest.mark.parametrize("name", CASES)

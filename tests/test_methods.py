@@ -20,11 +20,11 @@ from uexcli.builtin.methods import ar, rem, sep
 from uexcli.builtin.methods._run import Crafting, Teaching
 from uexcli.builtin.methods._weight_noise import levels, step_behind_noise
 from uexcli.builtin.methods.pil import Pil
+from uexcli.core.fit.patch import Patch, lift, paste
+from uexcli.core.fit.problem import BankProblem
 from uexcli.core.nets import SmallNet
-from uexcli.core.patch import Patch, lift, paste
-from uexcli.core.problem import BankProblem
 from uexcli.core.seeding import generator
-from uexcli.core.train import shaken
+from uexcli.core.training import shaken
 from uexcli.io.noise import noise_file
 from uexcli.testing import pictures
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from benchmarks import reference
 from uexcli import api, registry
-from uexcli.core import engine, pgd
-from uexcli.core.engine import Engine
-from uexcli.core.frozen import Frozen
+from uexcli.core.fit import engine, pgd
+from uexcli.core.fit.engine import Engine
+from uexcli.core.fit.frozen import Frozen
+from uexcli.core.fit.problem import BankProblem
 from uexcli.core.nets import SmallNet
 from uexcli.core.pixels import survival
-from uexcli.core.problem import BankProblem
 from uexcli.core.seeding import generator
 from uexcli.testing import pictures
 

@@ -23,7 +23,7 @@ from tests.conftest import CLASSES, bright, opened, picture
 from uexcli import api
 from uexcli.builtin.methods import lsp
 from uexcli.core import seeding
-from uexcli.core.patch import Patch
+from uexcli.core.fit.patch import Patch
 from uexcli.core.seeding import Secret, keyed_uniform, new_seed
 from uexcli.io.noise import noise_file
 

@@ -25,9 +25,9 @@ from uexcli.builtin.methods._noticeable import Noticeable
 from uexcli.builtin.methods.shift import Shift, _Fit, others
 from uexcli.builtin.surrogates.efficientnet_lite import EfficientnetLite1
 from uexcli.commands.fit import setup
+from uexcli.core.fit.patch import Patch
+from uexcli.core.fit.problem import BankProblem
 from uexcli.core.nets import SmallNet
-from uexcli.core.patch import Patch
-from uexcli.core.problem import BankProblem
 from uexcli.core.seeding import generator
 from uexcli.io.noise import noise_file
 

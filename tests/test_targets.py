@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from uexcli import api
 from uexcli.builtin.targets import _airbench, _finetune, _inception, _simclr
+from uexcli.core.eval.trial import MemoryTrial
 from uexcli.core.nets import SmallNet, as_input
 from uexcli.core.seeding import generator, global_seed
-from uexcli.core.trial import MemoryTrial
 from uexcli.registry import load
 from uexcli.testing import pictures
 

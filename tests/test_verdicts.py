@@ -14,8 +14,8 @@ from test_report import cell_of, page
 from uexcli import api
 from uexcli.commands import evaluate
 from uexcli.commands.evaluate import checks, result
-from uexcli.core.learnability import chance
-from uexcli.core.statistics import learnability_interval_of_accuracies
+from uexcli.core.eval.learnability import chance
+from uexcli.core.eval.statistics import learnability_interval_of_accuracies
 
 Uex = Callable[..., Ran]
 

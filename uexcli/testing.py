@@ -24,14 +24,14 @@ from torch import Tensor, nn
 
 from uexcli import api
 from uexcli.core import seeding
+from uexcli.core.eval.trial import MemoryTrial
+from uexcli.core.fit.noise import check as check_made
+from uexcli.core.fit.noise import noise_of
+from uexcli.core.fit.patch import Patch, paste
+from uexcli.core.fit.problem import BankProblem
 from uexcli.core.nets import SmallNet
-from uexcli.core.noise import check as check_made
-from uexcli.core.noise import noise_of
-from uexcli.core.patch import Patch, paste
 from uexcli.core.pixels import SLACK, measure, publish
-from uexcli.core.problem import BankProblem
 from uexcli.core.seeding import Secret, generator, global_seed
-from uexcli.core.trial import MemoryTrial
 from uexcli.errors import UexError
 from uexcli.registry import load
 

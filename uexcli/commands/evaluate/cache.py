@@ -17,7 +17,7 @@ import torch
 import torchvision
 
 from uexcli import __version__, api
-from uexcli.core.trial import MemoryTrial
+from uexcli.core.eval.trial import MemoryTrial
 from uexcli.io import atomic, documents, leftovers, schema
 from uexcli.io.release.layout import digest_file as digest_of
 from uexcli.registry import Registry, describe, options_of

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from uexcli.commands.evaluate.data import Data
-from uexcli.core.learnability import renamed
-from uexcli.core.statistics import interval
+from uexcli.core.eval.learnability import renamed
+from uexcli.core.eval.statistics import interval
 from uexcli.wording import plainly
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from uexcli.commands.evaluate.protocol import Protocol
 from uexcli.commands.evaluate.result import Cell, Partial, Result, Side, cell_of
 from uexcli.commands.evaluate.scenario import CLEAN, PROTECTED, Scenario, Wanted
 from uexcli.commands.evaluate.trainings import Ground, Place, Plan
-from uexcli.core.detect import NETS, RULE, Probe, detect
-from uexcli.core.learnability import chance
-from uexcli.core.statistics import told_apart
+from uexcli.core.eval.detect import NETS, RULE, Probe, detect
+from uexcli.core.eval.learnability import chance
+from uexcli.core.eval.statistics import told_apart
 from uexcli.errors import UexError, UsageError, unknown
 from uexcli.io import samples
 from uexcli.io.claims import claim

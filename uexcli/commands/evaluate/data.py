@@ -15,7 +15,7 @@ from torch import Tensor
 
 from uexcli import api
 from uexcli.commands.evaluate import folds
-from uexcli.core.scores import Pairs
+from uexcli.core.eval.scores import Pairs
 from uexcli.errors import UexError, UsageError
 from uexcli.io import samples
 from uexcli.io.images import crops, photo_files

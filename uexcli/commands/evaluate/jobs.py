@@ -11,7 +11,7 @@ from uexcli import api
 from uexcli.commands.evaluate.clean_images import CleanImages
 from uexcli.commands.evaluate.data import LARGEST
 from uexcli.commands.evaluate.protocol import PLAIN, Protocol
-from uexcli.core.against import Against
+from uexcli.core.eval.against import Against
 from uexcli.errors import UexError, UsageError
 from uexcli.io.images import crops
 from uexcli.messages import Listener

@@ -14,10 +14,10 @@ from uexcli.commands.evaluate.checks import ALIKE, TOLD, broken, verdict
 from uexcli.commands.evaluate.jobs import Job
 from uexcli.commands.evaluate.scenario import CLEAN, CLEAN_PART, PROTECTED, Scenario
 from uexcli.commands.evaluate.trainings import Done, Ground
-from uexcli.core.detect import Probe
-from uexcli.core.learnability import chance, learnability
-from uexcli.core.scores import unpacked
-from uexcli.core.statistics import interval, learnability_interval, learnability_interval_of_accuracies
+from uexcli.core.eval.detect import Probe
+from uexcli.core.eval.learnability import chance, learnability
+from uexcli.core.eval.scores import unpacked
+from uexcli.core.eval.statistics import interval, learnability_interval, learnability_interval_of_accuracies
 
 Interval = tuple[float, float]
 

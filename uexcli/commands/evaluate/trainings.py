@@ -19,11 +19,11 @@ from uexcli.commands.evaluate.jobs import Job, surrogate
 from uexcli.commands.evaluate.protocol import PLAIN, Protocol
 from uexcli.commands.evaluate.scenario import Scenario, Side
 from uexcli.core import seeding
-from uexcli.core.against import Against
-from uexcli.core.feature_cache import FeatureCache
-from uexcli.core.pooled import pooled
-from uexcli.core.scores import Pairs
-from uexcli.core.trial import Fresh, MemoryTrial
+from uexcli.core.eval.against import Against
+from uexcli.core.eval.feature_cache import FeatureCache
+from uexcli.core.eval.pooled import pooled
+from uexcli.core.eval.scores import Pairs
+from uexcli.core.eval.trial import Fresh, MemoryTrial
 from uexcli.errors import UsageError
 from uexcli.io.images import crops
 from uexcli.io.images.photo_files import open_photo

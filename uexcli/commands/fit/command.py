@@ -21,10 +21,10 @@ from uexcli.commands.fit.problem import Made, estimate, make_problem
 from uexcli.commands.fit.progress import Whole
 from uexcli.commands.fit.setup import Request, Setup, check_enough, output_of, prepare
 from uexcli.commands.protect.source import ENCODER_WEIGHTS
-from uexcli.core import noise as bank
 from uexcli.core import seeding
-from uexcli.core.engine import Tally
-from uexcli.core.problem import BankProblem
+from uexcli.core.fit import noise as bank
+from uexcli.core.fit.engine import Tally
+from uexcli.core.fit.problem import BankProblem
 from uexcli.core.quality import psnr
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, samples

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from uexcli.commands.fit.setup import Request, Setup
 from uexcli.commands.protect.features import PIXELS, Encoding
-from uexcli.core.problem import chunk_of
-from uexcli.core.store import Store
+from uexcli.core.fit.problem import chunk_of
+from uexcli.core.fit.store import Store
 from uexcli.errors import UexError, UsageError
 from uexcli.io.noise.mapped import Mapped
 from uexcli.runtime import machine

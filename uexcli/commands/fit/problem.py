@@ -15,11 +15,11 @@ from uexcli import api
 from uexcli.commands.fit.setup import Setup
 from uexcli.commands.protect.features import Encoding
 from uexcli.core import clusters, seeding
-from uexcli.core.engine import Engine
-from uexcli.core.patch import Patch
+from uexcli.core.fit.engine import Engine
+from uexcli.core.fit.patch import Patch
+from uexcli.core.fit.problem import BankProblem
+from uexcli.core.fit.store import Store
 from uexcli.core.pixels import survival
-from uexcli.core.problem import BankProblem
-from uexcli.core.store import Store
 from uexcli.errors import UexError
 from uexcli.io import samples
 from uexcli.messages import Listener

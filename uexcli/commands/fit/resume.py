@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from uexcli.commands.fit.setup import Request, Setup
-from uexcli.core.store import Store
+from uexcli.core.fit.store import Store
 from uexcli.errors import RESUMABLE, Terminated, UexError, UsageError
 from uexcli.io.atomic import WriteError
 from uexcli.io.noise import state_file

@@ -15,7 +15,7 @@ from uexcli.commands.fit import default_method
 from uexcli.commands.fit import parts as fit_parts
 from uexcli.commands.fit.parts import Parts
 from uexcli.core import seeding
-from uexcli.core.patch import Patch
+from uexcli.core.fit.patch import Patch
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, samples
 from uexcli.io.images import photo_files

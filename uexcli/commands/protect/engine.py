@@ -10,7 +10,7 @@ from torch import nn
 
 from uexcli.commands.protect import onnx_model
 from uexcli.commands.protect.protector import Protector
-from uexcli.core.noise import Forward
+from uexcli.core.fit.noise import Forward
 from uexcli.errors import UsageError, unknown
 from uexcli.io.noise import noise_file
 from uexcli.io.onnx import networks, photo_graph

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from uexcli import api
 from uexcli.core import clusters, seeding
-from uexcli.core.frozen import Features
+from uexcli.core.fit.frozen import Features
+from uexcli.core.fit.problem import chunk_of
 from uexcli.core.nets import as_input
 from uexcli.core.pixels import squash
-from uexcli.core.problem import chunk_of
 from uexcli.errors import UexError
 from uexcli.io.onnx import networks
 from uexcli.runtime import machine

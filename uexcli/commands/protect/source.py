@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from uexcli import api
 from uexcli.commands.protect.features import Encoding
-from uexcli.core.noise import Forward, computed
-from uexcli.core.patch import paste
+from uexcli.core.fit.noise import Forward, computed
+from uexcli.core.fit.patch import paste
 from uexcli.errors import UexError
 from uexcli.io.images import photo_files
 from uexcli.io.noise import noise_file

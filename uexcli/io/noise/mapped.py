@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uexcli.core.store import Store
+from uexcli.core.fit.store import Store
 from uexcli.io import atomic, leftovers
 
 

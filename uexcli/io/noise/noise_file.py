@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from uexcli.core.patch import Patch
+from uexcli.core.fit.patch import Patch
 from uexcli.errors import UexError, UsageError
 from uexcli.io import documents, schema
 from uexcli.io.noise.tensors import NAMES, Made

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from uexcli.api import Method, Norm
-from uexcli.core.patch import lift
+from uexcli.core.fit.patch import lift
+from uexcli.core.fit.problem import BankProblem, chunk_of
 from uexcli.core.pixels import publish
-from uexcli.core.problem import BankProblem, chunk_of
 from uexcli.errors import UexError
 
 NoiseOf = Callable[[Tensor], Tensor]  # indices of images to their noise as it is published, float (B, C, S, S)

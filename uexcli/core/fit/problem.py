@@ -14,17 +14,18 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from uexcli import api
-from uexcli.core import pgd, seeding
+from uexcli.core import seeding
 from uexcli.core.augment import crop_and_flip, draw
-from uexcli.core.engine import Engine
-from uexcli.core.frozen import Features, Frozen
+from uexcli.core.fit import pgd
+from uexcli.core.fit.engine import Engine
+from uexcli.core.fit.frozen import Features, Frozen
+from uexcli.core.fit.patch import Patch, lift
+from uexcli.core.fit.store import Store
+from uexcli.core.fit.stream import ShuffledBatches
 from uexcli.core.nets import as_input
-from uexcli.core.patch import Patch, lift
 from uexcli.core.pixels import publish
 from uexcli.core.sgd import Sgd
-from uexcli.core.store import Store
-from uexcli.core.stream import ShuffledBatches
-from uexcli.core.train import learn, shaken
+from uexcli.core.training import learn, shaken
 from uexcli.errors import UexError
 
 

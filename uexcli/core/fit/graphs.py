@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from uexcli.core.pgd import Forward, Part, Step, move
+from uexcli.core.fit.pgd import Forward, Part, Step, move
 
 
 class Captured:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from uexcli.api import Norm
 from uexcli.core.augment import cut
-from uexcli.core.patch import lift, paste
+from uexcli.core.fit.patch import lift, paste
 
 Forward = Callable[[Tensor], Tensor]
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from uexcli import api
-from uexcli.core.scores import early_stop, packed, unpacked
+from uexcli.core.eval.scores import early_stop, packed, unpacked
 
 
 def pooled(runs: Sequence[api.Outcome], tests: Sequence[int], trained: Sequence[int]) -> api.Outcome:

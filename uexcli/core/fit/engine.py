@@ -9,9 +9,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from uexcli.core.frozen import Frozen
-from uexcli.core.graphs import Captured
-from uexcli.core.pgd import Part, Step, move
+from uexcli.core.fit.frozen import Frozen
+from uexcli.core.fit.graphs import Captured
+from uexcli.core.fit.pgd import Part, Step, move
 
 T = TypeVar("T")
 GRAPHS = 4  # each keeps memory of its own; shapes that change with every batch are not worth one

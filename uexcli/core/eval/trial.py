@@ -10,13 +10,13 @@ import torch
 from torch import Generator, Tensor, nn
 
 from uexcli import api
-from uexcli.core import seeding, train
-from uexcli.core.against import PLAIN, Against
-from uexcli.core.feature_cache import FeatureCache
-from uexcli.core.scores import BookOf, Pairs
+from uexcli.core import seeding, training
+from uexcli.core.eval.against import PLAIN, Against
+from uexcli.core.eval.feature_cache import FeatureCache
+from uexcli.core.eval.scores import BookOf, Pairs
 from uexcli.errors import UexError
 
-Fresh = train.Fresh
+Fresh = training.Fresh
 
 
 def _no_surrogates(name: str, weights: str) -> nn.Module:
@@ -61,7 +61,7 @@ class MemoryTrial(api.Trial):
         """Train it. A new net's start and the batches' order depend on the seed alone, not on pixels."""
         with self.seeded("target"):
             model = build().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            return train.supervised(
+            return training.supervised(
                 model, self, epochs=epochs, batch=batch, lr=lr, decay=decay, schedule=schedule, clip=clip,
                 optimiser=optimiser, augment=augment, knows=knows, fresh=self.fresh,
             )  # fmt: skip
@@ -72,7 +72,7 @@ class MemoryTrial(api.Trial):
         """Give the loss of a batch under the countermeasures."""
         return self.against.loss(
             net, images, labels, generator, num_classes=self.num_classes, smooth=smooth,
-            forward=lambda model, seen: train.forward(model, seen, self.autocast),
+            forward=lambda model, seen: training.forward(model, seen, self.autocast),
         )  # fmt: skip
 
     def scores(self) -> api.Scores:
