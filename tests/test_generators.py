@@ -18,11 +18,12 @@ from uexcli import api, registry
 from uexcli.api import Journal, Progress, State
 from uexcli.builtin.methods import _primer, _unet, deepconfuse
 from uexcli.builtin.methods._primer import Classes, Marks
-from uexcli.builtin.methods._unet import Adam, Generator
+from uexcli.builtin.methods._unet import Generator
 from uexcli.builtin.methods.deepconfuse import DeepConfuse, Duel, unrolled
 from uexcli.builtin.methods.gue import GameUnlearnable, hardest, multiplier
 from uexcli.core.fit.problem import BankProblem
 from uexcli.core.nets import SmallNet
+from uexcli.core.optim import Adam
 from uexcli.errors import UexError
 from uexcli.testing import pictures
 

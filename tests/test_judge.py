@@ -28,10 +28,10 @@ from uexcli.commands.evaluate.host_set import into
 from uexcli.core.eval.detect import detect, textures
 from uexcli.core.eval.scores import area, early_stop
 from uexcli.core.eval.statistics import interval
+from uexcli.core.eval.supervised import reached
 from uexcli.core.eval.trial import MemoryTrial
 from uexcli.core.nets import SmallNet
 from uexcli.core.seeding import generator
-from uexcli.core.training import reached
 from uexcli.errors import UsageError
 from uexcli.messages import Listener
 from uexcli.registry import load

@@ -6,8 +6,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from uexcli.core.optim import Sgd
 from uexcli.core.seeding import global_seed
-from uexcli.core.sgd import Sgd
 
 BATCH, LR, MOMENTUM, DECAY, STEPS = 128, 0.01, 0.9, 5e-4, 10
 

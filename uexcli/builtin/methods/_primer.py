@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from uexcli.api import OnStep, Problem, State
 from uexcli.builtin.methods._run import Player, primer_passes, under, within
-from uexcli.builtin.methods._unet import Adam, Course, Generator, Stage, Studio, slopes
+from uexcli.builtin.methods._unet import Course, Generator, Stage, Studio, slopes
+from uexcli.core.optim import Adam
 from uexcli.core.seeding import global_seed
 
 if TYPE_CHECKING:

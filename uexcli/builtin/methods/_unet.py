@@ -13,13 +13,12 @@ from torch.nn import functional
 
 from uexcli.api import OnStep, Problem, Progress, State, UexError
 from uexcli.builtin.methods._run import Player, Run, take_up, times_over, under, within
+from uexcli.core.optim import Tensors
 from uexcli.core.seeding import global_seed
 
-Tensors = list[Tensor] | tuple[Tensor, ...]
 Weights = Mapping[str, Tensor]
 Net = Callable[[Weights, Tensor], Tensor]  # weights and float images (B, C, S, S) to logits (B, K)
 LEVELS = 4
-TINY, BETAS = 1e-8, (0.9, 0.999)  # Adam's
 
 
 class Generator(nn.Module):
@@ -74,44 +73,6 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
         return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
 
     return nn.Sequential(*conv(inputs), *conv(outputs))
-
-
-class Adam:
-    """Adam (Kingma and Ba, ICLR 2015) on float32 weights; torch's takes a second to import."""
-
-    def __init__(self, weights: Tensors, *, lr: float) -> None:
-        self.weights = list(weights)
-        self.means = [torch.zeros_like(weight) for weight in self.weights]
-        self.squares = [torch.zeros_like(weight) for weight in self.weights]
-        self.steps = 0
-        self.lr = lr
-
-    @torch.no_grad()
-    def step(self, grads: Tensors) -> None:
-        """Take one step down the gradients, one for each weight."""
-        first, second = BETAS
-        self.steps += 1
-        torch._foreach_lerp_(self.means, grads, 1 - first)
-        torch._foreach_mul_(self.squares, second)
-        torch._foreach_addcmul_(self.squares, grads, grads, value=1 - second)
-        sizes = torch._foreach_sqrt(self.squares)
-        torch._foreach_div_(sizes, math.sqrt(1 - second**self.steps))
-        torch._foreach_add_(sizes, TINY)
-        torch._foreach_addcdiv_(self.weights, self.means, sizes, value=-self.lr / (1 - first**self.steps))
-
-    def state(self) -> State:
-        """All but the weights."""
-        state: dict[str, object] = {"steps": self.steps}
-        state.update({f"mean.{number}": mean for number, mean in enumerate(self.means)})
-        state.update({f"square.{number}": square for number, square in enumerate(self.squares)})
-        return state
-
-    def load(self, state: State) -> None:
-        """Go on from a state."""
-        self.steps = int(state["steps"])
-        for number, (mean, square) in enumerate(zip(self.means, self.squares, strict=True)):
-            mean.copy_(state[f"mean.{number}"])
-            square.copy_(state[f"square.{number}"])
 
 
 class Studio:

@@ -171,7 +171,8 @@ class Duel(Player):
     """The generator, its copy of the round's start, the round's classifier, and checkpoints of all classifiers."""
 
     def __init__(self, method: DeepConfuse, problem: Problem, generator: Generator) -> None:
-        from uexcli.builtin.methods._unet import Adam, Studio
+        from uexcli.builtin.methods._unet import Studio
+        from uexcli.core.optim import Adam
 
         self._method = method
         self._problem = problem

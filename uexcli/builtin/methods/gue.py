@@ -150,7 +150,8 @@ class Game(Player):
     """The leaders; the copy lives for a batch only."""
 
     def __init__(self, method: GameUnlearnable, problem: Problem, generator: Generator) -> None:
-        from uexcli.builtin.methods._unet import Adam, Studio
+        from uexcli.builtin.methods._unet import Studio
+        from uexcli.core.optim import Adam
 
         self._method = method
         self._problem = problem
@@ -195,7 +196,8 @@ class Game(Player):
         """Let a copy of the net take its steps; its weights need no gradients afterwards."""
         from torch.nn.functional import cross_entropy
 
-        from uexcli.builtin.methods._unet import Adam, slopes
+        from uexcli.builtin.methods._unet import slopes
+        from uexcli.core.optim import Adam
 
         copied = {name: weight.detach().clone().requires_grad_() for name, weight in self._weights.items()}
         adam = Adam(list(copied.values()), lr=self._method.copy_lr)

@@ -11,12 +11,13 @@ from torch import Generator, Tensor, nn
 
 from uexcli import api
 from uexcli.core import seeding, training
+from uexcli.core.eval import supervised
 from uexcli.core.eval.against import PLAIN, Against
 from uexcli.core.eval.feature_cache import FeatureCache
 from uexcli.core.eval.scores import BookOf, Pairs
 from uexcli.errors import UexError
 
-Fresh = training.Fresh
+Fresh = supervised.Fresh
 
 
 def _no_surrogates(name: str, weights: str) -> nn.Module:
@@ -61,7 +62,7 @@ class MemoryTrial(api.Trial):
         """Train it. A new net's start and the batches' order depend on the seed alone, not on pixels."""
         with self.seeded("target"):
             model = build().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            return training.supervised(
+            return supervised.supervised(
                 model, self, epochs=epochs, batch=batch, lr=lr, decay=decay, schedule=schedule, clip=clip,
                 optimiser=optimiser, augment=augment, knows=knows, fresh=self.fresh,
             )  # fmt: skip

@@ -23,8 +23,8 @@ from uexcli.core.fit.patch import Patch, lift
 from uexcli.core.fit.store import Store
 from uexcli.core.fit.stream import ShuffledBatches
 from uexcli.core.nets import as_input
+from uexcli.core.optim import Sgd
 from uexcli.core.pixels import publish
-from uexcli.core.sgd import Sgd
 from uexcli.core.training import learn, shaken
 from uexcli.errors import UexError
 
