@@ -12,7 +12,7 @@ from test_methods import hear, normal
 
 from uexcli import api
 from uexcli.builtin.methods import ar
-from uexcli.builtin.methods._run import majority
+from uexcli.builtin.methods._passes import majority
 
 
 def test_ar_draws_kernels_for_many_classes_in_seconds_and_none_is_quiet_to_another() -> None:

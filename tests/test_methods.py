@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from uexcli import api, registry
 from uexcli.builtin.methods import ar, rem, sep
-from uexcli.builtin.methods._run import Crafting, Teaching
+from uexcli.builtin.methods._passes import Crafting, Teaching
 from uexcli.builtin.methods._weight_noise import levels, step_behind_noise
 from uexcli.builtin.methods.pil import Pil
 from uexcli.core.fit.patch import Patch, lift, paste

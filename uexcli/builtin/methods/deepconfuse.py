@@ -15,7 +15,8 @@ from uexcli.builtin.methods._run import Player, generator_passes, primer_passes,
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from uexcli.builtin.methods._unet import Course, Generator
+    from uexcli.builtin.methods._generator_training import Course
+    from uexcli.builtin.methods._unet import Generator
 
 UNROLLED = 8  # passes that a step of the generator takes, but for its own: a gradient of a gradient, and clean images
 
@@ -171,7 +172,7 @@ class Duel(Player):
     """The generator, its copy of the round's start, the round's classifier, and checkpoints of all classifiers."""
 
     def __init__(self, method: DeepConfuse, problem: Problem, generator: Generator) -> None:
-        from uexcli.builtin.methods._unet import Studio
+        from uexcli.builtin.methods._generator_training import Studio
         from uexcli.core.optim import Adam
 
         self._method = method
@@ -223,7 +224,7 @@ class Duel(Player):
         """Take a checkpoint where one is due; where there are enough, another goes, whichever."""
         import torch
 
-        from uexcli.builtin.methods._unet import weights_of
+        from uexcli.builtin.methods._generator_training import weights_of
 
         most = self._method.checkpoints
         if most and self._met % self._spacing == 0:
@@ -237,7 +238,7 @@ class Duel(Player):
     def _climb(self, images: Tensor, labels: Tensor, batch: Tensor, share: float) -> Tensor:
         import torch
 
-        from uexcli.builtin.methods._unet import slopes, weights_of
+        from uexcli.builtin.methods._generator_training import slopes, weights_of
 
         model = self._trainer.model.train()
         weights = weights_of(model)
@@ -301,7 +302,7 @@ def unrolled(
     """
     from torch.nn.functional import cross_entropy
 
-    from uexcli.builtin.methods._unet import slopes
+    from uexcli.builtin.methods._generator_training import slopes
 
     loss = cross_entropy(net(weights, protected), labels)
     grads = slopes(loss, list(weights.values()), create_graph=True)

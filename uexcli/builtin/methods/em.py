@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from uexcli.api import Method, OnStep, Preset, Problem, Progress, State, Work, hookimpl, option
-from uexcli.builtin.methods._run import Run, order_of_pass, take_up, under, within
+from uexcli.builtin.methods._passes import order_of_pass
+from uexcli.builtin.methods._run import Run, take_up, under, within
 from uexcli.builtin.methods._weight_noise import levels, step_behind_noise
 
 if TYPE_CHECKING:

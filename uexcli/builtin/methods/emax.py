@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from uexcli.api import Method, OnStep, Preset, Problem, Progress, State, Work, hookimpl, option
-from uexcli.builtin.methods._run import Crafting, Run, Teaching, take_up, under, within
+from uexcli.builtin.methods._passes import Crafting, Teaching
+from uexcli.builtin.methods._run import Run, take_up, under, within
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,8 @@ from uexcli.builtin.methods._run import Player, generator_passes, primer_passes,
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from uexcli.builtin.methods._unet import Course, Generator
+    from uexcli.builtin.methods._generator_training import Course
+    from uexcli.builtin.methods._unet import Generator
 
 TINY = 1e-12  # of a squared gradient: none
 
@@ -150,7 +151,7 @@ class Game(Player):
     """The leaders; the copy lives for a batch only."""
 
     def __init__(self, method: GameUnlearnable, problem: Problem, generator: Generator) -> None:
-        from uexcli.builtin.methods._unet import Studio
+        from uexcli.builtin.methods._generator_training import Studio
         from uexcli.core.optim import Adam
 
         self._method = method
@@ -176,7 +177,7 @@ class Game(Player):
         import torch
         from torch.nn.functional import cross_entropy
 
-        from uexcli.builtin.methods._unet import slopes
+        from uexcli.builtin.methods._generator_training import slopes
 
         images, labels = self._studio.look(batch)
         protected = self._studio.protect(self._generator, images, batch)
@@ -196,7 +197,7 @@ class Game(Player):
         """Let a copy of the net take its steps; its weights need no gradients afterwards."""
         from torch.nn.functional import cross_entropy
 
-        from uexcli.builtin.methods._unet import slopes
+        from uexcli.builtin.methods._generator_training import slopes
         from uexcli.core.optim import Adam
 
         copied = {name: weight.detach().clone().requires_grad_() for name, weight in self._weights.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from uexcli.api import Method, OnStep, Problem, Progress, Secret, hookimpl, option
-from uexcli.builtin.methods._run import majority
+from uexcli.builtin.methods._passes import majority
 
 if TYPE_CHECKING:
     from torch import Tensor
