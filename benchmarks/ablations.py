@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.judge import TARGET, Told, written
-from uexcli.api import Problem
 from uexcli.builtin.methods import _reader
 from uexcli.builtin.methods._textures import Textures
 from uexcli.builtin.methods.shield import Shield
 from uexcli.commands import bench
+from uexcli.plugin import Problem
 
 AGAINST = ["none", "jpeg-crop:10", "randsharp"]
 BAND: dict[str, dict[str, Any]] = {

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.core.eval.trial import MemoryTrial
 from uexcli.io.images.photo_files import open_photo
 from uexcli.io.samples import find_dataset, label
@@ -40,7 +40,7 @@ def main() -> None:
     autocast = machine.pick_precision("auto", device)
     machine.settle(device)
     train, test = (_tensors(given.data, split, given.count, device) for split in ("train", "test"))
-    target: api.Target = load().make(api.Target, "target", given.target)  # type: ignore[type-abstract]
+    target: plugin.Target = load().make(plugin.Target, "target", given.target)  # type: ignore[type-abstract]
     runs = []
     for seed in range(given.runs):
         trial = MemoryTrial(*train, *test, int(train[1].max()) + 1, seed, given.epochs, device, autocast)

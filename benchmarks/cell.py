@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import flops, reference
-from uexcli import __version__, api
+from uexcli import __version__, plugin
 from uexcli.commands import fit
 from uexcli.commands.fit import problem
 from uexcli.commands.fit import setup as fit_setup
@@ -203,7 +203,7 @@ def _train(
     registry = load()
     found = samples.limited(samples.list_samples(registry, cell.data, split="test"), cell.test, ordered=True)
     tests = samples.load(found, problem.images.shape[2], problem.images.shape[1])
-    target = registry.make(api.Target, "target", cell.target or "small")  # type: ignore[type-abstract]
+    target = registry.make(plugin.Target, "target", cell.target or "small")  # type: ignore[type-abstract]
     outcomes = [
         target.evaluate(
             MemoryTrial(

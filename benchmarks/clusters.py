@@ -24,7 +24,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from uexcli import __version__, api
+from uexcli import __version__, plugin
 from uexcli.commands import apply, evaluate, fit, verify
 from uexcli.commands.evaluate.data import Sources, read
 from uexcli.core.eval.statistics import interval
@@ -166,7 +166,7 @@ def _trained(
     images: Tensor, labels: Tensor, data: Any, given: argparse.Namespace, device: torch.device
 ) -> dict[str, Any]:
     """Train on images with labels; accuracies of each seed, in percent."""
-    target: api.Target = load().make(api.Target, "target", given.target)  # type: ignore[type-abstract]
+    target: plugin.Target = load().make(plugin.Target, "target", given.target)  # type: ignore[type-abstract]
     autocast = machine.pick_precision("auto", device)
     classes = int(labels.max()) + 1
     runs = []

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.__main__ import run, table
 from benchmarks.cell import Cell
-from uexcli import api
+from uexcli import plugin
 from uexcli.core.fit.engine import Engine
 from uexcli.core.fit.problem import BankProblem
 from uexcli.core.nets import ResNet18
@@ -39,7 +39,7 @@ def problem(device: torch.device, engine: Engine, count: int = 96, dtype: torch.
         keys=[str(number) for number in range(count)],
         num_rows=count,
         num_classes=10,
-        norm=load().make(api.Norm, "norm", "linf"),  # type: ignore[type-abstract]
+        norm=load().make(plugin.Norm, "norm", "linf"),  # type: ignore[type-abstract]
         eps=8 / 255,
         seed=0,
         device=device,

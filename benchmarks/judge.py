@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from uexcli.api import Sample
 from uexcli.commands import apply, bench, evaluate, fit
 from uexcli.io.images.photo_files import open_photo
 from uexcli.io.samples import find_dataset
 from uexcli.messages import Listener
+from uexcli.plugin import Sample
 from uexcli.registry import load
 
 EPOCHS = 10

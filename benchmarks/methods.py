@@ -140,12 +140,12 @@ def read(data: str, out: Path, device: str) -> data.Data:
 
 def train(found: data.Data, spec: str, seeds: int, *, clean: bool, only: torch.Tensor | None = None) -> dict[str, Any]:
     """Train a target on clean or protected images, all or `only` those with these indices, int64."""
-    from uexcli import api
+    from uexcli import plugin
     from uexcli.core.eval.trial import MemoryTrial
     from uexcli.registry import load
     from uexcli.runtime import machine
 
-    target = load().make(api.Target, "target", spec)  # type: ignore[type-abstract]
+    target = load().make(plugin.Target, "target", spec)  # type: ignore[type-abstract]
     images, labels, where = found.clean if clean else found.protected, found.labels, found.labels.device
     outcomes = []
     for seed in range(seeds):

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.pictures.cases import Case, cases
-from uexcli import api
+from uexcli import plugin
 from uexcli.errors import UexError
 from uexcli.io.images import photo_files
 
@@ -41,7 +41,7 @@ NEAR = 1.0  # 8-bit levels between 8 bits and 16
 def read(case: Case, path: Path) -> tuple[str, np.ndarray | None, str]:
     """The outcome of uex's reader, and what it gives: uint8 or uint16 `(H, W, 1 to 4)`, or None and why."""
     try:
-        photo = photo_files.open_photo(api.Sample(case.name, None, path=path), whole=True)
+        photo = photo_files.open_photo(plugin.Sample(case.name, None, path=path), whole=True)
     except UexError as error:
         return ("refused" if case.truth is not None else "refused, rightly"), None, error.message
     alpha = photo.own_alpha

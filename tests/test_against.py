@@ -11,7 +11,7 @@ from torch.nn import functional
 from torchvision.transforms import v2
 from torchvision.transforms.functional import gaussian_blur
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.builtin.countermeasures.ueraser import plasma
 from uexcli.commands.evaluate.jobs import against_of
 from uexcli.core.augment import squares
@@ -25,8 +25,8 @@ from uexcli.testing import pictures
 SIDE = 16
 
 
-def make(spec: str) -> api.Countermeasure:
-    return load().make(api.Countermeasure, "countermeasure", spec)  # type: ignore[type-abstract]
+def make(spec: str) -> plugin.Countermeasure:
+    return load().make(plugin.Countermeasure, "countermeasure", spec)  # type: ignore[type-abstract]
 
 
 def applied(spec: str, images: Tensor) -> Tensor:
@@ -315,7 +315,7 @@ def test_plain_training_sees_the_plain_loss() -> None:
         return against.loss(net, images, labels, drawn, num_classes=2, smooth=smooth, forward=lambda f, seen: f(seen))
 
     assert torch.equal(loss(PLAIN), functional.cross_entropy(net(images), labels))
-    idle: Any = type("Idle", (api.Countermeasure,), {"name": "idle", "batch": lambda _, x, y, g: (x, y)})()
+    idle: Any = type("Idle", (plugin.Countermeasure,), {"name": "idle", "batch": lambda _, x, y, g: (x, y)})()
     wanted = functional.cross_entropy(net(images), labels, label_smoothing=0.2)
     torch.testing.assert_close(loss(Against("idle", (idle,)), 0.2), wanted)
 

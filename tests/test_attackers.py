@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import Ran, bright
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands import evaluate
 from uexcli.commands.evaluate import command
 from uexcli.commands.evaluate import jobs as eval_jobs
@@ -151,7 +151,7 @@ def test_what_undoes_a_method_is_there() -> None:
     for kind in ("method", "granularity"):
         for name in registry.names(kind):
             cls = registry.find(kind, name).cls
-            assert issubclass(cls, api.Method | api.Granularity)
+            assert issubclass(cls, plugin.Method | plugin.Granularity)
             for spec in cls.undone_by:
                 assert eval_jobs.against_of(registry, spec).parts
 

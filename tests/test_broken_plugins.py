@@ -23,13 +23,13 @@ ENDS = {
     "hard": "import os; os._exit(0)",
     "typer": "import typer; raise typer.Exit(0)",
     "odd": "raise type('Odd', (BaseException,), {})('gone')",
-    "good": "from uexcli.api import UexError; raise UexError('all is well', code=0)",
+    "good": "from uexcli.plugin import UexError; raise UexError('all is well', code=0)",
 }
-HOOK = "from uexcli.api import hookimpl\n@hookimpl\ndef uex_norms():\n    {end}\n"
+HOOK = "from uexcli.plugin import hookimpl\n@hookimpl\ndef uex_norms():\n    {end}\n"
 DATASET = """
 from dataclasses import dataclass
 from typing import ClassVar
-from uexcli.api import Dataset, Sample, hookimpl
+from uexcli.plugin import Dataset, Sample, hookimpl
 
 @dataclass(frozen=True)
 class Rotten(Dataset):
@@ -134,6 +134,6 @@ def test_an_interruption_is_no_broken_plugin(plugin: Callable[[str], None], uex:
 
 @pytest.mark.parametrize("code", [0, 256, 7])
 def test_an_error_has_a_code_of_uex(code: int, plugin: Callable[[str], None], uex: Uex) -> None:
-    plugin(DATASET.format(accepts="pass", read=f"from uexcli.api import UexError; raise UexError('x', code={code})"))
+    plugin(DATASET.format(accepts="pass", read=f"from uexcli.plugin import UexError; raise UexError('x', code={code})"))
     assert uex("fit", "rotten:x").code == Exit.CANNOT
     assert dataclasses.is_dataclass(registry.Broken) and UexError("x").code == Exit.CANNOT

@@ -17,10 +17,10 @@ from conftest import Ran, opened, picture
 from PIL import Image
 
 import uexcli
-from uexcli.api import Progress
 from uexcli.cli.screen import Screen
 from uexcli.io.noise import noise_file
 from uexcli.messages import duration, visible
+from uexcli.plugin import Progress
 
 
 def test_version_help_and_module(uex: Callable[..., Ran]) -> None:

@@ -21,7 +21,6 @@ from uex_clusters.clusterwise import Clusterwise
 from uex_clusters.uc import UnlearnableClusters, centres_of
 
 from uexcli import registry
-from uexcli.api import Progress
 from uexcli.builtin.surrogates.efficientnet_lite import EfficientnetLite0
 from uexcli.commands.protect.features import Encoding
 from uexcli.core.clusters import Thumbnails
@@ -31,6 +30,7 @@ from uexcli.core.pixels import squash, survival
 from uexcli.core.seeding import Secret, generator
 from uexcli.errors import UexError
 from uexcli.io.noise import noise_file
+from uexcli.plugin import Progress
 from uexcli.testing import pictures
 
 Uex = Callable[..., Ran]

@@ -16,7 +16,7 @@ import tifffile
 from conftest import Ran, picture
 from PIL import Image, ImageCms
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.errors import UexError
 from uexcli.io.images import photo_files, png
 from uexcli.io.images.metadata import boxes, icc, icc_tags, jxl_profile
@@ -235,7 +235,7 @@ def test_bytes_that_are_no_profile_are_refused_by_name(length: int, mark: bytes,
         raw = bytearray(b"\0")
     saved(tmp_path / f"a.{kind}", picture(1, 24), icc_profile=bytes(raw))
     with pytest.raises(UexError, match=r"a\.\w+: its ICC profile of [\d,]+ bytes cannot be used"):
-        photo_files.open_photo(api.Sample(f"a.{kind}", None, path=tmp_path / f"a.{kind}"))
+        photo_files.open_photo(plugin.Sample(f"a.{kind}", None, path=tmp_path / f"a.{kind}"))
 
 
 @pytest.mark.parametrize("command", ["fit", "apply", "verify", "eval"])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from uexcli import api, registry, testing
+from uexcli import plugin, registry, testing
 
 EVERYTHING = [(kind, name) for kind, entries in registry.load().entries.items() for name in entries]
 
@@ -59,7 +59,7 @@ class Leaky(LINF):  # type: ignore[misc, valid-type]
 
 
 @dataclasses.dataclass(frozen=True)
-class Idle(api.Countermeasure):
+class Idle(plugin.Countermeasure):
     name: ClassVar[str] = "idle"
     summary: ClassVar[str] = "does nothing"
 
@@ -68,7 +68,7 @@ class Idle(api.Countermeasure):
 
 
 @dataclasses.dataclass(frozen=True)
-class Gap(api.Granularity):
+class Gap(plugin.Granularity):
     name: ClassVar[str] = "gap"
     summary: ClassVar[str] = "leaves row 1 out"
 
@@ -80,6 +80,6 @@ class Gap(api.Granularity):
     ("cls", "complaint"),
     [(Leaky, "ball"), (Idle, "changes nothing"), (Gap, "dense")],
 )
-def test_a_broken_plugin_fails_its_contract(cls: type[api.Plugin], complaint: str) -> None:
+def test_a_broken_plugin_fails_its_contract(cls: type[plugin.Plugin], complaint: str) -> None:
     with pytest.raises(AssertionError, match=complaint):
         testing.check(cls)

@@ -12,7 +12,7 @@ from scipy.fft import dctn
 from torch import Tensor
 from torch.nn import functional
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.core.seeding import generator
 from uexcli.errors import UsageError
 from uexcli.registry import load
@@ -23,8 +23,8 @@ COUNT = 240
 LABELS = torch.arange(COUNT) % 3
 
 
-def make(spec: str) -> api.Countermeasure:
-    return load().make(api.Countermeasure, "countermeasure", spec)  # type: ignore[type-abstract]
+def make(spec: str) -> plugin.Countermeasure:
+    return load().make(plugin.Countermeasure, "countermeasure", spec)  # type: ignore[type-abstract]
 
 
 def prepared(spec: str, images: Tensor, labels: Tensor = LABELS) -> Tensor:

@@ -21,12 +21,12 @@ from conftest import Ran
 from PIL import Image
 
 from uexcli import registry
-from uexcli.api import Dataset, Sample, is_safe, split_of
 from uexcli.errors import UexError, UsageError
 from uexcli.io import samples
 from uexcli.io.images import photo_files
 from uexcli.io.pool import WORTH_IT, parallel
 from uexcli.io.release import layout
+from uexcli.plugin import Dataset, Sample, is_safe, split_of
 
 PYARROW = "pyarrow is not installed: pip install 'uexcli[huggingface]'"
 FORMS = ["webdataset", "huggingface"]

@@ -23,7 +23,7 @@ from benchmarks import sweep
 from benchmarks.pictures import plain, tiff
 from benchmarks.pictures.cases import Case, cases, scene, shown
 from benchmarks.pictures.tiff import Layout, Samples
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.protect import memory
 from uexcli.commands.verify import strict
 from uexcli.errors import UexError
@@ -473,7 +473,7 @@ def test_spoilt_files_are_read_or_refused_by_both(name: str, tmp_path: Path) -> 
         path = tmp_path / name
         path.write_bytes(bytes(data))
         try:
-            photo_files.open_photo(api.Sample(name, None, path=path), whole=True)
+            photo_files.open_photo(plugin.Sample(name, None, path=path), whole=True)
         except UexError as error:
             assert name in error.message
         try:

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from uexcli import api, encoder, registry
+from uexcli import plugin, registry
+from uexcli.plugin import encoder
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs" / "plugins.md").read_text("utf-8")
-BASES = {name: getattr(api, name) for name in ("Norm", "Granularity", "Method", "Surrogate", "Dataset", "Target")}
-BASES |= {"Countermeasure": api.Countermeasure}
+BASES = {name: getattr(plugin, name) for name in ("Norm", "Granularity", "Method", "Surrogate", "Dataset", "Target")}
+BASES |= {"Countermeasure": plugin.Countermeasure}
 
 
 def documented() -> list[tuple[str, str, str]]:
@@ -35,7 +36,7 @@ def documented() -> list[tuple[str, str, str]]:
 
 
 def owners(heading: str) -> list[type]:
-    tools = {"Method": [api.Problem], "Target": [api.Trial]}
+    tools = {"Method": [plugin.Problem], "Target": [plugin.Trial]}
     return [BASES[heading], *tools.get(heading, [])]
 
 
@@ -60,8 +61,13 @@ def test_the_guide_knows_the_signatures_that_matter() -> None:
 
 
 def test_calls_in_the_guide_take_the_parameters_that_there_are() -> None:
-    known = {"Encoder": encoder.Encoder, "Sample": api.Sample, "load_weights": encoder.load_weights}
-    known |= {"Progress": api.Progress, "Outcome": api.Outcome, "UexError": api.UexError, "UsageError": api.UsageError}
+    known = {"Encoder": encoder.Encoder, "Sample": plugin.Sample, "load_weights": encoder.load_weights}
+    known |= {
+        "Progress": plugin.Progress,
+        "Outcome": plugin.Outcome,
+        "UexError": plugin.UexError,
+        "UsageError": plugin.UsageError,
+    }
     seen = set()
     for name, text in re.findall(r"`(?:\w+\()?(\w+)\(([^()`]*)\)+`", GUIDE):
         if name in known:

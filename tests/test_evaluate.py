@@ -14,7 +14,7 @@ import torch
 from conftest import Ran, picture
 from PIL import Image
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands import evaluate
 from uexcli.commands.evaluate import checks
 from uexcli.commands.evaluate import data as eval_data
@@ -148,7 +148,7 @@ def test_chance_is_the_largest_class() -> None:
 
 
 def cell(last: float, protected: float, *, against: str = "none", train: float = 1.0, **changes: Any) -> evaluate.Cell:
-    sides = [evaluate.Side((api.Outcome((value,), train, 1.0),)) for value in (last, protected)]
+    sides = [evaluate.Side((plugin.Outcome((value,), train, 1.0),)) for value in (last, protected)]
     learnt = learnability(protected, last, 0.5) if last > 0.5 else None
     worth = checks.verdict(
         *2 * (learnability_interval_of_accuracies([protected], [last], 1000, 0.5),),
@@ -191,7 +191,7 @@ def swapped(tests: int, *, right: int) -> tuple[tuple[int, ...], ...]:
 def test_a_net_that_takes_each_class_for_another_is_found_out(tests: int, right: int, doubted: bool) -> None:
     table = swapped(tests, right=right)
     last = 10 * right / tests
-    sides = [evaluate.Side((api.Outcome((value,), 1.0, 1.0, confusion=table),)) for value in (0.9, last)]
+    sides = [evaluate.Side((plugin.Outcome((value,), 1.0, 1.0, confusion=table),)) for value in (0.9, last)]
     made = evaluate.Cell("small", "none", *sides, 0.5, 0.5, chance=0.1, verdict=checks.TOLD)
     assert renamed(table) == pytest.approx(max(last, 1 - last), abs=0.05)
     assert ("are renamed" in "".join(checks.doubts([made], tests))) == doubted
@@ -202,7 +202,7 @@ def test_a_net_that_guesses_is_not_said_to_swap_classes() -> None:
     for _ in range(50):
         table = tuple(map(tuple, draws.multinomial(20, [0.1] * 10, 10).tolist()))
         last = sum(table[place][place] for place in range(10)) / 200
-        sides = [evaluate.Side((api.Outcome((value,), 1.0, 1.0, confusion=table),)) for value in (0.9, last)]
+        sides = [evaluate.Side((plugin.Outcome((value,), 1.0, 1.0, confusion=table),)) for value in (0.9, last)]
         made = evaluate.Cell("small", "none", *sides, 0.5, 0.5, chance=0.1, verdict=checks.TOLD)
         assert "are renamed" not in "".join(checks.doubts([made], 200))
 
@@ -230,7 +230,7 @@ def test_a_countermeasure_that_hinders_fitting_is_not_blamed_for_it() -> None:
 
 
 def test_a_net_without_gradients_is_doubted() -> None:
-    broken = evaluate.Side((api.Outcome((0.5,), 1.0, 1.0, gradient=0.0),))
+    broken = evaluate.Side((plugin.Outcome((0.5,), 1.0, 1.0, gradient=0.0),))
     made = dataclasses.replace(cell(0.9, 0.5), protected=broken)
     assert "no gradient" in said([made], data_of(1000))
 

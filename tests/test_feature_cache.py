@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.builtin.surrogates.efficientnet_lite import EfficientnetLite0
 from uexcli.core.eval.feature_cache import AT_ONCE_CPU, FeatureCache
 from uexcli.core.eval.trial import MemoryTrial
@@ -96,7 +96,7 @@ def test_folds_of_an_evaluation_share_their_features() -> None:
     images[labels == 1] //= 2
     made: dict[str, Any] = {"make_surrogate": lambda *_: net, "features": cache}
     order = torch.randperm(40, generator=generator(0, "folds"))
-    probe = load().make(api.Target, "target", "probe")  # type: ignore[type-abstract]
+    probe = load().make(plugin.Target, "target", "probe")  # type: ignore[type-abstract]
     outcomes = []
     for test in order.split(8):
         train = torch.tensor([each for each in order.tolist() if each not in test.tolist()])

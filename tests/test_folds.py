@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import Ran, bright
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands import evaluate
 from uexcli.commands.evaluate import data, folds, scenario
 from uexcli.core.eval.pooled import pooled
@@ -130,7 +130,7 @@ def test_progress_goes_forward_whatever_a_target_counts(pair: tuple[Path, Path])
     done: list[float] = []
 
     class Heard(Listener):
-        def step(self, progress: api.Progress) -> None:
+        def step(self, progress: plugin.Progress) -> None:
             if progress.stage == "train":
                 done.append(progress.done)
 
@@ -138,8 +138,8 @@ def test_progress_goes_forward_whatever_a_target_counts(pair: tuple[Path, Path])
     assert len(done) > 20 and done == sorted(done)
 
 
-def outcome(shown: np.ndarray, **changes: object) -> api.Outcome:
-    return api.Outcome(
+def outcome(shown: np.ndarray, **changes: object) -> plugin.Outcome:
+    return plugin.Outcome(
         tuple(shown.mean(1).tolist()), 0.5, 1.0, right_images=tuple(packed(torch.from_numpy(row)) for row in shown),
         **changes,
     )  # type: ignore[arg-type]  # fmt: skip
@@ -163,9 +163,9 @@ def test_pooled_folds_are_the_run_of_one_long_test_set() -> None:
 
 
 def test_folds_of_a_target_that_tells_no_images_are_weighted() -> None:
-    runs = [api.Outcome((0.5, 1.0), 1.0, 1.0), api.Outcome((0.25, 0.0), 0.0, 1.0)]
+    runs = [plugin.Outcome((0.5, 1.0), 1.0, 1.0), plugin.Outcome((0.25, 0.0), 0.0, 1.0)]
     made = pooled(runs, [30, 10], [10, 30])
     assert made.curve == pytest.approx((0.4375, 0.75)) and made.train_accuracy == pytest.approx(0.25)
     assert made.right_images == () and made.early_stop is None
-    marked = [api.Outcome((0.5, 1.0), 1.0, 1.0, right_images=("ff", text)) for text in ("ff", "no bits")]
+    marked = [plugin.Outcome((0.5, 1.0), 1.0, 1.0, right_images=("ff", text)) for text in ("ff", "no bits")]
     assert pooled(marked, [8, 8], [8, 8]).curve == pytest.approx((0.5, 1.0))  # of a file that was changed

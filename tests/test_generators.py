@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from uexcli import api, registry
-from uexcli.api import Journal, Progress, State
+from uexcli import plugin, registry
 from uexcli.builtin.methods import _primer, _unet, deepconfuse
 from uexcli.builtin.methods._primer import Classes, Marks
 from uexcli.builtin.methods._unet import Generator
@@ -25,6 +24,7 @@ from uexcli.core.fit.problem import BankProblem
 from uexcli.core.nets import SmallNet
 from uexcli.core.optim import Adam
 from uexcli.errors import UexError
+from uexcli.plugin import Journal, Progress, State
 from uexcli.testing import pictures
 
 LINF = registry.load().find("norm", "linf").cls
@@ -32,13 +32,13 @@ METHODS = [GameUnlearnable, DeepConfuse]
 EPS = 8 / 255
 
 
-def least(cls: type[api.Method]) -> api.Method:
+def least(cls: type[plugin.Method]) -> plugin.Method:
     return cls(**cls.least)
 
 
 def make_problem(seed: int = 1, count: int = 24, side: int = 16, **changes: Any) -> BankProblem:
     norm = LINF()
-    assert isinstance(norm, api.Norm)
+    assert isinstance(norm, plugin.Norm)
     problem = BankProblem(
         images=pictures(count, side=side),
         labels=torch.arange(count) % 3,
@@ -55,7 +55,7 @@ def make_problem(seed: int = 1, count: int = 24, side: int = 16, **changes: Any)
     return dataclasses.replace(problem, **changes)
 
 
-def fit(method: api.Method, problem: BankProblem, on_step: api.OnStep = lambda _: None) -> dict[str, Tensor]:
+def fit(method: plugin.Method, problem: BankProblem, on_step: plugin.OnStep = lambda _: None) -> dict[str, Tensor]:
     made = method.fit(problem, on_step)
     assert isinstance(made, nn.Module) and not made.training
     return made.state_dict()
@@ -197,7 +197,7 @@ def test_the_noise_of_an_image_depends_on_that_image_alone() -> None:
 
 
 @pytest.mark.parametrize("cls", METHODS)
-def test_a_network_built_again_takes_the_weights_and_the_bound(cls: type[api.Method]) -> None:
+def test_a_network_built_again_takes_the_weights_and_the_bound(cls: type[plugin.Method]) -> None:
     method = least(cls)
     weights = fit(method, make_problem())
     again = method.network(channels=3, size=16, num_rows=1)
@@ -215,7 +215,7 @@ def coloured(count: int) -> Tensor:
     return images
 
 
-def prime(problem: BankProblem, on_step: api.OnStep, **passes: int) -> _unet.Course:
+def prime(problem: BankProblem, on_step: plugin.OnStep, **passes: int) -> _unet.Course:
     """Make a course whose game is the marks again."""
     play = functools.partial(Marks, problem)
     return _primer.primed(problem, on_step, play=play, width=4, batch=12, batches=0, **passes)
@@ -278,7 +278,7 @@ class Taken(Journal):
 
 
 @pytest.mark.parametrize("cls", METHODS)
-def test_the_same_seed_gives_the_same_bytes(cls: type[api.Method]) -> None:
+def test_the_same_seed_gives_the_same_bytes(cls: type[plugin.Method]) -> None:
     torch.manual_seed(1)
     first = fit(least(cls), make_problem())
     torch.manual_seed(2)  # the state of the global generator does not matter
@@ -290,7 +290,7 @@ def test_the_same_seed_gives_the_same_bytes(cls: type[api.Method]) -> None:
 
 @pytest.mark.parametrize("cls", METHODS)
 @pytest.mark.parametrize("adam", [False, True])
-def test_a_fit_put_down_anywhere_gives_the_same_bytes(cls: type[api.Method], adam: bool) -> None:
+def test_a_fit_put_down_anywhere_gives_the_same_bytes(cls: type[plugin.Method], adam: bool) -> None:
     method = least(cls)
     if isinstance(method, GameUnlearnable):
         method = dataclasses.replace(method, adam=adam)
@@ -327,7 +327,7 @@ class Odd(SmallNet):
 
 
 @pytest.mark.parametrize("cls", METHODS)
-def test_a_surrogate_with_dropout_repeats_and_its_frozen_layer_stays(cls: type[api.Method]) -> None:
+def test_a_surrogate_with_dropout_repeats_and_its_frozen_layer_stays(cls: type[plugin.Method]) -> None:
     made: list[tuple[Odd, Tensor]] = []
 
     def build() -> nn.Module:
@@ -358,7 +358,7 @@ def test_a_pass_goes_over_a_small_set_several_times() -> None:
 
 
 @pytest.mark.parametrize("cls", METHODS)
-def test_an_odd_image_is_never_a_batch_alone(cls: type[api.Method]) -> None:
+def test_an_odd_image_is_never_a_batch_alone(cls: type[plugin.Method]) -> None:
     fit(dataclasses.replace(least(cls), batch=3), make_problem(count=7, side=8))  # type: ignore[type-var]
     with pytest.raises(ValueError, match="batch 3"):
         cls(batch=2)  # type: ignore[call-arg]
@@ -369,13 +369,13 @@ def test_an_odd_image_is_never_a_batch_alone(cls: type[api.Method]) -> None:
 
 
 @pytest.mark.parametrize("cls", METHODS)
-def test_a_state_of_something_else_is_refused(cls: type[api.Method]) -> None:
+def test_a_state_of_something_else_is_refused(cls: type[plugin.Method]) -> None:
     with pytest.raises(UexError, match="does not fit"):
         fit(least(cls), make_problem(journal=Taken({"passed": 0})))
 
 
 @pytest.mark.parametrize("cls", METHODS)
-def test_progress_ends_at_the_end(cls: type[api.Method]) -> None:
+def test_progress_ends_at_the_end(cls: type[plugin.Method]) -> None:
     reports: list[Progress] = []
     fit(least(cls), make_problem(), reports.append)
     stages = list(dict.fromkeys(report.stage for report in reports))
@@ -386,7 +386,7 @@ def test_progress_ends_at_the_end(cls: type[api.Method]) -> None:
 
 
 @pytest.mark.parametrize("cls", METHODS)
-def test_a_fit_that_diverges_says_so(cls: type[api.Method]) -> None:
+def test_a_fit_that_diverges_says_so(cls: type[plugin.Method]) -> None:
     method = dataclasses.replace(least(cls), lr=1e30)  # type: ignore[type-var]
     with pytest.raises(UexError, match="diverged") as caught:
         fit(method, make_problem())
@@ -394,22 +394,22 @@ def test_a_fit_that_diverges_says_so(cls: type[api.Method]) -> None:
 
 
 @pytest.mark.parametrize("cls", METHODS)
-def test_a_handful_of_odd_images_in_low_precision(cls: type[api.Method]) -> None:
+def test_a_handful_of_odd_images_in_low_precision(cls: type[plugin.Method]) -> None:
     weights = fit(least(cls), make_problem(count=13, side=11, autocast=torch.bfloat16))
     assert all(bool(value.isfinite().all()) for value in weights.values())
     assert all(value.dtype == torch.float32 for value in weights.values() if value.is_floating_point())
 
 
 @pytest.mark.parametrize("cls", METHODS)
-def test_noise_stays_inside_another_norm(cls: type[api.Method]) -> None:
+def test_noise_stays_inside_another_norm(cls: type[plugin.Method]) -> None:
     norm = registry.load().find("norm", "l2").cls()
-    assert isinstance(norm, api.Norm)
+    assert isinstance(norm, plugin.Norm)
     made = least(cls).fit(make_problem(norm=norm, eps=0.5), lambda _: None)
     assert isinstance(made, nn.Module) and math.isclose(float(made.get_buffer("reach")), 0.5)
 
 
 @pytest.mark.parametrize("cls", METHODS)
-def test_presets_are_options_of_the_method(cls: type[api.Method]) -> None:
+def test_presets_are_options_of_the_method(cls: type[plugin.Method]) -> None:
     for name in cls.presets:
         cls(**cls.preset(name, own=False).options)
     with pytest.raises(ValueError, match="at least 1"):

@@ -13,7 +13,7 @@ import torch
 from conftest import Ran
 from safetensors.torch import load_file, save_file
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.builtin.norms.linf import Linf
 from uexcli.errors import UexError
 from uexcli.io import documents, schema
@@ -174,7 +174,7 @@ def test_wrong_facts_are_refused(key: str, release: Path, photos: Path, uex: Uex
 
 def test_a_norm_takes_its_options_of_their_type_only() -> None:
     known = load().find("granularity", "clusterwise").cls
-    assert isinstance(remake(Linf, {}), api.Norm)
+    assert isinstance(remake(Linf, {}), plugin.Norm)
     assert remake(known, {"clusters": 3, "encoder": "pixels"})
     for options in ({"clusters": "3"}, {"clusters": 3.5}, {"clusters": True}, {"clusters": None}, {"x": 1},
                     {"encoder": 1}, {"clusters": 0}):  # fmt: skip

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.protect.protector import Protector
 from uexcli.errors import UexError
 from uexcli.io.images import jxl, photo_files, png
@@ -53,7 +53,7 @@ def protector(delta: np.ndarray, eps: float, suffix: str, norm: str, options: di
     registry = load()
     parts: list[Any] = [
         registry.make(cls, kind, name)
-        for cls, kind, name in ((api.Norm, "norm", norm), (api.Granularity, "granularity", "universal"))
+        for cls, kind, name in ((plugin.Norm, "norm", norm), (plugin.Granularity, "granularity", "universal"))
     ]  # type: ignore[type-abstract]
     return Protector(made, *parts, lambda _photo, _key, row: made.bank(row, row + 1), suffix, 1, lossy=False)
 
@@ -82,7 +82,7 @@ def test_every_written_file_keeps_the_bound(data: st.DataObject, tmp_path_factor
     root = tmp_path_factory.mktemp("promise")
     (root / "a.png").write_bytes(png.encode(values))
     made = protector(delta, eps, suffix, norm, {})
-    written = made.write(api.Sample("a.png", None, path=root / "a.png"), root, f"out{suffix}")
+    written = made.write(plugin.Sample("a.png", None, path=root / "a.png"), root, f"out{suffix}")
     found = photo_files.decode((root / f"out{suffix}").read_bytes(), whole=True)
     before = photo_files.decode((root / "a.png").read_bytes(), whole=suffix in photo_files.DEEP)
     after = found.values[:, :, : before.values.shape[2]]
@@ -216,7 +216,7 @@ def test_a_photo_that_changes_while_it_is_read_is_one_or_the_other(photos: Path,
 def test_a_photo_that_vanishes_is_told(photos: Path, noise: Path, uex: Uex, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = photo_files.open_photo
 
-    def vanish(sample: api.Sample, **how: Any) -> photo_files.Photo:
+    def vanish(sample: plugin.Sample, **how: Any) -> photo_files.Photo:
         if sample.key == "cat/3.png" and sample.path is not None:
             sample.path.unlink(missing_ok=True)
         return opened(sample, **how)
@@ -230,7 +230,7 @@ def test_a_photo_that_vanishes_is_told(photos: Path, noise: Path, uex: Uex, monk
 def test_pixels_without_a_grid_are_refused(mode: str, tmp_path: Path) -> None:
     Image.fromarray(np.ones((8, 8), np.int32 if mode == "I" else np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(UexError, match="no 8-bit grid"):
-        photo_files.open_photo(api.Sample("a.tif", None, path=tmp_path / "a.tif"), whole=True)
+        photo_files.open_photo(plugin.Sample("a.tif", None, path=tmp_path / "a.tif"), whole=True)
 
 
 def test_a_16_bit_file_that_only_pillow_reads_has_8_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,7 +312,7 @@ def test_what_is_no_file_is_refused_by_name(kind: str, photos: Path, uex: Uex) -
 
 def test_a_format_that_needs_a_package_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.heic").write_bytes(b"no decoder knows this")
-    sample = api.Sample("a.heic", None, path=tmp_path / "a.heic")
+    sample = plugin.Sample("a.heic", None, path=tmp_path / "a.heic")
     monkeypatch.setattr(photo_files.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(UexError, match=r"uexcli\[heif\]"):
         photo_files.open_photo(sample)

@@ -19,7 +19,7 @@ from scipy.fft import dctn
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.builtin.methods.band import TEN, TINTS, Band
 from uexcli.commands.evaluate import data as eval_data
 from uexcli.commands.evaluate import jobs, scenario
@@ -182,12 +182,12 @@ def test_a_stopped_evaluation_goes_on(pair: tuple[Path, Path], monkeypatch: pyte
     small = load().find("target", "small").cls
     plain, count = small.evaluate, 0  # type: ignore[attr-defined]
 
-    def evaluate(self: api.Target, trial: MemoryTrial) -> api.Outcome:
+    def evaluate(self: plugin.Target, trial: MemoryTrial) -> plugin.Outcome:
         nonlocal count
         count += 1
         if count == 2 + 3:  # two for the estimate
             raise KeyboardInterrupt
-        outcome: api.Outcome = plain(self, trial)
+        outcome: plugin.Outcome = plain(self, trial)
         return outcome
 
     monkeypatch.setattr(small, "evaluate", evaluate)
@@ -403,12 +403,12 @@ def test_mobilefacenet_knows_faces(real_data: Path, tmp_path: Path) -> None:
 
 
 def test_options_may_be_named_in_a_spec() -> None:
-    made: Any = load().make(api.Target, "target", "small:7,width=9,lr=0.5")  # type: ignore[type-abstract]
+    made: Any = load().make(plugin.Target, "target", "small:7,width=9,lr=0.5")  # type: ignore[type-abstract]
     assert (made.epochs, made.width, made.lr) == (7, 9, 0.5)
     with pytest.raises(UsageError, match="no int"):
-        load().make(api.Target, "target", "small:width=x")  # type: ignore[type-abstract]
+        load().make(plugin.Target, "target", "small:width=x")  # type: ignore[type-abstract]
     with pytest.raises(UsageError, match="no int"):
-        load().make(api.Target, "target", "small:widht=3")  # type: ignore[type-abstract]
+        load().make(plugin.Target, "target", "small:widht=3")  # type: ignore[type-abstract]
 
 
 def test_the_host_may_have_test_classes_of_its_own(pair: tuple[Path, Path], uex: Uex, tmp_path: Path) -> None:
@@ -497,9 +497,9 @@ def test_groups_are_known_whatever_the_number_of_classes() -> None:
 
 def test_values_do_not_follow_options_by_name() -> None:
     with pytest.raises(UsageError, match="comes after"):
-        load().make(api.Target, "target", "resnet18:schedule=75,90,100")  # type: ignore[type-abstract]
+        load().make(plugin.Target, "target", "resnet18:schedule=75,90,100")  # type: ignore[type-abstract]
     with pytest.raises(UsageError, match="twice"):
-        load().make(api.Target, "target", "small:3,epochs=4")  # type: ignore[type-abstract]
+        load().make(plugin.Target, "target", "small:3,epochs=4")  # type: ignore[type-abstract]
 
 
 def test_crops_are_only_for_targets_that_see_them(pair: tuple[Path, Path], uex: Uex) -> None:

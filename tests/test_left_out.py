@@ -14,9 +14,9 @@ import pytest
 from conftest import Ran, picture
 from PIL import Image
 
-from uexcli import api
-from uexcli.api import UexError, Unread, UsageError
+from uexcli import plugin
 from uexcli.io import labels, samples, unread
+from uexcli.plugin import UexError, Unread, UsageError
 from uexcli.registry import load
 
 Uex = Callable[..., Ran]
@@ -189,7 +189,7 @@ def test_a_release_whose_folders_do_not_tell_the_classes_says_so(flat: Path, pho
     ],
 )  # fmt: skip
 def test_folders_that_are_splits_are_told_by_their_names(name: str, split: str) -> None:
-    assert api.split_folder(name) == split
+    assert plugin.split_folder(name) == split
 
 
 def folders(root: Path, *names: str, photos: Path) -> Path:
@@ -296,7 +296,7 @@ def test_links_that_go_round_end_and_are_named(photos: Path, tmp_path: Path) -> 
     uri = f"links:{photos}"
     assert len(listed(uri).keys) == 16
     assert left_out(uri) == {
-        "cat/here/": back, "cat/up/": back, "dog/other/b/back/": back, "self": api.NO_IMAGE,
+        "cat/here/": back, "cat/up/": back, "dog/other/b/back/": back, "self": plugin.NO_IMAGE,
         "dog/other/": "without an image in them",
     }  # fmt: skip
 
@@ -322,8 +322,8 @@ def test_a_folder_names_all_that_it_leaves_out(photos: Path, uex: Uex) -> None:
         written(str(photos / name), b"x")
     (photos / "bird" / "small").mkdir(parents=True)
     assert left_out(str(photos)) == {
-        "notes.txt": api.NO_IMAGE, "cat/a.doc": api.NO_IMAGE, "dog/x.png.bak": api.NO_IMAGE,
-        "cat/.1.png": api.HIDDEN, ".git/": api.HIDDEN, "bird/": "without an image in them",
+        "notes.txt": plugin.NO_IMAGE, "cat/a.doc": plugin.NO_IMAGE, "dog/x.png.bak": plugin.NO_IMAGE,
+        "cat/.1.png": plugin.HIDDEN, ".git/": plugin.HIDDEN, "bird/": "without an image in them",
     }  # fmt: skip
     said = (
         "3 files are no images, and are ignored: cat/a.doc, dog/x.png.bak, notes.txt",
@@ -359,9 +359,9 @@ def test_shards_name_all_that_they_leave_out(tmp_path: Path) -> None:
     packed = "as a compressed shard: unpack it to .tar"
     assert left_out("webdataset:set") == {
         "train-0.tar: a/train.mask.png": "as beside the image of their sample",
-        "train-0.tar: a/train.txt": api.NO_IMAGE, "train-0.tar: a/.train.png": api.HIDDEN,
-        "val-0.tar": "as of the split validation", "README.md": api.NO_IMAGE,
-        "more.tar.gz": packed, "more.tgz": packed, ".x.tar": api.HIDDEN, ".git/": api.HIDDEN,
+        "train-0.tar: a/train.txt": plugin.NO_IMAGE, "train-0.tar: a/.train.png": plugin.HIDDEN,
+        "val-0.tar": "as of the split validation", "README.md": plugin.NO_IMAGE,
+        "more.tar.gz": packed, "more.tgz": packed, ".x.tar": plugin.HIDDEN, ".git/": plugin.HIDDEN,
     }  # fmt: skip
     assert left_out("webdataset:set", "test")["train-0.tar"] == "as of the split train"
     (tmp_path / "set" / "linked").symlink_to(tmp_path)
@@ -380,14 +380,14 @@ def test_parquet_files_name_all_that_they_leave_out(photos: Path, uex: Uex, tmp_
     written("copy/README.md", b"x")
     found = left_out("huggingface:copy")
     assert found["test-00000-of-00001.parquet"] == "as of the split test"
-    assert found["1.png"] == "as an image beside parquet files" and found["README.md"] == api.NO_IMAGE
+    assert found["1.png"] == "as an image beside parquet files" and found["README.md"] == plugin.NO_IMAGE
     (tmp_path / "copy" / "linked").symlink_to(photos)
     with pytest.raises(UexError, match="a link to a folder"):
         listed("huggingface:copy")
 
 
 def test_words_count_and_name() -> None:
-    items = [Unread(f"{number}.txt", api.NO_IMAGE) for number in range(1200)]
+    items = [Unread(f"{number}.txt", plugin.NO_IMAGE) for number in range(1200)]
     assert unread.words(items) == ["1,200 files are no images, and are ignored: 0.txt, 1.txt, 2.txt and 1,197 more"]
     assert unread.words([]) == []
 

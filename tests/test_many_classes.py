@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from test_methods import hear, normal
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.builtin.methods import ar
 from uexcli.builtin.methods._passes import majority
 
@@ -61,7 +61,9 @@ def test_the_majority_of_many_rows_and_classes_takes_no_table_of_both() -> None:
     draw = torch.Generator().manual_seed(0)
     rows, labels = (torch.randint(20_000, (50_000,), generator=draw) for _ in range(2))
     rows[:20_000] = torch.arange(20_000)
-    found = majority(cast(api.Problem, SimpleNamespace(rows=rows, labels=labels, num_rows=20_000, num_classes=20_000)))
+    found = majority(
+        cast(plugin.Problem, SimpleNamespace(rows=rows, labels=labels, num_rows=20_000, num_classes=20_000))
+    )
     assert found.shape == (20_000,) and found.dtype == torch.int64
     for row in (0, 1, 777, 19_999):
         assert int(found[row]) == int(labels[rows == row].bincount().argmax())

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from uexcli import api, registry
+from uexcli import plugin, registry
 from uexcli.builtin.methods import ar, rem, sep
 from uexcli.builtin.methods._passes import Crafting, Teaching
 from uexcli.builtin.methods._weight_noise import levels, step_behind_noise
@@ -35,7 +35,7 @@ EPS = 8 / 255
 def problem(
     rows: Tensor, *, count: int = 24, side: int = 16, norm: str = "linf", seed: int = 0, **changes: Any
 ) -> BankProblem:
-    found = registry.load().make(api.Norm, "norm", norm)  # type: ignore[type-abstract]
+    found = registry.load().make(plugin.Norm, "norm", norm)  # type: ignore[type-abstract]
     made = BankProblem(
         images=pictures(count, side=side),
         labels=torch.arange(count) % 3,
@@ -52,13 +52,13 @@ def problem(
     return dataclasses.replace(made, **changes)
 
 
-def method(name: str, **options: Any) -> api.Method:
+def method(name: str, **options: Any) -> plugin.Method:
     cls: Any = registry.load().find("method", name).cls
-    made: api.Method = cls(**options)
+    made: plugin.Method = cls(**options)
     return made
 
 
-def hear(_: api.Progress) -> None:
+def hear(_: plugin.Progress) -> None:
     """Listen to no progress."""
 
 

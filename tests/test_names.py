@@ -17,13 +17,13 @@ import pytest
 from conftest import Ran, bright, picture
 from PIL import Image
 
-from uexcli import api, registry
-from uexcli.api import Progress
+from uexcli import plugin, registry
 from uexcli.cli.grid import Grid, Styled
 from uexcli.cli.screen import Screen
 from uexcli.io.reports import leaderboard
 from uexcli.io.reports.html import escape
 from uexcli.messages import Overall
+from uexcli.plugin import Progress
 from uexcli.wording import visible
 
 Uex = Callable[..., Ran]
@@ -201,7 +201,7 @@ class Loud(registry.load().find("norm", "linf").cls):  # type: ignore[misc]
 def strangers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Two plugins with wicked names: one with a wicked summary, and one that fails with a wicked message."""
     module = types.ModuleType("uex_loud")
-    module.__dict__["uex_norms"] = api.hookimpl(lambda: [Loud])
+    module.__dict__["uex_norms"] = plugin.hookimpl(lambda: [Loud])
     monkeypatch.setitem(__import__("sys").modules, "uex_loud", module)
     (tmp_path / "uex_rotten.py").write_text("raise RuntimeError('[/x] \\x1b[8m\\n[link=z]')\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.models import alexnet
 
-from uexcli import api, registry, testing
+from uexcli import plugin, registry, testing
 from uexcli.core.pixels import SLACK, measure, publish
 from uexcli.core.seeding import generator
 from uexcli.errors import UexError, UsageError
@@ -26,8 +26,8 @@ from uexcli.errors import UexError, UsageError
 VARIABLE = "UEX_LPIPS_WEIGHTS"
 
 
-def norm(name: str) -> api.Norm:
-    return registry.load().make(api.Norm, "norm", name)  # type: ignore[type-abstract]
+def norm(name: str) -> plugin.Norm:
+    return registry.load().make(plugin.Norm, "norm", name)  # type: ignore[type-abstract]
 
 
 # ------------------------------------------------------------------------------------------------ l1
@@ -176,7 +176,7 @@ def test_unbounded_forbids_nothing_and_has_nothing_to_set() -> None:
 
 
 @pytest.fixture
-def lpips(lpips_weights: Path, monkeypatch: pytest.MonkeyPatch) -> api.Norm:
+def lpips(lpips_weights: Path, monkeypatch: pytest.MonkeyPatch) -> plugin.Norm:
     monkeypatch.setenv(VARIABLE, str(lpips_weights))
     return norm("lpips")
 
@@ -198,11 +198,11 @@ def reference(first: Tensor, second: Tensor, path: Path) -> Tensor:
     return total.detach()
 
 
-def test_lpips_keeps_the_contract(lpips: api.Norm) -> None:
+def test_lpips_keeps_the_contract(lpips: plugin.Norm) -> None:
     testing.check(lpips)
 
 
-def test_lpips_follows_torchvisions_layers(lpips: api.Norm, lpips_weights: Path) -> None:
+def test_lpips_follows_torchvisions_layers(lpips: plugin.Norm, lpips_weights: Path) -> None:
     images = torch.rand(3, 3, 70, 90, generator=generator(0, "images"))
     delta = 0.1 * torch.randn(images.shape, generator=generator(0, "delta"))
     wanted = reference(images, (images + delta).clamp(0, 1), lpips_weights)
@@ -214,7 +214,7 @@ def test_lpips_follows_torchvisions_layers(lpips: api.Norm, lpips_weights: Path)
     torch.testing.assert_close(lpips.size(faint, grey), wanted, rtol=1e-4, atol=1e-7)
 
 
-def test_lpips_grows_with_the_noise_and_is_met(lpips: api.Norm) -> None:
+def test_lpips_grows_with_the_noise_and_is_met(lpips: plugin.Norm) -> None:
     images = testing.pictures(2, side=32).float() / 255
     noise = torch.randn(images.shape, generator=generator(0, "noise"))
     sizes = torch.stack([lpips.size(noise * level / 255, images) for level in (0, 2, 8, 32)])
@@ -230,7 +230,7 @@ def test_lpips_grows_with_the_noise_and_is_met(lpips: api.Norm) -> None:
     assert not torch.equal(written, whole)
 
 
-def test_lpips_has_gradients_also_after_inference(lpips: api.Norm, lpips_weights: Path, tmp_path: Path) -> None:
+def test_lpips_has_gradients_also_after_inference(lpips: plugin.Norm, lpips_weights: Path, tmp_path: Path) -> None:
     images = testing.pictures(1, side=32).float() / 255
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, str(shutil.copy(lpips_weights, tmp_path)))  # not loaded yet
@@ -242,13 +242,13 @@ def test_lpips_has_gradients_also_after_inference(lpips: api.Norm, lpips_weights
     assert float(grad.abs().max()) > 0
 
 
-def test_lpips_needs_the_images(lpips: api.Norm) -> None:
+def test_lpips_needs_the_images(lpips: plugin.Norm) -> None:
     for call in (lpips.size, lambda delta: lpips.project(delta, 0.05)):
         with pytest.raises(UsageError, match=r"norm 'lpips' needs the image.*--mode samplewise"):
             call(torch.zeros(1, 3, 8, 8))
 
 
-def test_lpips_reads_the_names_of_the_lpips_package(lpips: api.Norm, lpips_weights: Path, tmp_path: Path) -> None:
+def test_lpips_reads_the_names_of_the_lpips_package(lpips: plugin.Norm, lpips_weights: Path, tmp_path: Path) -> None:
     images = testing.pictures(2).float() / 255
     wanted = lpips.size(images * 0.1, images)
     renamed = {
@@ -299,7 +299,7 @@ def _spoil(lpips_weights: Path, path: Path, how: str) -> None:
     ],
 )
 def test_a_broken_file_of_weights_is_told_in_one_line(
-    lpips: api.Norm, lpips_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, complaint: str
+    lpips: plugin.Norm, lpips_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, complaint: str
 ) -> None:
     path = tmp_path / "broken.safetensors"
     _spoil(lpips_weights, path, how)

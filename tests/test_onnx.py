@@ -17,7 +17,7 @@ import torch
 from conftest import SIDE, Ran, opened
 from torch import Tensor, nn
 
-from uexcli import __version__, api, registry
+from uexcli import __version__, plugin, registry
 from uexcli.errors import UexError
 from uexcli.io.images import photo_files
 from uexcli.io.noise import noise_file
@@ -47,7 +47,7 @@ class Net(nn.Module):
 
 
 @dataclass(frozen=True)
-class Method(api.Method):
+class Method(plugin.Method):
     """A network that learns nothing: `num_rows` colours and a convolution."""
 
     name: ClassVar[str] = "tiny"
@@ -55,8 +55,8 @@ class Method(api.Method):
     needs_surrogate: ClassVar[bool] = False
     gives_network: ClassVar[bool] = True
 
-    def fit(self, problem: api.Problem, on_step: api.OnStep) -> nn.Module:
-        on_step(api.Progress(1, 1))
+    def fit(self, problem: plugin.Problem, on_step: plugin.OnStep) -> nn.Module:
+        on_step(plugin.Progress(1, 1))
         return Net(problem.num_rows, seed=int(torch.randint(99, (), generator=problem.generator("tiny"))))
 
     def network(self, *, channels: int, size: int, num_rows: int) -> nn.Module:

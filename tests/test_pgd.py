@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import reference
-from uexcli import api, registry
+from uexcli import plugin, registry
 from uexcli.core.fit import engine, pgd
 from uexcli.core.fit.engine import Engine
 from uexcli.core.fit.frozen import Frozen
@@ -26,7 +26,7 @@ EPS = 8 / 255
 def problem(
     rows: Tensor, *, side: int = 8, count: int = 12, norm: str = "linf", images: Tensor | None = None
 ) -> BankProblem:
-    found = registry.load().make(api.Norm, "norm", norm)  # type: ignore[type-abstract]
+    found = registry.load().make(plugin.Norm, "norm", norm)  # type: ignore[type-abstract]
     return BankProblem(
         images=pictures(count, side=side) if images is None else images,
         labels=torch.arange(count) % 3,
@@ -343,7 +343,7 @@ def test_the_plain_reference_loop_finds_the_same_noise() -> None:
     with pytest.MonkeyPatch.context() as patch:
         real = BankProblem.judge
 
-        def judge(self: BankProblem, model: nn.Module, delta: Tensor, only: Tensor | None = None) -> api.Verdict:
+        def judge(self: BankProblem, model: nn.Module, delta: Tensor, only: Tensor | None = None) -> plugin.Verdict:
             judged.append(delta.clone())
             return real(self, model, delta, only)
 
@@ -383,7 +383,7 @@ def method(**options: Any) -> Any:
 @pytest.mark.parametrize("rows", [torch.arange(48), torch.arange(48) % 3])
 def test_em_brings_the_surrogate_error_down_to_its_stop(rows: Tensor) -> None:
     task = problem(rows, count=48)
-    seen: list[api.Progress] = []
+    seen: list[plugin.Progress] = []
     delta = method(stop=0.05, rounds=40, theta_steps=15, lr=0.05).fit(task, seen.append)
     assert float(seen[-1].note.rpartition(" ")[2].rstrip("%")) <= 5
     assert float(delta.abs().max()) <= EPS + 1e-6
@@ -394,9 +394,9 @@ def test_em_keeps_the_best_bank_it_saw(settled: bool, monkeypatch: pytest.Monkey
     errors = iter([0.5, 0.2, 0.9, 0.8])
     banks: list[Tensor] = []
 
-    def judge(_task: BankProblem, _model: nn.Module, delta: Tensor, _only: Tensor | None = None) -> api.Verdict:
+    def judge(_task: BankProblem, _model: nn.Module, delta: Tensor, _only: Tensor | None = None) -> plugin.Verdict:
         banks.append(delta.clone())
-        return api.Verdict(next(errors), torch.zeros(12))
+        return plugin.Verdict(next(errors), torch.zeros(12))
 
     monkeypatch.setattr(BankProblem, "judge", judge)
     best = method(rounds=4, theta_steps=1, settled=settled).fit(problem(torch.arange(12)), lambda _: None)

@@ -17,7 +17,7 @@ import pytest
 from conftest import Ran
 from PIL import Image
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.protect import memory
 from uexcli.errors import UexError
 from uexcli.io import pool
@@ -169,7 +169,7 @@ def test_a_killed_worker_is_an_error_in_one_line(
     monkeypatch.setattr(memory, "HEAVY", 1)
     opened = photo_files.open_photo
 
-    def killed(sample: api.Sample, **options: Any) -> photo_files.Photo:
+    def killed(sample: plugin.Sample, **options: Any) -> photo_files.Photo:
         if sample.key.endswith("large.png"):
             os.kill(os.getpid(), signal.SIGKILL)
         return opened(sample, **options)
@@ -209,7 +209,7 @@ def test_a_decoder_without_memory_does_not_make_a_photo_undecodable(
 
     monkeypatch.setattr(photo_files, "decode", fail)
     with pytest.raises(MemoryError):
-        photo_files.open_photo(api.Sample("0.png", None, path=photos / "cat" / "0.png"))
+        photo_files.open_photo(plugin.Sample("0.png", None, path=photos / "cat" / "0.png"))
 
 
 @pytest.mark.parametrize(
@@ -225,10 +225,10 @@ def test_shapes_are_read_from_headers(mode: str, suffix: str, channels: int, dee
     path = tmp_path / f"0.{suffix}"
     image.save(path)
     wanted = Shape(30, 20, channels, deep, path.stat().st_size)
-    assert header.shape_of(api.Sample("0", None, path=path)) == wanted
+    assert header.shape_of(plugin.Sample("0", None, path=path)) == wanted
     calls = []
     data = path.read_bytes()
-    sample = api.Sample("0", None, data=lambda: calls.append(1) or data)
+    sample = plugin.Sample("0", None, data=lambda: calls.append(1) or data)
     assert header.shape_of(sample) == wanted
     assert calls == [1]
 
@@ -261,9 +261,9 @@ def test_grey_in_webp_is_planned_as_colour(shared: Path, tmp_path: Path, uex: Ue
 
 
 def test_shapes_of_arrays_and_of_what_is_no_image(tmp_path: Path) -> None:
-    assert header.shape_of(api.Sample("0", None, array=np.zeros((3, 4, 3), np.uint8))) == Shape(3, 4, 3, False)
+    assert header.shape_of(plugin.Sample("0", None, array=np.zeros((3, 4, 3), np.uint8))) == Shape(3, 4, 3, False)
     (tmp_path / "no.png").write_bytes(b"no image")
-    samples = [api.Sample(name, None, path=tmp_path / name) for name in ("no.png", "gone.png")]
+    samples = [plugin.Sample(name, None, path=tmp_path / name) for name in ("no.png", "gone.png")]
     assert memory.shapes_of(samples) == {}
 
 

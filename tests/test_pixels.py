@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uexcli import api, registry
+from uexcli import plugin, registry
 from uexcli.core.pixels import SLACK, match_channels, measure, publish, stretch
 from uexcli.core.quality import psnr, ssim
 from uexcli.core.seeding import generator, keyed_uniform
 
-LINF = registry.load().make(api.Norm, "norm", "linf")  # type: ignore[type-abstract]
+LINF = registry.load().make(plugin.Norm, "norm", "linf")  # type: ignore[type-abstract]
 NORMS = registry.load().names("norm")
 
 
@@ -52,7 +52,7 @@ def test_both_signs_are_written_without_bias() -> None:
 @given(seed=st.integers(0, 2**32), share=st.floats(0.3, 3), size=st.integers(8, 24))
 @settings(max_examples=15, deadline=None)
 def test_every_norm_holds_on_the_written_pixels(name: str, seed: int, share: float, size: int) -> None:
-    norm = registry.load().make(api.Norm, "norm", name)  # type: ignore[type-abstract]
+    norm = registry.load().make(plugin.Norm, "norm", name)  # type: ignore[type-abstract]
     rng = np.random.default_rng(seed)
     images = torch.from_numpy(rng.integers(0, 256, (3, 3, size, size), dtype=np.uint8))
     delta = torch.from_numpy(rng.normal(0, 20 / 255, images.shape).astype(np.float32))
@@ -62,7 +62,7 @@ def test_every_norm_holds_on_the_written_pixels(name: str, seed: int, share: flo
 
 
 def test_l2_follows_numpy() -> None:
-    norm = registry.load().make(api.Norm, "norm", "l2")  # type: ignore[type-abstract]
+    norm = registry.load().make(plugin.Norm, "norm", "l2")  # type: ignore[type-abstract]
     delta = torch.randn(5, 3, 6, 7, generator=generator(0, "l2"))
     lengths = np.linalg.norm(delta.numpy().reshape(5, -1), axis=1)
     np.testing.assert_allclose(norm.size(delta).numpy(), lengths, rtol=1e-5)
@@ -71,7 +71,7 @@ def test_l2_follows_numpy() -> None:
 
 
 def test_l2_grows_with_the_photo_as_stretched_noise_does() -> None:
-    norm = registry.load().make(api.Norm, "norm", "l2")  # type: ignore[type-abstract]
+    norm = registry.load().make(plugin.Norm, "norm", "l2")  # type: ignore[type-abstract]
     blocks = torch.randn(1, 3, 4, 4, generator=generator(0, "blocks")).repeat_interleave(8, 2).repeat_interleave(8, 3)
     large = blocks.repeat_interleave(3, 2).repeat_interleave(5, 3)
     allowed = norm.rescale(float(norm.size(blocks)), (32, 32), (96, 160))

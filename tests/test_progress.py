@@ -9,7 +9,7 @@ import pytest
 from conftest import Ran, picture
 from PIL import Image
 
-from uexcli import api, registry
+from uexcli import plugin, registry
 from uexcli.commands import fit
 from uexcli.commands.fit import progress
 from uexcli.commands.fit.progress import Whole
@@ -22,9 +22,9 @@ class Ear(Listener):
     """Keeps what it hears of progress."""
 
     def __init__(self) -> None:
-        self.heard: list[api.Progress] = []
+        self.heard: list[plugin.Progress] = []
 
-    def step(self, progress: api.Progress) -> None:
+    def step(self, progress: plugin.Progress) -> None:
         self.heard.append(progress)
 
 
@@ -71,11 +71,11 @@ def test_rounds_beyond_the_usual_ones_come_near_the_end_but_not_to_it(settled: b
 def test_a_strangers_progress_that_falls_back_is_shown_as_standing_still(wild: list[float]) -> None:
     ear = Ear()
     whole = Whole(ear)
-    whole.step(api.Progress(3, 3, stage="read"))
+    whole.step(plugin.Progress(3, 3, stage="read"))
     whole.begin(None)
     for done in wild:
-        whole.fit(api.Progress(done, 1, "note", "stage"))
-        whole.step(api.Progress(1, 9, stage="look"))
+        whole.fit(plugin.Progress(done, 1, "note", "stage"))
+        whole.step(plugin.Progress(1, 9, stage="look"))
     shares = [told.done for told in ear.heard]
     assert shares == sorted(shares) and shares[-1] == 1
 
@@ -85,13 +85,13 @@ def test_the_time_left_is_the_estimate_at_first_and_the_pace_later(monkeypatch: 
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     ear = Ear()
     whole = Whole(ear)
-    whole.step(api.Progress(1, 10, stage="read"))
+    whole.step(plugin.Progress(1, 10, stage="read"))
     whole.begin(600)
     left = [told.seconds_left for told in ear.heard if isinstance(told, Overall)]
     assert left == [None]  # of minutes to come, reading in a second says nothing
     for percent in range(1, 101):
         clock[0] = 12.0 * percent  # it takes twice as long as was thought
-        whole.fit(api.Progress(percent, 100))
+        whole.fit(plugin.Progress(percent, 100))
     left = [told.seconds_left for told in ear.heard[1:] if isinstance(told, Overall)]
     assert left[0] == pytest.approx(0.99 * 600)
     assert left[49] == pytest.approx(600, rel=0.01) and left[-1] == 0
@@ -105,7 +105,7 @@ def test_a_resumed_fit_counts_from_where_it_was(monkeypatch: pytest.MonkeyPatch)
     whole.begin(None)
     for percent in (80, 85, 90):
         clock[0] += 10
-        whole.fit(api.Progress(percent, 100))
+        whole.fit(plugin.Progress(percent, 100))
     told = ear.heard[-1]
     assert isinstance(told, Overall) and told.seconds_left == pytest.approx(20)
 

@@ -10,7 +10,7 @@ import torch
 from conftest import bright
 from torch import Tensor
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.builtin.countermeasures._purifier import Autoencoder
 from uexcli.commands.evaluate.clean_images import CleanImages
 from uexcli.commands.evaluate.jobs import against_of
@@ -22,8 +22,8 @@ from uexcli.testing import pictures
 Uex = Callable[..., object]
 
 
-def purifier(epochs: int = 8) -> api.Countermeasure:
-    return load().make(api.Countermeasure, "countermeasure", f"purify:somewhere,5000,{epochs}")  # type: ignore[type-abstract]
+def purifier(epochs: int = 8) -> plugin.Countermeasure:
+    return load().make(plugin.Countermeasure, "countermeasure", f"purify:somewhere,5000,{epochs}")  # type: ignore[type-abstract]
 
 
 def error(made: Tensor, wanted: Tensor) -> float:

@@ -12,7 +12,8 @@ from typing import ClassVar
 import pytest
 from conftest import Ran
 
-from uexcli import api, registry
+from uexcli import plugin as api
+from uexcli import registry
 from uexcli.errors import UexError, UsageError
 
 LINF = registry.load().find("norm", "linf").cls

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import uexcli
 from tests.conftest import CLASSES, bright, opened, picture
-from uexcli import api
+from uexcli import plugin
 from uexcli.builtin.methods import lsp
 from uexcli.core import seeding
 from uexcli.core.fit.patch import Patch
@@ -114,7 +114,7 @@ def _corners_by_torch(seed: int, size: int, count: int, rows: int) -> Tensor:
     return torch.stack([torch.randint(0, 2, (size,), generator=generator) for _ in range(count)]).float() * 2 - 1
 
 
-class _OldSecret(api.Secret):
+class _OldSecret(plugin.Secret):
     """What noise was drawn from before: torch's generator."""
 
     def __init__(self, seed: int, purpose: str) -> None:
@@ -265,8 +265,8 @@ def test_methods_that_need_no_photos_do_not_hang_on_torch(uex: Uex) -> None:
     class Careless(Random):
         name = "careless"
 
-        def fit(self, problem: api.Problem, on_step: api.OnStep) -> Tensor:
-            on_step(api.Progress(1, 1))
+        def fit(self, problem: plugin.Problem, on_step: plugin.OnStep) -> Tensor:
+            on_step(plugin.Progress(1, 1))
             return problem.fill(torch.rand(problem.shape, generator=problem.generator("noise")) - 0.5)
 
     check_method(Random())

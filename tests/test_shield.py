@@ -117,7 +117,7 @@ def test_images_of_any_side(side: int) -> None:
 
 
 def test_it_goes_on_to_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    from uexcli.api import Journal
+    from uexcli.plugin import Journal
 
     class Kept(Journal):
         held: Any = None

@@ -18,7 +18,6 @@ from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from tests.test_methods import BY_CLASS, OWN, hear, method, problem
-from uexcli.api import Journal, Progress, State, UexError
 from uexcli.builtin.countermeasures.jpeg import Jpeg
 from uexcli.builtin.methods import _hardened, _heads, _shown
 from uexcli.builtin.methods._noticeable import Noticeable
@@ -30,6 +29,7 @@ from uexcli.core.fit.problem import BankProblem
 from uexcli.core.nets import SmallNet
 from uexcli.core.seeding import generator
 from uexcli.io.noise import noise_file
+from uexcli.plugin import Journal, Progress, State, UexError
 
 Uex = Callable[..., Any]
 ALONE = {"nets": "", "robust": 0.0, "batch": 5, "steps": 6}

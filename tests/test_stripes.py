@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.builtin.norms.l0 import L0
 from uexcli.builtin.norms.l1 import L1
 from uexcli.builtin.norms.l2 import L2
@@ -47,7 +47,7 @@ def photo_of(height: int, width: int, channels: int, depth: int, seed: int) -> n
     return drawn.astype(np.uint8) if depth == 8 else (drawn * 257).astype(np.uint16)
 
 
-def at_once(values: np.ndarray, noise: torch.Tensor, norm: api.Norm, eps: float, *, fill: bool) -> np.ndarray:
+def at_once(values: np.ndarray, noise: torch.Tensor, norm: plugin.Norm, eps: float, *, fill: bool) -> np.ndarray:
     """What `pixels` makes of a whole photo."""
     source = stripes.planes(values)
     delta = match_channels(stretch(noise, *values.shape[:2]), values.shape[2])
@@ -82,7 +82,7 @@ def test_rows_are_those_of_the_whole(thin: None, size: int, channels: int, threa
     ids=lambda value: getattr(value, "name", str(value)),
 )  # fmt: skip
 def test_the_same_pixels_come_out(
-    thin: None, norm: api.Norm, kind: str, share: float, channels: int, colours: int, depth: int
+    thin: None, norm: plugin.Norm, kind: str, share: float, channels: int, colours: int, depth: int
 ) -> None:
     for seed, (height, width) in enumerate(SHAPES):
         values = photo_of(height, width, channels, depth, seed)

@@ -19,7 +19,6 @@ from torch import nn
 from torchvision.models import resnet18
 
 from uexcli import registry
-from uexcli.api import Surrogate
 from uexcli.builtin.surrogates.efficientnet_lite import (
     EfficientnetLite0,
     EfficientnetLite1,
@@ -28,8 +27,9 @@ from uexcli.builtin.surrogates.efficientnet_lite import (
 )
 from uexcli.builtin.surrogates.torchvision import Torchvision
 from uexcli.core.seeding import global_seed
-from uexcli.encoder import Encoder, load_weights
 from uexcli.errors import UexError, UsageError
+from uexcli.plugin import Surrogate
+from uexcli.plugin.encoder import Encoder, load_weights
 
 
 def make(name: str, **options: Any) -> Surrogate:

@@ -14,7 +14,7 @@ import torch
 from conftest import Ran, bright
 from torch import Tensor, nn
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.builtin.targets import _airbench, _finetune, _inception, _simclr
 from uexcli.core.eval.trial import MemoryTrial
 from uexcli.core.nets import SmallNet, as_input
@@ -28,7 +28,7 @@ NETS = ("resnet18", "resnet34", "resnet50", "vgg11", "densenet121", "efficientne
 
 
 def target(spec: str) -> Any:
-    return load().make(api.Target, "target", spec)  # type: ignore[type-abstract]
+    return load().make(plugin.Target, "target", spec)  # type: ignore[type-abstract]
 
 
 @pytest.mark.parametrize("name", NETS)

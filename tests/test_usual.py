@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.builtin.methods.shift import Shift
 from uexcli.commands.fit.default_method import USUAL_METHOD, Asked, told_of_method, usual_method
 from uexcli.registry import Entry, Registry, load
@@ -17,7 +17,7 @@ HINT = "Fetch them."
 
 
 @dataclasses.dataclass(frozen=True)
-class Better(api.Method):
+class Better(plugin.Method):
     """Holds best, takes long, and knows one norm and one mode."""
 
     name: ClassVar[str] = "better"
@@ -27,7 +27,7 @@ class Better(api.Method):
     modes: ClassVar[tuple[str, ...]] = ("samplewise",)
     photo_side: ClassVar[int] = 224
 
-    def fit(self, problem: api.Problem, on_step: api.OnStep) -> Any:
+    def fit(self, problem: plugin.Problem, on_step: plugin.OnStep) -> Any:
         """None."""
         return problem.start(random=False)
 
@@ -89,7 +89,7 @@ def test_a_mode_in_which_it_does_little_is_not_what_it_is_chosen_for(
 def test_nets_that_were_named_are_those_that_have_to_be_here(known: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     """`-O nets=` leaves none but the surrogate, and `--weights` says where that one is."""
     for net in ("efficientnet_lite0", "efficientnet_lite1"):
-        lacks = api.UexError("no weights.", hint=HINT)
+        lacks = plugin.UexError("no weights.", hint=HINT)
         monkeypatch.setattr(known.find("surrogate", net).cls, "lacks", lambda self, lacks=lacks: lacks)
     monkeypatch.setattr(Shift, "usual_for", {"photos": 3})
     assert usual_method(known, ASKED) == "good"
@@ -113,6 +113,6 @@ def test_what_lacks_its_nets_gives_way_and_the_way_out_is_told(
     known: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net = known.find("surrogate", "efficientnet_lite0").cls
-    monkeypatch.setattr(net, "lacks", lambda self: api.UexError("no weights.", hint=HINT))
+    monkeypatch.setattr(net, "lacks", lambda self: plugin.UexError("no weights.", hint=HINT))
     assert usual_method(known, ASKED) == "good"
     assert HINT in told_of_method(known, ASKED, Good())

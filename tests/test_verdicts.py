@@ -11,7 +11,7 @@ import torch
 from conftest import Ran, bright
 from test_report import cell_of, page
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands import evaluate
 from uexcli.commands.evaluate import checks, result
 from uexcli.core.eval.learnability import chance
@@ -21,7 +21,7 @@ Uex = Callable[..., Ran]
 
 
 def side(*accuracies: float) -> evaluate.Side:
-    return evaluate.Side(tuple(api.Outcome((value,), 1.0, 1.0) for value in accuracies))
+    return evaluate.Side(tuple(plugin.Outcome((value,), 1.0, 1.0) for value in accuracies))
 
 
 def labels_of(largest: int, others: int) -> torch.Tensor:
@@ -122,7 +122,7 @@ def test_what_a_cell_is_worth(clean: float, protected: float, fitted: tuple[floa
 
 def test_a_net_that_broke_down_tells_nothing_and_passes_no_gate() -> None:
     found = learnability_interval_of_accuracies([0.5] * 2, [0.9] * 2, 200, 0.5)
-    dead = evaluate.Side((api.Outcome((0.5,), 1.0, 1.0, gradient=0.0),))
+    dead = evaluate.Side((plugin.Outcome((0.5,), 1.0, 1.0, gradient=0.0),))
     assert checks.broken(side(0.9), dead) and not checks.broken(side(0.9), side(0.5))
     for hinders in (False, True):  # under a countermeasure of batches as well
         assert checks.verdict(found, found, (1.0, 0.1), hinders=hinders, broken=True) == checks.UNFIT

@@ -11,9 +11,9 @@ import torch
 from conftest import Ran
 from PIL import Image
 
-from uexcli.api import Sample
 from uexcli.io.images import crops, photo_files
 from uexcli.io.images.crops import CROP, RESIZED, Views, centre
+from uexcli.plugin import Sample
 
 
 def ramp(height: int, width: int) -> Sample:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from uexcli.api import Progress
+from uexcli.plugin import Progress
 from uexcli.wording import visible
 
 __all__ = ["Listener", "Overall", "Quietly", "duration", "visible"]

@@ -15,7 +15,8 @@ from typing import Any, TypeVar, cast
 
 import pluggy
 
-from uexcli import __version__, api, hookspecs
+from uexcli import __version__, hookspecs
+from uexcli import plugin as api
 from uexcli.errors import Terminated, UexError, UsageError, unknown
 
 KINDS: dict[str, type[api.Plugin]] = {
@@ -98,7 +99,7 @@ class Registry:
     def _check(kind: str, cls: Any, plugin: str) -> None:
         """Refuse what a hook should not have returned."""
         if not (inspect.isclass(cls) and issubclass(cls, KINDS[kind])) or inspect.isabstract(cls):
-            raise UexError(f"plugin '{plugin}': {cls!r} is no complete uexcli.api.{KINDS[kind].__name__}.")
+            raise UexError(f"plugin '{plugin}': {cls!r} is no complete uexcli.plugin.{KINDS[kind].__name__}.")
         if not cls.name or not cls.summary or not dataclasses.is_dataclass(cls):
             raise UexError(f"plugin '{plugin}': {cls.__name__} must be a frozen dataclass with name and summary.")
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.core import seeding
 from uexcli.core.eval.trial import MemoryTrial
 from uexcli.core.fit.noise import check as check_made
@@ -46,12 +46,14 @@ def pictures(count: int = 12, channels: int = 3, side: int = SIDE, seed: int = 0
     return (60 + 135 * smooth).to(torch.uint8)
 
 
-def check(thing: type[api.Plugin] | api.Plugin) -> None:
+def check(thing: type[plugin.Plugin] | plugin.Plugin) -> None:
     """Check a plugin class, or a configured instance of one, against the contract of its kind."""
-    if isinstance(thing, api.Plugin):
+    if isinstance(thing, plugin.Plugin):
         instance = thing
     else:
-        instance = thing(**thing.least) if issubclass(thing, (api.Method, api.Surrogate, api.Target)) else thing()
+        instance = (
+            thing(**thing.least) if issubclass(thing, (plugin.Method, plugin.Surrogate, plugin.Target)) else thing()
+        )
     _check_description(type(instance))
     for base, contract in CONTRACTS.items():
         if isinstance(instance, base):
@@ -70,7 +72,7 @@ def _check_description(cls: Any) -> None:
         assert item.metadata.get("help"), f"option '{item.name}' has no help"
 
 
-def check_norm(norm: api.Norm) -> None:
+def check_norm(norm: plugin.Norm) -> None:
     """Norms project into the ball, are idempotent, leave small noise alone, and keep rows and images together.
 
     One that is not `bounded` leaves all noise alone.
@@ -112,7 +114,7 @@ def check_norm(norm: api.Norm) -> None:
     assert not torch.equal(written, whole), "nothing is written at the usual bound"
 
 
-def check_granularity(granularity: api.Granularity) -> None:
+def check_granularity(granularity: plugin.Granularity) -> None:
     """Rows are dense int64 from 0 and repeatable; what can assign gives rows of the same bank."""
     labels = torch.arange(24) % 3
     features = torch.rand(24, 12, generator=generator(2, "features")) + labels.unsqueeze(1)
@@ -148,7 +150,7 @@ def check_granularity(granularity: api.Granularity) -> None:
     raise AssertionError("assign works although can_assign is false")
 
 
-def check_method(method: api.Method) -> None:
+def check_method(method: plugin.Method) -> None:
     """Methods give finite noise inside the bound on written pixels; same seed, same bytes, also when put down between.
 
     Tried with a noise of each image's own, one a class, and one for all, as far as the method makes such noise.
@@ -165,14 +167,14 @@ def check_method(method: api.Method) -> None:
         work = method.work(24, rows=problem.num_rows)
         assert 0 <= work.expected <= work.most, "the work expected is more than the most"
         again = _problem(method, images, labels, rows, seed=1)
-        assert torch.equal(bank, _noise(method, again, journal=api.Journal())), "the same seed gives other noise"
+        assert torch.equal(bank, _noise(method, again, journal=plugin.Journal())), "the same seed gives other noise"
         if method.seeded:
-            other = _noise(method, _problem(method, images, labels, rows, seed=2), journal=api.Journal())
+            other = _noise(method, _problem(method, images, labels, rows, seed=2), journal=plugin.Journal())
             assert not torch.equal(bank, other), "another seed gives the same noise"
         if method.seeded and not method.needs_surrogate:
             with _torch_draws_known():
-                other = _noise(method, _problem(method, images, labels, rows, seed=2), journal=api.Journal())
-                mine = _noise(method, again, journal=api.Journal())
+                other = _noise(method, _problem(method, images, labels, rows, seed=2), journal=plugin.Journal())
+                mine = _noise(method, again, journal=plugin.Journal())
             assert not torch.equal(mine, other), "its noise hangs on torch's generator, of which 2^32 can be tried"
         if count.saved > 1:
             stopped = _Stop(1 + count.saved // 2)
@@ -184,10 +186,10 @@ def check_method(method: api.Method) -> None:
         assert bool((measure(images, written, norm) <= eps * (1 + SLACK)).all()), "the written pixels break the bound"
         assert not torch.equal(written, images), "nothing is written"
         if method.takes_patches:
-            patched = dataclasses.replace(problem, patch=Patch(SIDE // 2, random=True), journal=api.Journal())
+            patched = dataclasses.replace(problem, patch=Patch(SIDE // 2, random=True), journal=plugin.Journal())
             assert patched.places is not None
             outside = paste(torch.ones(24, 1, SIDE // 2, SIDE // 2), patched.places, SIDE) == 0
-            assert not bool((_noise(method, patched, journal=api.Journal()) * outside).any()), "a patch has no edge"
+            assert not bool((_noise(method, patched, journal=plugin.Journal()) * outside).any()), "a patch has no edge"
 
 
 @contextlib.contextmanager
@@ -198,9 +200,9 @@ def _torch_draws_known() -> Iterator[None]:
         yield
 
 
-def _problem(method: api.Method, images: Tensor, labels: Tensor, rows: Tensor, *, seed: int) -> BankProblem:
+def _problem(method: plugin.Method, images: Tensor, labels: Tensor, rows: Tensor, *, seed: int) -> BankProblem:
     norm = load().find("norm", method.default_norm).cls()
-    assert isinstance(norm, api.Norm)
+    assert isinstance(norm, plugin.Norm)
     return BankProblem(
         images=images.clone(),
         labels=labels.clone(),
@@ -216,11 +218,11 @@ def _problem(method: api.Method, images: Tensor, labels: Tensor, rows: Tensor, *
     )
 
 
-def _noise(method: api.Method, problem: BankProblem, *, journal: api.Journal) -> Tensor:
+def _noise(method: plugin.Method, problem: BankProblem, *, journal: plugin.Journal) -> Tensor:
     """Fit, and give each image's noise."""
     problem = dataclasses.replace(problem, journal=journal)
     images = problem.images.clone()
-    reports: list[api.Progress] = []
+    reports: list[plugin.Progress] = []
     made = method.fit(problem, reports.append)
     assert reports and all(report.done <= report.total for report in reports), "fit reports no progress"
     shares = [report.done / report.total for report in reports]
@@ -243,13 +245,13 @@ class _Stopped(Exception):
     """A fit was put down."""
 
 
-class _Count(api.Journal):
+class _Count(plugin.Journal):
     """Counts the moments at which a fit could be put down."""
 
     def __init__(self) -> None:
         self.saved = 0
 
-    def save(self, state: Callable[[], api.State], *, milestone: bool = False) -> None:
+    def save(self, state: Callable[[], plugin.State], *, milestone: bool = False) -> None:
         state()
         self.saved += 1
 
@@ -262,7 +264,7 @@ class _Stop(_Count):
         self.kept: dict[str, Any] = {}
         self._at = at
 
-    def save(self, state: Callable[[], api.State], *, milestone: bool = False) -> None:
+    def save(self, state: Callable[[], plugin.State], *, milestone: bool = False) -> None:
         super().save(state)
         if self.saved == self._at:
             kept = {name: value.clone() if isinstance(value, Tensor) else value for name, value in state().items()}
@@ -270,17 +272,17 @@ class _Stop(_Count):
             raise _Stopped
 
 
-class _Load(api.Journal):
+class _Load(plugin.Journal):
     """Gives a state to go on from."""
 
-    def __init__(self, state: api.State) -> None:
+    def __init__(self, state: plugin.State) -> None:
         self._state = state
 
-    def load(self) -> api.State | None:
+    def load(self) -> plugin.State | None:
         return self._state
 
 
-def check_surrogate(surrogate: api.Surrogate) -> None:
+def check_surrogate(surrogate: plugin.Surrogate) -> None:
     """Surrogates give features of any image size and channels, and where they have one a gradient, and logits.
 
     The features of an image do not depend on the others of its batch.
@@ -304,7 +306,7 @@ def check_surrogate(surrogate: api.Surrogate) -> None:
         assert bool(grad.isfinite().all()) and float(grad.abs().max()) > 0, "no gradient reaches the image"
 
 
-def check_dataset(dataset: api.Dataset) -> None:
+def check_dataset(dataset: plugin.Dataset) -> None:
     """Datasets refuse a missing place in one line; those that can write give the same keys, labels and pixels back."""
     with tempfile.TemporaryDirectory() as folder:
         scheme = "" if dataset.name == "folder" else f"{dataset.name}:"
@@ -319,12 +321,12 @@ def check_dataset(dataset: api.Dataset) -> None:
         if not dataset.can_write:
             return
         arrays = [image.permute(1, 2, 0).numpy() for image in pictures(4)]
-        samples = [api.Sample(f"{'ab'[n % 2]}/{n}.png", "ab"[n % 2], array=array) for n, array in enumerate(arrays)]
+        samples = [plugin.Sample(f"{'ab'[n % 2]}/{n}.png", "ab"[n % 2], array=array) for n, array in enumerate(arrays)]
         dataset.write(f"{scheme}{folder}", samples)
         _same_samples(dataset.read(f"{scheme}{folder}"), samples)
 
 
-def _same_samples(found: list[api.Sample], wanted: list[api.Sample]) -> None:
+def _same_samples(found: list[plugin.Sample], wanted: list[plugin.Sample]) -> None:
     from uexcli.io.images.photo_files import open_photo
 
     by_key = {sample.key: sample for sample in found}
@@ -335,7 +337,7 @@ def _same_samples(found: list[api.Sample], wanted: list[api.Sample]) -> None:
         assert same, "the pixels change"
 
 
-def check_countermeasure(countermeasure: api.Countermeasure) -> None:
+def check_countermeasure(countermeasure: plugin.Countermeasure) -> None:
     """Countermeasures keep shape and type, leave their input alone, do change something, and repeat themselves.
 
     What they change may be the images before training, or a batch, its labels included, while it goes on. To one that
@@ -377,19 +379,21 @@ def _fixed_net(channels: int) -> nn.Module:
         return SmallNet(num_classes=3, channels=channels, size=SIDE, width=4).eval().requires_grad_(False)
 
 
-def _under(countermeasure: api.Countermeasure, net: nn.Module, images: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+def _under(
+    countermeasure: plugin.Countermeasure, net: nn.Module, images: Tensor, shares: Tensor
+) -> tuple[Tensor, Tensor]:
     drawn = generator(7, "batch")
     images, shares = countermeasure.batch(images, shares, drawn)
     return countermeasure.attack(net, images, shares, drawn).detach(), shares
 
 
-def check_target(target: api.Target) -> None:
+def check_target(target: plugin.Target) -> None:
     """Targets give accuracies in [0, 1], one an epoch, and repeat themselves; they report how far they are."""
     if (lacking := target.lacks()) is not None:
         raise AssertionError(f"target '{target.name}' cannot be checked here: {lacking}")
     images, labels = pictures(40), torch.arange(40) % 2
     images[labels == 1] //= 2
-    reports: list[api.Progress] = []
+    reports: list[plugin.Progress] = []
 
     def surrogate(name: str, weights: str) -> nn.Module:
         return SmallNet(num_classes=2, channels=3, size=SIDE, width=4)
@@ -409,11 +413,11 @@ def check_target(target: api.Target) -> None:
 
 
 CONTRACTS: dict[type[Any], Any] = {
-    api.Norm: check_norm,
-    api.Granularity: check_granularity,
-    api.Method: check_method,
-    api.Surrogate: check_surrogate,
-    api.Dataset: check_dataset,
-    api.Countermeasure: check_countermeasure,
-    api.Target: check_target,
+    plugin.Norm: check_norm,
+    plugin.Granularity: check_granularity,
+    plugin.Method: check_method,
+    plugin.Surrogate: check_surrogate,
+    plugin.Dataset: check_dataset,
+    plugin.Countermeasure: check_countermeasure,
+    plugin.Target: check_target,
 }

@@ -6,7 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Surrogate, UexError, UsageError, hookimpl, option
+from uexcli.plugin import Surrogate, UexError, UsageError, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,7 +50,7 @@ class Clip(Surrogate):
             raise missing
         import open_clip
 
-        from uexcli.encoder import Encoder, load_weights, reason, unlogged
+        from uexcli.plugin.encoder import Encoder, load_weights, reason, unlogged
 
         if self.model not in open_clip.list_models():
             raise UsageError(f"open_clip knows no model '{self.model}'.", hint="Such as RN50 or ViT-B-32.")

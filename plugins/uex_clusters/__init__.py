@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uex_clusters.clusterwise import Clusterwise
 from uex_clusters.uc import UnlearnableClusters
-from uexcli.api import Granularity, Method, hookimpl
+from uexcli.plugin import Granularity, Method, hookimpl
 
 
 @hookimpl

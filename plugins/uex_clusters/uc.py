@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uex_clusters.clusterwise import means
-from uexcli.api import Method, OnStep, Preset, Problem, Progress, State, UexError, Work, option
+from uexcli.plugin import Method, OnStep, Preset, Problem, Progress, State, UexError, Work, option
 
 if TYPE_CHECKING:
     from torch import Generator as Random
     from torch import Tensor
 
-    from uexcli.api import Frozen
+    from uexcli.plugin import Frozen
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from uexcli.api import (
+from uexcli.plugin import (
     HIDDEN,
     IMAGE_SUFFIXES,
     NO_IMAGE,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from uexcli.api import HIDDEN, IMAGE_SUFFIXES, NO_IMAGE, Sample, UexError, Unread, is_safe, split_folder
+from uexcli.plugin import HIDDEN, IMAGE_SUFFIXES, NO_IMAGE, Sample, UexError, Unread, is_safe, split_folder
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 

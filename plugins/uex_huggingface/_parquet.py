@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from uexcli.api import IMAGE_SUFFIXES, Sample, UexError, is_safe
+from uexcli.plugin import IMAGE_SUFFIXES, Sample, UexError, is_safe
 
 IMAGES = ("image", "img")
 LABELS = ("label", "labels")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from uexcli.api import Sample, UexError, is_safe
+from uexcli.plugin import Sample, UexError, is_safe
 
 NAME = "train-00000-of-00001.parquet"  # by which `datasets` finds a split
 GROUP = 100  # images in a row group, as the hub has it

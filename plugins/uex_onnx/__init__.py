@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Surrogate, UexError, UsageError, hookimpl, option
+from uexcli.plugin import Surrogate, UexError, UsageError, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from uexcli.api import UexError
-from uexcli.encoder import reason, triangles
+from uexcli.plugin import UexError
+from uexcli.plugin.encoder import reason, triangles
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 FULL = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}  # float32 as on the CPU

@@ -6,7 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Surrogate, UexError, UsageError, hookimpl, option
+from uexcli.plugin import Surrogate, UexError, UsageError, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,7 +46,7 @@ class Timm(Surrogate):
         import timm
         from timm.data.config import resolve_model_data_config
 
-        from uexcli.encoder import Encoder, load_weights, reason, unlogged
+        from uexcli.plugin.encoder import Encoder, load_weights, reason, unlogged
 
         if not timm.is_model(self.model):
             raise UsageError(f"timm knows no model '{self.model}'.", hint="Such as resnet50.a1_in1k.")

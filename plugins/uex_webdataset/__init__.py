@@ -8,17 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from uexcli.api import (
-    HIDDEN,
-    NO_IMAGE,
-    Dataset,
-    Sample,
-    UexError,
-    Unread,
-    UsageError,
-    hookimpl,
-    split_of,
-)
+from uexcli.plugin import HIDDEN, NO_IMAGE, Dataset, Sample, UexError, Unread, UsageError, hookimpl, split_of
 
 SCHEME = "webdataset:"
 OWN_FILES = ("SHA256SUMS", "uex-release.json", "croissant.json", "labels.csv", ".uex-convert.json")  # of a copy

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from uexcli.api import HIDDEN, IMAGE_SUFFIXES, NO_IMAGE, Sample, UexError, Unread, is_safe
+from uexcli.plugin import HIDDEN, IMAGE_SUFFIXES, NO_IMAGE, Sample, UexError, Unread, is_safe
 
 CLASSES = "classnames.txt"  # beside the shards: the name of each class, in the order of their numbers
 KEY = "uex_key"  # in a sample's .json: its key, where that could be no name of a member

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from uex_webdataset._read import CLASSES, KEY, is_key
-from uexcli.api import Sample, UexError
+from uexcli.plugin import Sample, UexError
 
 MOST = 1000  # samples in a shard
 

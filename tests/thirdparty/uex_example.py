@@ -1,4 +1,4 @@
-"""A third-party plugin: it knows uexcli.api and nothing else of uexcli."""
+"""A third-party plugin: it knows uexcli.plugin and nothing else of uexcli."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Granularity, Norm, Secret, hookimpl, option
+from uexcli.plugin import Granularity, Norm, Secret, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import Tensor

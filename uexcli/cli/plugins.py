@@ -13,7 +13,7 @@ from uexcli.cli.screen import Screen, command
 from uexcli.errors import Exit, unknown
 
 if TYPE_CHECKING:
-    from uexcli.api import Granularity, Method, Plugin
+    from uexcli.plugin import Granularity, Method, Plugin
 
 IMAGES = 50_000
 SHARED = 10  # noises, for methods that know no others
@@ -104,7 +104,7 @@ def _cost(cost: float | None) -> str:
 
 def _traits(cls: type[Plugin]) -> dict[str, Any]:
     """What else there is to say of a method, or of a granularity."""
-    from uexcli.api import Granularity, Method
+    from uexcli.plugin import Granularity, Method
 
     if issubclass(cls, Granularity):
         return {"undone_by": list(cls.undone_by)}
@@ -130,7 +130,7 @@ def _shares_without_labels(mode: str) -> bool:
 
 def _can_assign(mode: str) -> type[Granularity] | None:
     """Give the granularity of this name, if it gives noise to photos that come later."""
-    from uexcli.api import Granularity
+    from uexcli.plugin import Granularity
     from uexcli.registry import load
 
     entry = load().entries["granularity"].get(mode)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
 
-    from uexcli.api import Progress
+    from uexcli.plugin import Progress
 
 PLAIN_EVERY = 15.0  # seconds between progress lines off a terminal
 P = ParamSpec("P")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.errors import UsageError
 
 FAR = 16  # times what is usual; below it, nothing of the noise is left once it is rounded to whole levels
 
 
-def check(norm: api.Norm, text: str, eps: float, usual: str, *, at: str, hint: str = "") -> None:
+def check(norm: plugin.Norm, text: str, eps: float, usual: str, *, at: str, hint: str = "") -> None:
     """Refuse an eps that is far from `usual`, as typed, which holds at the size that `at` says.
 
     Norms that limit each value say themselves what they allow, and few changed values are seen however few they are.
@@ -31,7 +31,7 @@ def check(norm: api.Norm, text: str, eps: float, usual: str, *, at: str, hint: s
     )
 
 
-def instead(method: api.Method, norm: api.Norm, linf: api.Norm, text: str) -> str:
+def instead(method: plugin.Method, norm: plugin.Norm, linf: plugin.Norm, text: str) -> str:
     """What else could be typed: the same bound under linf, if the method knows that and the bound can be meant."""
     if norm.name == linf.name or (method.norms and linf.name not in method.norms):
         return ""

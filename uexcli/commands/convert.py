@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from uexcli import __version__, api
+from uexcli import __version__, plugin
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, samples, unread
 from uexcli.io.claims import claim
@@ -56,15 +56,15 @@ class Result:
 class _Job:
     """A request whose ends were found and looked at."""
 
-    dataset: api.Dataset
+    dataset: plugin.Dataset
     output: Path
     source: Path
-    samples: Sequence[api.Sample]
+    samples: Sequence[plugin.Sample]
     facts: bool
 
 
 @dataclass(frozen=True)
-class _Watched(api.Sample):
+class _Watched(plugin.Sample):
     """A sample that tells when it is read."""
 
     tell: Callable[[], None] = lambda: None
@@ -108,7 +108,7 @@ def _plan(request: Request, registry: Registry, listener: Listener) -> _Job:
     output = samples.place_of(registry, request.target)
     if not dataset.can_write:
         every = {name: registry.find("dataset", name).cls for name in registry.names("dataset")}
-        forms = [name for name, cls in every.items() if issubclass(cls, api.Dataset) and cls.can_write]
+        forms = [name for name, cls in every.items() if issubclass(cls, plugin.Dataset) and cls.can_write]
         raise UsageError(f"a {dataset.name} dataset cannot be written.", hint=f"These can: {', '.join(forms)}.")
     missing = dataset.lacks()
     if missing is not None:
@@ -123,7 +123,7 @@ def _plan(request: Request, registry: Registry, listener: Listener) -> _Job:
     return _Job(dataset, output, source, found, facts)
 
 
-def _listed(request: Request, registry: Registry, listener: Listener) -> Sequence[api.Sample]:
+def _listed(request: Request, registry: Registry, listener: Listener) -> Sequence[plugin.Sample]:
     """The samples, each key once, with the classes they have or those of the CSV."""
     dataset = samples.find_dataset(registry, request.source)
     if dataset.name == "folder" and request.split != "train":
@@ -175,7 +175,7 @@ def _check_source(source: Path, listener: Listener) -> None:
     names = [name for name, _ in sums]
     digests = parallel(lambda name: layout.digest_file(source / name), names)
     for done, ((name, wanted), digest) in enumerate(zip(sums, digests, strict=True), 1):
-        listener.step(api.Progress(done, len(sums), stage="check"))
+        listener.step(plugin.Progress(done, len(sums), stage="check"))
         if digest != wanted:
             raise UexError(f"{source / name} is not what {layout.SUMS} says.", hint="See uex verify.")
 
@@ -198,7 +198,7 @@ def _write(job: _Job, folder: Path, listener: Listener) -> Result:
     digests = parallel(lambda name: layout.digest_file(folder / name), names)
     sums = {}
     for done, (name, digest) in enumerate(zip(names, digests, strict=True), 1):
-        listener.step(api.Progress(done, len(names), stage="checksums"))
+        listener.step(plugin.Progress(done, len(names), stage="checksums"))
         sums[name] = digest
     usage = _usage(job, listener)
     if usage is not None:
@@ -219,14 +219,14 @@ def _write(job: _Job, folder: Path, listener: Listener) -> Result:
     )
 
 
-def _watched(found: Sequence[api.Sample], listener: Listener) -> list[api.Sample]:
+def _watched(found: Sequence[plugin.Sample], listener: Listener) -> list[plugin.Sample]:
     """The same samples, which tell the listener when they are read: the writer reads each once."""
     read = 0
 
     def tell() -> None:
         nonlocal read
         read += 1
-        listener.step(api.Progress(min(read, len(found)), len(found), stage="copy"))
+        listener.step(plugin.Progress(min(read, len(found)), len(found), stage="copy"))
 
     return [_Watched(item.key, item.label, item.path, item.array, item.data, tell) for item in found]
 

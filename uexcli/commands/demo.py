@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands import apply, evaluate, fit, verify
 from uexcli.errors import UsageError
 from uexcli.io import samples
@@ -135,7 +135,7 @@ def write_digits(folder: Path) -> None:
     for number, (image, label) in enumerate(zip(data.images, data.target, strict=True)):
         small = Image.fromarray((image * (255 / 16)).round().astype(np.uint8))
         large = np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-        members.append(api.Sample(f"{label}/{number:04d}.png", str(label), array=large))
+        members.append(plugin.Sample(f"{label}/{number:04d}.png", str(label), array=large))
     samples.find_dataset(load(), str(folder)).write(str(folder), members)
 
 
@@ -147,7 +147,7 @@ def draw_sheet(photos: Path, out: Path, picture: Path) -> None:
     pairs = []
     for label in found.classes:
         sample = firsts[label]
-        released = api.Sample(sample.key, None, path=out / names[sample.key])
+        released = plugin.Sample(sample.key, None, path=out / names[sample.key])
         pairs.append((photo_files.open_photo(sample).pixels, photo_files.open_photo(released).pixels))
     factor = min(contact_sheet.amplification(*pair) for pair in pairs)
     photo_files.write_png(picture, contact_sheet.contact_sheet(pairs, factor, paper=True))

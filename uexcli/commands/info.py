@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.core import seeding
 from uexcli.io.noise import noise_file
 from uexcli.registry import load
@@ -48,4 +48,4 @@ def run(path: Path) -> Result:
 def _bounded(noise: noise_file.Noise) -> bool:
     """Whether the norm is one that promises something; one that is not installed did, as far as is known."""
     entry = load().entries["norm"].get(noise.recipe["norm"]["name"])
-    return entry is None or cast(type[api.Norm], entry.cls).bounded
+    return entry is None or cast(type[plugin.Norm], entry.cls).bounded

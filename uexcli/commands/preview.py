@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.protect import protector as protect
 from uexcli.core import stripes
 from uexcli.core.quality import psnr
@@ -78,12 +78,12 @@ def _run(request: Request) -> Result:
     )
 
 
-def _sample(path: Path, noise: noise_file.Noise) -> api.Sample:
+def _sample(path: Path, noise: noise_file.Noise) -> plugin.Sample:
     """Find the key a photo was fitted under: the longest end of its path that is one; else its class and name."""
     parts = path.resolve().parts
     known = set(noise.keys)
     for length in range(len(parts), 0, -1):
         key = "/".join(parts[-length:])
         if key in known:
-            return api.Sample(key, parts[-2] if length > 1 else None, path=path)
-    return api.Sample(path.name, path.resolve().parent.name, path=path)
+            return plugin.Sample(key, parts[-2] if length > 1 else None, path=path)
+    return plugin.Sample(path.name, path.resolve().parent.name, path=path)

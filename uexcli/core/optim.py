@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from uexcli.api import State
+from uexcli.plugin import State
 
 
 class Sgd:

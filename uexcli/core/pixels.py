@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from uexcli.api import Norm
+from uexcli.plugin import Norm
 
 LUMA = (0.299, 0.587, 0.114)  # of ITU-R BT.601, as Pillow has it
 SLACK = 1e-6  # relative; float32 cannot tell 8/255 from the sum of its parts

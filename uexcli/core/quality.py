@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from uexcli.api import Norm
+from uexcli.plugin import Norm
 
 RMS_AT_50_DB = 0.806  # levels
 WINDOW = 11  # px, of SSIM

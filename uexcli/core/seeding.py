@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from uexcli import api
+from uexcli import plugin
 
 BITS = 128  # of a seed that is drawn
 MOST_BITS = 256  # of a seed that is given
@@ -53,7 +53,7 @@ def global_seed(seed: int, purpose: str) -> Iterator[None]:
         yield
 
 
-class Secret(api.Secret):
+class Secret(plugin.Secret):
     """A stream of Philox 4x64 (Salmon et al., SC 2011), whose key is BLAKE2b of the seed and the purpose.
 
     All bits of the seed count, and streams of two purposes tell nothing of each other.

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uexcli.api import Norm
 from uexcli.core.pixels import SLACK, measure, on_levels, peak_of, publish, stretch
 from uexcli.core.quality import ssim_map, window_of
+from uexcli.plugin import Norm
 
 LARGE = 2**23  # values from which on a photo is worked on in stripes
 STRIPE = 2**18  # values of a stripe, so that its float32 copies stay in a processor's cache

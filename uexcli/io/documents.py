@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from uexcli.api import LARGEST_EPS, SMALLEST_EPS
 from uexcli.io.schema import (
     HUGE,
     anything,
@@ -18,6 +17,7 @@ from uexcli.io.schema import (
     text,
     whole,
 )
+from uexcli.plugin.norm import LARGEST_EPS, SMALLEST_EPS
 
 SIDE = 8192  # px; the largest side of a noise
 MANY = 2**48

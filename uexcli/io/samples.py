@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uexcli.api import NO_IMAGE, Dataset, Sample, Unread
 from uexcli.errors import Terminated, UexError, UsageError
 from uexcli.io import labels as csv_labels
 from uexcli.io import unread
 from uexcli.io.images import photo_files
 from uexcli.io.noise.mapped import Mapped
 from uexcli.io.pool import parallel
+from uexcli.plugin import NO_IMAGE, Dataset, Sample, Unread
 from uexcli.registry import Broken, Registry
 
 RELEASED = 256  # images after which memory is given back

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from uexcli.api import NO_IMAGE, Sample, Unread, split_folder
 from uexcli.errors import UexError
+from uexcli.plugin import NO_IMAGE, Sample, Unread, split_folder
 
 SHOWN = 3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from uexcli.api import UexError
+from uexcli.plugin import UexError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Countermeasure, hookimpl, option
 from uexcli.builtin.countermeasures._adversary import NORMS, bound, length
+from uexcli.plugin import Countermeasure, hookimpl, option
 
 if TYPE_CHECKING:
     from collections.abc import Callable

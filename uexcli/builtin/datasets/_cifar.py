@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from uexcli.api import Sample, UexError, Unread, UsageError
+from uexcli.plugin import Sample, UexError, Unread, UsageError
 
 
 def read(reader: Any, root: str, split: str, folder: str) -> list[Sample]:

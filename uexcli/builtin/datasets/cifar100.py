@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from uexcli.api import Dataset, Sample, Unread, hookimpl
+from uexcli.plugin import Dataset, Sample, Unread, hookimpl
 
 SCHEME = "cifar100:"
 

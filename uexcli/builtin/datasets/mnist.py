@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Dataset, Sample, UexError, Unread, UsageError, hookimpl
+from uexcli.plugin import Dataset, Sample, UexError, Unread, UsageError, hookimpl
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Granularity, Secret, UexError, hookimpl, option
+from uexcli.plugin import Granularity, Secret, UexError, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import Tensor

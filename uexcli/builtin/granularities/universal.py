@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Granularity, Secret, hookimpl
+from uexcli.plugin import Granularity, Secret, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,8 +11,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from uexcli.api import Problem
 from uexcli.builtin.methods._heads import Head
+from uexcli.plugin import Problem
 
 BATCH = 16  # photos of a step
 # of SGD, the rate falling to 0; four times as high, 600 photos made a net forget what others know, too

@@ -16,7 +16,7 @@ from uexcli.builtin.countermeasures.webp import Webp
 from uexcli.builtin.methods._noticeable import luma_of
 
 if TYPE_CHECKING:
-    from uexcli.api import Countermeasure
+    from uexcli.plugin import Countermeasure
 
 GRID = 8  # of JPEG
 WINDOW = 8  # px: textures are read in windows of this side, at every half of it

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from uexcli.api import Problem, State, UexError
+from uexcli.plugin import Problem, State, UexError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,11 +6,11 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from uexcli.api import Countermeasure
 from uexcli.builtin.countermeasures.jpeg import Jpeg
 from uexcli.builtin.countermeasures.webp import Webp
 from uexcli.core.pixels import LUMA
-from uexcli.encoder import triangles
+from uexcli.plugin import Countermeasure
+from uexcli.plugin.encoder import triangles
 
 # one is drawn for a batch, and its parts follow each other
 KINDS = ("jpeg", "jpeg", "webp", "webp", "gray", "resize", "crop", "jpeg gray", "jpeg resize", "jpeg crop")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uexcli.api import Frozen, Problem
+from uexcli.plugin import Frozen, Problem
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn

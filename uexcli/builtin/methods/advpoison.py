@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Method, OnStep, Preset, Problem, Progress, State, Work, hookimpl, option
 from uexcli.builtin.methods._passes import Crafting, Teaching
 from uexcli.builtin.methods._run import Run, take_up, under, within
+from uexcli.plugin import Method, OnStep, Preset, Problem, Progress, State, Work, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import Tensor

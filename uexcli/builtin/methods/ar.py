@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Method, OnStep, Problem, Progress, UexError, hookimpl, option
 from uexcli.builtin.methods._passes import majority
+from uexcli.plugin import Method, OnStep, Problem, Progress, UexError, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import Tensor

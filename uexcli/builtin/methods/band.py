@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from uexcli.api import Method, OnStep, Problem, Progress, UexError, hookimpl, option
+from uexcli.plugin import Method, OnStep, Problem, Progress, UexError, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from uexcli.api import Method, OnStep, Problem, Progress, hookimpl, option
+from uexcli.plugin import Method, OnStep, Problem, Progress, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from uexcli.api import Method, OnStep, Preset, Problem, State, Trainer, Work, hookimpl, option
 from uexcli.builtin.methods._run import Player, generator_passes, primer_passes, times_over, under, within
+from uexcli.plugin import Method, OnStep, Preset, Problem, State, Trainer, Work, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

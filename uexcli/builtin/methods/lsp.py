@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Method, OnStep, Problem, Progress, Secret, hookimpl, option
 from uexcli.builtin.methods._passes import majority
+from uexcli.plugin import Method, OnStep, Problem, Progress, Secret, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import Tensor

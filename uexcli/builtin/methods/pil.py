@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Method, OnStep, Problem, Progress, State, hookimpl, option
+from uexcli.plugin import Method, OnStep, Problem, Progress, State, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import Tensor

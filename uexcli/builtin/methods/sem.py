@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from uexcli.api import Method, Preset, hookimpl
 from uexcli.builtin.methods.rem import RobustErrorMinimising
+from uexcli.plugin import Method, Preset, hookimpl
 
 
 @dataclass(frozen=True)

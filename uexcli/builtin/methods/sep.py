@@ -6,9 +6,9 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from uexcli.api import Frozen, Method, OnStep, Preset, Problem, Progress, State, Work, hookimpl, option
 from uexcli.builtin.methods._passes import Teaching, order_of_pass
 from uexcli.builtin.methods._run import Run, take_up, under, within
+from uexcli.plugin import Frozen, Method, OnStep, Preset, Problem, Progress, State, Work, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

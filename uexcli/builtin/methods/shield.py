@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from uexcli.api import Method, OnStep, Problem, Progress, hookimpl, option
 from uexcli.builtin.methods.band import Band, dealt, textures_of
+from uexcli.plugin import Method, OnStep, Problem, Progress, hookimpl, option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

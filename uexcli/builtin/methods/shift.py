@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from uexcli.api import Method, OnStep, Problem, Progress, UexError, Work, hookimpl, option
+from uexcli.plugin import Method, OnStep, Problem, Progress, UexError, Work, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
-    from uexcli.api import Frozen
     from uexcli.builtin.methods._heads import Head
+    from uexcli.plugin import Frozen
 
 NETS = (
     "efficientnet_lite1:side=128, efficientnet_lite0:side=176, efficientnet_lite1, efficientnet_lite0:side=128, "

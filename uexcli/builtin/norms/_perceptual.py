@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Norm, UsageError, option
+from uexcli.plugin import Norm, UsageError, option
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Norm, UsageError, hookimpl
+from uexcli.plugin import Norm, UsageError, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor

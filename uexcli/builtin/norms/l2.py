@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Norm, hookimpl
+from uexcli.plugin import Norm, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,8 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from uexcli.api import Norm, UexError, hookimpl
 from uexcli.builtin.norms._perceptual import Perceptual
+from uexcli.plugin import Norm, UexError, hookimpl
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Norm, UsageError, hookimpl
 from uexcli.builtin.norms._perceptual import Perceptual
+from uexcli.plugin import Norm, UsageError, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Norm, UsageError, hookimpl
+from uexcli.plugin import Norm, UsageError, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from uexcli.encoder import IMAGENET, load_weights, triangles
+from uexcli.plugin.encoder import IMAGENET, load_weights, triangles
 
 SIDE = 112  # px
 # how much wider in the middle, channels, how often, stride of the first

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torchvision import models
 
-from uexcli.api import UexError, UsageError
 from uexcli.core.nets import take_head
-from uexcli.encoder import IMAGENET, Encoder, load_weights, reason
+from uexcli.plugin import UexError, UsageError
+from uexcli.plugin.encoder import IMAGENET, Encoder, load_weights, reason
 
 LEAST = 128  # px
 AUXILIARY: dict[str, dict[str, Any]] = {  # classifiers halfway up, which are of no use here

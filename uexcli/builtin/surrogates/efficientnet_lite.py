@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Surrogate, UexError, UsageError, hookimpl, option
+from uexcli.plugin import Surrogate, UexError, UsageError, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,7 +69,7 @@ class _Lite(Surrogate):
             UexError: the weights are not there, or are not the published ones.
         """
         from uexcli.builtin.surrogates._lite import Lite
-        from uexcli.encoder import Encoder
+        from uexcli.plugin.encoder import Encoder
 
         side = self.side or min(self.native, max(LEAST, 2 * size))
         body = Lite(side, width=self.width, depth=self.depth)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Surrogate, hookimpl, option
+from uexcli.plugin import Surrogate, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,9 +11,9 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from uexcli.api import Outcome, Progress, Trial
 from uexcli.core.eval.supervised import reached
 from uexcli.core.nets import as_input, embed
+from uexcli.plugin import Outcome, Progress, Trial
 
 LEAST_STEPS = 25  # an epoch
 BIAS_LR, HEAD_LR, MOMENTUM, DECAY = 0.053, 0.67, 0.85, 4e-3

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from uexcli.api import Outcome, Trial, UsageError
 from uexcli.builtin.targets._probe import solve
+from uexcli.plugin import Outcome, Trial, UsageError
 
 LAST_LAYER = 2  # tensors of weights: all there is where another library runs the net
 CLIP = 1.0  # the length of the gradient: without it a rate three times too high ruins the net

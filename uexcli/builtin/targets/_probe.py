@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from uexcli.api import Outcome, Progress, Trial
+from uexcli.plugin import Outcome, Progress, Trial
 
 ROUNDS = 5  # after each the test images are shown
 # on the squared weights; from 1e-5 to 1e-1 it makes a difference of 1 point at the most (100 and 600 Imagenette photos)

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from uexcli.api import Outcome, Target, Trial, option
+from uexcli.plugin import Outcome, Target, Trial, option
 
 if TYPE_CHECKING:
     from torch import nn

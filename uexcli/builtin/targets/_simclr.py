@@ -10,11 +10,11 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from uexcli.api import Outcome, Progress, Trial
 from uexcli.builtin.targets._probe import probe
 from uexcli.core import nets
 from uexcli.core.nets import ResNet18, SmallNet, as_input
 from uexcli.core.pixels import LUMA
+from uexcli.plugin import Outcome, Progress, Trial
 
 PROJECTED = 128
 AREA, RATIO = (0.2, 1.0), (3 / 4, 4 / 3)  # of crops

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from uexcli.api import Outcome, Target, Trial, hookimpl, option
+from uexcli.plugin import Outcome, Target, Trial, hookimpl, option
 
 
 @dataclass(frozen=True)

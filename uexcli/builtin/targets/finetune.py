@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from uexcli.api import Outcome, Target, Trial, hookimpl, option
 from uexcli.builtin.targets._scratch import check
+from uexcli.plugin import Outcome, Target, Trial, hookimpl, option
 
 
 @dataclass(frozen=True)

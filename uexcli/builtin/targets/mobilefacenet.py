@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from uexcli.api import Outcome, Target, Trial, UexError, hookimpl, option
 from uexcli.builtin.targets._scratch import check
+from uexcli.plugin import Outcome, Target, Trial, UexError, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import nn

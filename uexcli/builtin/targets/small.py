@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.api import Target, hookimpl, option
 from uexcli.builtin.targets._scratch import Scratch
+from uexcli.plugin import Target, hookimpl, option
 
 if TYPE_CHECKING:
     from torch import nn

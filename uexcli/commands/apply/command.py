@@ -16,7 +16,7 @@ import PIL
 import torch
 from torch import nn
 
-from uexcli import __version__, api
+from uexcli import __version__, plugin
 from uexcli.commands.apply import assemble, merge
 from uexcli.commands.apply.assemble import LeftOut
 from uexcli.commands.protect import engine as noise_engine
@@ -256,7 +256,7 @@ def _usage(request: Request) -> str | None:
 
 
 def _is_done(
-    output: Path, header: Mapping[str, Any], job: Mapping[str, Any], chosen: Sequence[api.Sample], *, force: bool
+    output: Path, header: Mapping[str, Any], job: Mapping[str, Any], chosen: Sequence[plugin.Sample], *, force: bool
 ) -> bool:
     """Whether what this job would write lies there, whole.
 
@@ -291,7 +291,7 @@ def _items(
     ]
 
 
-def _room(protector: Protector, chosen: Sequence[api.Sample], request: Request, listener: Listener) -> memory.Plan:
+def _room(protector: Protector, chosen: Sequence[plugin.Sample], request: Request, listener: Listener) -> memory.Plan:
     """Plan the memory, and say what is about to be done, where that takes a while or much memory.
 
     Raises:
@@ -371,7 +371,7 @@ def _linked(source: Path, found: samples.Labelled) -> set[Path]:
     return {real for real in (folder.resolve() for folder in folders) if not real.is_relative_to(source)}
 
 
-def _chosen(wanted: samples.Labelled, protector: Protector, listener: Listener) -> list[api.Sample]:
+def _chosen(wanted: samples.Labelled, protector: Protector, listener: Listener) -> list[plugin.Sample]:
     """The samples to protect: the wanted ones, but of a fit with --limit that cannot assign only those it fitted."""
     noise = protector.noise
     fitted = [sample for sample in wanted.samples if sample.key in protector.fitted]
@@ -384,7 +384,7 @@ def _chosen(wanted: samples.Labelled, protector: Protector, listener: Listener) 
     return list(wanted.samples)
 
 
-def _unwanted(found: samples.Labelled, chosen: Sequence[api.Sample], shard: shards.Shard) -> list[LeftOut]:
+def _unwanted(found: samples.Labelled, chosen: Sequence[plugin.Sample], shard: shards.Shard) -> list[LeftOut]:
     keys = {sample.key for sample in chosen}
     return [LeftOut(key, f"{key}: outside --limit.") for key in found.keys if key not in keys and shard.holds(key)]
 
@@ -394,7 +394,7 @@ def _start(
     network: nn.Module | None,
     request: Request,
     listener: Listener,
-    chosen: Sequence[api.Sample],
+    chosen: Sequence[plugin.Sample],
     jobs: int,
 ) -> str:
     """Let the engine asked for make the noise of the chosen images, and get ready for new ones; give its name."""
@@ -410,7 +410,7 @@ def _start(
 
 def _write_all(
     protector: Protector,
-    chosen: Sequence[api.Sample],
+    chosen: Sequence[plugin.Sample],
     names: Mapping[str, str],
     folder: Path,
     request: Request,
@@ -420,7 +420,7 @@ def _write_all(
     journal = Journal(folder / layout.JOURNAL)
     before = {item.key: item for item in _noted(journal)} if request.resume else {}
 
-    def work(sample: api.Sample) -> Written | LeftOut:
+    def work(sample: plugin.Sample) -> Written | LeftOut:
         try:
             if sample.key in room.refused:
                 raise room.refused[sample.key]
@@ -448,7 +448,7 @@ def _write_all(
                 skipped.append(item)
                 listener.warn(f"skipped {item.reason}")
             rate = count / max(time.monotonic() - began, 1e-9)
-            listener.step(api.Progress(count, len(chosen), f"{rate:,.0f} images/s", stage="protect"))
+            listener.step(plugin.Progress(count, len(chosen), f"{rate:,.0f} images/s", stage="protect"))
     return done, skipped
 
 
@@ -459,7 +459,7 @@ def _noted(journal: Journal) -> Iterator[Written]:
             yield Written.of(line)
 
 
-def _places(protector: Protector, chosen: Sequence[api.Sample], request: Request) -> dict[str, Any]:
+def _places(protector: Protector, chosen: Sequence[plugin.Sample], request: Request) -> dict[str, Any]:
     """Look where new images lie, without writing any, if that is asked for."""
     if not request.near:
         return {}

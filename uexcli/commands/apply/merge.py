@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.apply import merge_parts
 from uexcli.commands.apply.assemble import LeftOut, assemble
 from uexcli.commands.apply.merge_parts import AGAIN
@@ -107,7 +107,7 @@ def _run(request: Request, listener: Listener) -> Result:
             _bring(pair[1], pair[0].name, folder, pair[0].protected)
 
         for count, _ in enumerate(parallel(bring, written, request.jobs), 1):
-            listener.step(api.Progress(count, len(written), stage="merge"))
+            listener.step(plugin.Progress(count, len(written), stage="merge"))
         done = [item for item, _ in written]
         made = assemble(folder, output, header, done, skipped, unwanted, listener)
         staging.finish(folder, output, force=request.force)
@@ -219,7 +219,7 @@ def _bring(folder: Path, name: str, release_folder: Path, digest: str) -> None:
         shutil.copyfile(source, target)
 
 
-def is_intact(folder: Path, job: Mapping[str, Any], chosen: Sequence[api.Sample], *, whole: bool) -> bool:
+def is_intact(folder: Path, job: Mapping[str, Any], chosen: Sequence[plugin.Sample], *, whole: bool) -> bool:
     """Whether a part is of this job, and holds what its file says, of the photos as they are.
 
     `whole`: the job fails where an image has to be left out.

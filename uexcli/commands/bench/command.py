@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from uexcli.api import Progress
 from uexcli.commands import apply, evaluate, fit, verify
 from uexcli.commands.bench import targets, test_sets
 from uexcli.commands.bench.recipes import FIT, TRAININGS, Photos, Question, Recipes, name_of, questions, read
@@ -22,6 +21,7 @@ from uexcli.io.claims import claim
 from uexcli.io.release.layout import FACTS
 from uexcli.io.reports import board, leaderboard
 from uexcli.messages import Listener
+from uexcli.plugin import Progress
 from uexcli.registry import load
 from uexcli.wording import pasted
 

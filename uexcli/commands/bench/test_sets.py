@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from uexcli.api import Sample, split_folder
 from uexcli.commands.bench.recipes import Photos
 from uexcli.errors import UexError
 from uexcli.io import samples
 from uexcli.messages import Listener
+from uexcli.plugin import Sample, split_folder
 from uexcli.registry import Registry, load
 
 

@@ -16,7 +16,7 @@ import PIL
 import torch
 import torchvision
 
-from uexcli import __version__, api
+from uexcli import __version__, plugin
 from uexcli.core.eval.trial import MemoryTrial
 from uexcli.io import atomic, documents, leftovers, schema
 from uexcli.io.release.layout import digest_file as digest_of
@@ -63,13 +63,13 @@ class Cells:
         whole = {"format": FORMAT, **versions, "pillow": PIL.__version__, **facts}
         return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()
 
-    def load(self, key: str) -> api.Outcome | None:
+    def load(self, key: str) -> plugin.Outcome | None:
         """Give an outcome, if it is there and whole."""
         if self.fresh:
             return None
         try:
             found = schema.read_json((self.folder / f"{key[:40]}.json").read_bytes(), documents.CELL)
-            outcome = api.Outcome(**_as_tuples(found["outcome"]))
+            outcome = plugin.Outcome(**_as_tuples(found["outcome"]))
         except (OSError, ValueError, TypeError):  # not there, damaged; with fields of another version
             return None
         if found["key"] != key:
@@ -89,7 +89,7 @@ class Cells:
         self._write(path, {"key": key, "made": made})
         return read(made)
 
-    def save(self, key: str, facts: Mapping[str, Any], outcome: api.Outcome, device: torch.device) -> None:
+    def save(self, key: str, facts: Mapping[str, Any], outcome: plugin.Outcome, device: torch.device) -> None:
         """Write an outcome, whole or not at all.
 
         Raises:
@@ -131,7 +131,7 @@ def _as_tuples(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def facts_of(
-    registry: Registry, target: api.Target, trial: MemoryTrial, images: str, view: str | None
+    registry: Registry, target: plugin.Target, trial: MemoryTrial, images: str, view: str | None
 ) -> dict[str, Any]:
     """Say all that a training depends on; `images` tells its images and labels, `view` the photos crops are cut of."""
     options = [getattr(target, name) for name in options_of(type(target))]

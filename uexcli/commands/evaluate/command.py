@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.evaluate import cache, data, folds
 from uexcli.commands.evaluate import jobs as eval_jobs
 from uexcli.commands.evaluate import protocol as eval_protocol
@@ -278,7 +278,7 @@ def _informed(request: Request, registry: Registry, listener: Listener) -> tuple
     for kind in ("method", "granularity"):
         if facts.get(kind) in registry.names(kind):
             cls = registry.find(kind, facts[kind]).cls
-            assert issubclass(cls, api.Method | api.Granularity)
+            assert issubclass(cls, plugin.Method | plugin.Granularity)
             found |= dict.fromkeys(cls.undone_by)
     if "method" not in facts:
         listener.warn("the release does not say by what method it was made: an informed attacker knows no more")
@@ -345,7 +345,7 @@ def _detected(scenario: Scenario, cells: cache.Cells, listener: Listener) -> dic
         side = scenario.sides[name]
 
         def probe(place: int = place, name: str = name, side: eval_scenario.Side = side) -> list[dict[str, Any]]:
-            listener.step(api.Progress(place, 2, f"simple nets on the {name} images", "detect"))
+            listener.step(plugin.Progress(place, 2, f"simple nets on the {name} images", "detect"))
             made = detect(side.images, side.labels, scenario.test, scenario.test_labels, len(scenario.classes))
             return [dataclasses.asdict(one) for one in made]
 

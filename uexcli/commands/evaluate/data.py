@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.evaluate import folds
 from uexcli.core.eval.scores import Pairs
 from uexcli.errors import UexError, UsageError
@@ -168,7 +168,7 @@ def _load(
         size,
         channels,
         on_error=request.on_error,
-        on_done=lambda done, total: listener.step(api.Progress(done, total, stage=stage)),
+        on_done=lambda done, total: listener.step(plugin.Progress(done, total, stage=stage)),
         shown=photo_files.squash if request.view == crops.SQUASH else crops.centre,
     )
     for lost in loaded.skipped:
@@ -234,7 +234,7 @@ def read_pairs(path: Path, size: int, channels: int, middle: float, device: torc
         )
         if found is None:
             raise UexError(f"--pairs {path}: there is no {name}.", hint="Names are relative to the CSV.")
-        return crops.middle(photo_files.open_photo(api.Sample(name, None, path=found)), middle, size, channels)
+        return crops.middle(photo_files.open_photo(plugin.Sample(name, None, path=found)), middle, size, channels)
 
     sides = [
         torch.from_numpy(np.stack(list(parallel(functools.partial(shown, column), rows)))).to(device)
@@ -251,7 +251,7 @@ def _levels(facts: Mapping[str, Any]) -> int | None:
         norm = remake(load().find("norm", facts["norm"]["name"]).cls, facts["norm"]["options"])
     except (ValueError, UsageError):  # of a plugin that is not here
         return None
-    assert isinstance(norm, api.Norm)
+    assert isinstance(norm, plugin.Norm)
     return norm.levels(facts["eps"])
 
 

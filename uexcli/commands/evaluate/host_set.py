@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.evaluate.data import Data, Sources, without_trained
 from uexcli.commands.evaluate.folds import held_out
 from uexcli.errors import UexError
@@ -32,7 +32,7 @@ def into(data: Data, host: str, test: str | None, sources: Sources, listener: Li
     def get(found: samples.Labelled, stage: str) -> samples.Loaded:
         return samples.load(
             found, size, channels, on_error=sources.on_error,
-            on_done=lambda done, total: listener.step(api.Progress(done, total, stage=stage)),
+            on_done=lambda done, total: listener.step(plugin.Progress(done, total, stage=stage)),
         )  # fmt: skip
 
     found = samples.list_samples(registry, host)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.evaluate.clean_images import CleanImages
 from uexcli.commands.evaluate.data import LARGEST
 from uexcli.commands.evaluate.protocol import PLAIN, Protocol
@@ -26,7 +26,7 @@ class Job:
     """A target under countermeasures, for each side, seed and fold."""
 
     name: str
-    target: api.Target
+    target: plugin.Target
     against: Against
     seeds: int
     size: int  # px, of the images
@@ -43,7 +43,7 @@ def against_of(registry: Registry, spec: str, clean: CleanImages | None = None) 
     """
     if spec == PLAIN:
         return Against(PLAIN)
-    parts = tuple(registry.make(api.Countermeasure, "countermeasure", part) for part in spec.split("+"))
+    parts = tuple(registry.make(plugin.Countermeasure, "countermeasure", part) for part in spec.split("+"))
     for part in parts:
         if (lacking := part.lacks()) is not None:
             raise lacking
@@ -133,13 +133,13 @@ def _pretrained(
     return found
 
 
-def _surrogate_of(registry: Registry, target: api.Target) -> api.Surrogate | None:
+def _surrogate_of(registry: Registry, target: plugin.Target) -> plugin.Surrogate | None:
     """Make the pretrained net that a target builds on, without its weights; None where it builds on none."""
     named = getattr(target, "surrogate", None)
     return surrogate(registry, named, getattr(target, "weights", "auto")) if isinstance(named, str) else None
 
 
-def surrogate(registry: Registry, name: str, weights: str) -> api.Surrogate:
+def surrogate(registry: Registry, name: str, weights: str) -> plugin.Surrogate:
     """Make a surrogate, by its name and the file of its weights, or `auto`; not its net.
 
     Raises:
@@ -150,17 +150,17 @@ def surrogate(registry: Registry, name: str, weights: str) -> api.Surrogate:
     if weights != "auto" and not given:
         raise UsageError(f"surrogate '{name}' takes no weights.")
     made = build(cls, given, f"surrogate '{name}'")
-    assert isinstance(made, api.Surrogate)
+    assert isinstance(made, plugin.Surrogate)
     return made
 
 
-def native_of(registry: Registry, target: api.Target) -> int | None:
+def native_of(registry: Registry, target: plugin.Target) -> int | None:
     """Give the side in px that a target's pretrained net is used to; None where it has none, or any will do."""
     made = _surrogate_of(registry, target)
     return None if made is None else made.native
 
 
-def lacks_weights(registry: Registry, target: api.Target) -> UexError | None:
+def lacks_weights(registry: Registry, target: plugin.Target) -> UexError | None:
     """Say what a target's pretrained net lacks."""
     made = _surrogate_of(registry, target)
     return None if made is None else made.lacks()
@@ -185,7 +185,7 @@ def _default(device: torch.device, size: int, view: str) -> str:
     return "airbench" if device.type == "cuda" and fast else "resnet18"
 
 
-def _target(registry: Registry, spec: str, protocol: Protocol, weights: str) -> api.Target:
+def _target(registry: Registry, spec: str, protocol: Protocol, weights: str) -> plugin.Target:
     """Make a target with the options that the protocol has for it, and those written in its name."""
     cls, _ = registry.read("target", spec)
     fields, options = options_of(cls), {}
@@ -195,4 +195,4 @@ def _target(registry: Registry, spec: str, protocol: Protocol, weights: str) -> 
         options[key] = convert(as_text(value), fields[key], f"protocol {protocol.name}, [options.{cls.name}]")
     if weights != "auto" and "weights" in fields:
         options["weights"] = weights
-    return registry.make(api.Target, "target", spec, options)  # type: ignore[type-abstract]
+    return registry.make(plugin.Target, "target", spec, options)  # type: ignore[type-abstract]

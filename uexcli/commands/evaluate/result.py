@@ -9,7 +9,7 @@ from statistics import fmean
 import numpy as np
 from torch import Tensor
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.evaluate.checks import ALIKE, TOLD, broken, verdict
 from uexcli.commands.evaluate.jobs import Job
 from uexcli.commands.evaluate.scenario import CLEAN, CLEAN_PART, PROTECTED, Scenario
@@ -26,7 +26,7 @@ Interval = tuple[float, float]
 class Side:
     """The runs of one side of a cell, one a seed."""
 
-    runs: tuple[api.Outcome, ...]
+    runs: tuple[plugin.Outcome, ...]
 
     def mean(self, what: str) -> float:
         """The mean over seeds of a number that every run has, such as `last`, `peak` or `seconds`."""

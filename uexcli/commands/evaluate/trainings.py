@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.evaluate import cache
 from uexcli.commands.evaluate.cache import Cells
 from uexcli.commands.evaluate.jobs import Job, surrogate
@@ -49,7 +49,7 @@ class Ground:
 
 Place = tuple[str, int]  # the scenario, and the size
 Run = tuple[Job, str, int, int]  # side, seed and fold
-Done = Mapping[tuple[Job, str, int], api.Outcome]  # side and seed, of all folds
+Done = Mapping[tuple[Job, str, int], plugin.Outcome]  # side and seed, of all folds
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Plan:
     listener: Listener
     have: int = 0
     _features: FeatureCache = field(default_factory=FeatureCache)
-    _found: dict[Run, api.Outcome] = field(default_factory=dict)
+    _found: dict[Run, plugin.Outcome] = field(default_factory=dict)
     _keys: dict[Run, str] = field(default_factory=dict)
     _facts: dict[Run, dict[str, object]] = field(default_factory=dict)
 
@@ -102,7 +102,7 @@ class Plan:
         self.have = len(self._found)
         return self._done() if self.have == self.total else None
 
-    def _done(self) -> dict[tuple[Job, str, int], api.Outcome]:
+    def _done(self) -> dict[tuple[Job, str, int], plugin.Outcome]:
         """Put the folds together."""
         made = {}
         for job in self.jobs:
@@ -167,12 +167,12 @@ class Plan:
                 prepared = (place, job.against.prepare(side.images, side.labels))
             what = self._words(run)
 
-            def on_step(p: api.Progress, job: Job = job, before: float = before, what: str = what) -> None:
+            def on_step(p: plugin.Progress, job: Job = job, before: float = before, what: str = what) -> None:
                 nonlocal furthest
                 note = f"{what}: {p.note}" if p.note else what
                 # a target of two parts counts each from nothing
                 furthest = max(furthest, before + seconds[job] * min(1.0, p.done / p.total))
-                self.listener.step(api.Progress(furthest, whole, note, "train"))
+                self.listener.step(plugin.Progress(furthest, whole, note, "train"))
 
             outcome = job.target.evaluate(self._trial(run, prepared[1], on_step))
             self._found[run] = outcome
@@ -191,7 +191,7 @@ class Plan:
         job, name, _, fold = run
         return self.ground(job).folds[fold].sides[name]
 
-    def _trial(self, run: Run, images: Tensor, on_step: api.OnStep = lambda _: None) -> MemoryTrial:
+    def _trial(self, run: Run, images: Tensor, on_step: plugin.OnStep = lambda _: None) -> MemoryTrial:
         job, _, seed, fold = run
         scenario, side = self.ground(job).folds[fold], self._side(run)
         return MemoryTrial(
@@ -231,7 +231,7 @@ class Plan:
         for number, run in enumerate(runs):
             job = run[0]
             if (job.name, job.size) not in plain:
-                self.listener.step(api.Progress(number, len(runs), job.name, "estimate"))
+                self.listener.step(plugin.Progress(number, len(runs), job.name, "estimate"))
                 side = self._side(run)
                 trial = dataclasses.replace(self._trial(run, side.images), against=Against(PLAIN), seed=0)
                 plain[job.name, job.size] = _estimate(job.target, trial) + _cutting(side, job.target, trial)
@@ -261,7 +261,7 @@ def _fresh(against: Against, side: Side) -> Fresh | None:
     return lambda generator: against.prepare(drawn(generator), side.labels.cpu())
 
 
-def _estimate(target: api.Target, trial: MemoryTrial) -> float:
+def _estimate(target: plugin.Target, trial: MemoryTrial) -> float:
     """Time one epoch on a few images and multiply by the target's work; seconds for one training."""
     count = len(trial.train_images)
     few = torch.randperm(count, generator=seeding.generator(0, "estimate"))[:PROBED].to(trial.train_images.device)
@@ -278,7 +278,7 @@ def _estimate(target: api.Target, trial: MemoryTrial) -> float:
     return max(1e-3, each * (target.work(trial) + tests))
 
 
-def _cutting(side: Side, target: api.Target, trial: MemoryTrial) -> float:
+def _cutting(side: Side, target: plugin.Target, trial: MemoryTrial) -> float:
     """Time the crops of a few photos; seconds for one training, which cuts each photo anew in every epoch."""
     if side.views is None or not target.crops:
         return 0.0

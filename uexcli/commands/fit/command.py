@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from uexcli import __version__, api
+from uexcli import __version__, plugin
 from uexcli.commands.fit import memory as fit_memory
 from uexcli.commands.fit import resume
 from uexcli.commands.fit.default_method import told_of_method
@@ -143,7 +143,7 @@ def _run(request: Request, listener: Whole) -> Result:
 
     outcome = ""
 
-    def on_step(progress: api.Progress) -> None:
+    def on_step(progress: plugin.Progress) -> None:
         nonlocal outcome
         outcome = progress.note
         listener.fit(progress)
@@ -213,7 +213,7 @@ def _read(setup: Setup, request: Request, memory: Memory, listener: Listener) ->
         setup.size,
         setup.channels,
         on_error=request.on_error,
-        on_done=lambda done, total: listener.step(api.Progress(done, total, stage="read")),
+        on_done=lambda done, total: listener.step(plugin.Progress(done, total, stage="read")),
         mapped=memory.mapped,
     )
     for lost in loaded.skipped:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.protect.features import AUTO
 from uexcli.errors import UexError
 from uexcli.registry import Registry, configure, options_of
@@ -49,7 +49,7 @@ def usual_method(registry: Registry, asked: Asked) -> str:
     return USUAL_METHOD
 
 
-def told_of_method(registry: Registry, asked: Asked, method: api.Method) -> str:
+def told_of_method(registry: Registry, asked: Asked, method: plugin.Method) -> str:
     """Say in a sentence what the choice is for, and what stood in the way of another."""
     text = f"{asked.kind if asked.labelled else 'no labels'}: {method.name}, {method.summary}"
     if method.name != USUAL_METHOD:
@@ -64,18 +64,18 @@ def told_of_method(registry: Registry, asked: Asked, method: api.Method) -> str:
     return text
 
 
-def _best_first(registry: Registry, asked: Asked) -> list[type[api.Method]]:
+def _best_first(registry: Registry, asked: Asked) -> list[type[plugin.Method]]:
     """Give the methods that are for such photos, and can do what was asked for beside it."""
-    known = [cast(type[api.Method], entry.cls) for entry in registry.entries["method"].values()]
+    known = [cast(type[plugin.Method], entry.cls) for entry in registry.entries["method"].values()]
     fitting = [cls for cls in known if asked.kind in cls.usual_for and _takes(registry, cls, asked)]
     return sorted(fitting, key=lambda cls: (-cls.usual_for[asked.kind], cls.name))
 
 
-def _carries(cls: type[api.Method], asked: Asked) -> bool:
+def _carries(cls: type[plugin.Method], asked: Asked) -> bool:
     return asked.device != "cpu" or not cls.usual_most or asked.images <= cls.usual_most
 
 
-def _takes(registry: Registry, cls: type[api.Method], asked: Asked) -> bool:
+def _takes(registry: Registry, cls: type[plugin.Method], asked: Asked) -> bool:
     """Whether a method can do what was asked for beside it."""
     modes = cls.usual_modes or cls.modes
     if asked.mode is not None and modes and registry.find("granularity", asked.mode).cls.name not in modes:
@@ -92,13 +92,13 @@ def _takes(registry: Registry, cls: type[api.Method], asked: Asked) -> bool:
     if asked.compiled and (not cls.needs_surrogate or cls.gives_network):
         return False
     if asked.surrogate != AUTO:
-        net = cast(type[api.Surrogate], registry.find("surrogate", asked.surrogate).cls)
+        net = cast(type[plugin.Surrogate], registry.find("surrogate", asked.surrogate).cls)
         if not cls.needs_surrogate or not net.has_gradient or (cls.needs_pretrained and not net.pretrained):
             return False
     return True
 
 
-def _knows(registry: Registry, cls: type[api.Method], asked: Asked) -> bool:
+def _knows(registry: Registry, cls: type[plugin.Method], asked: Asked) -> bool:
     """Whether no option was given that is the usual method's, and not this one's.
 
     Only with labels: `-O rounds=6` always meant the usual method there, and without them never.
@@ -109,16 +109,16 @@ def _knows(registry: Registry, cls: type[api.Method], asked: Asked) -> bool:
     return not any(name in usual and name not in options_of(cls) for name in asked.options or ())
 
 
-def _missing(registry: Registry, cls: type[api.Method], asked: Asked) -> Iterator[UexError]:
+def _missing(registry: Registry, cls: type[plugin.Method], asked: Asked) -> Iterator[UexError]:
     """Say which nets of a method are not here; those that the user named speak for themselves."""
     if not cls.needs_pretrained:
         return
     options = asked.options or {}
     own = {name: text for name, text in options.items() if name in options_of(cls)}
-    (method,) = cast(tuple[api.Method], tuple(configure([cls], own)))
+    (method,) = cast(tuple[plugin.Method], tuple(configure([cls], own)))
     usual = [PRETRAINED] if asked.surrogate == AUTO and "weights" not in options else []
     for spec in (*usual, *method.ensemble):
-        net: api.Surrogate = registry.make(api.Surrogate, "surrogate", spec)  # type: ignore[type-abstract]
+        net: plugin.Surrogate = registry.make(plugin.Surrogate, "surrogate", spec)  # type: ignore[type-abstract]
         missing = net.lacks()
         if missing is not None:
             yield missing

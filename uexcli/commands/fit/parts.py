@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.fit.default_method import PRETRAINED, USUAL_METHOD
 from uexcli.commands.protect.features import AUTO, PIXELS
 from uexcli.errors import UsageError, unknown
@@ -19,16 +19,16 @@ FLAT_MODE = "clusterwise"  # for photos without labels, where a plugin brings it
 class Parts:
     """The plugins of a fit, configured."""
 
-    method: api.Method
-    norm: api.Norm
-    granularity: api.Granularity
-    surrogate: api.Surrogate | None
-    encoder: api.Surrogate | None = None  # whose features tell images that are alike; None: thumbnails
+    method: plugin.Method
+    norm: plugin.Norm
+    granularity: plugin.Granularity
+    surrogate: plugin.Surrogate | None
+    encoder: plugin.Surrogate | None = None  # whose features tell images that are alike; None: thumbnails
     preset_eps: str | None = None
-    ensemble: tuple[api.Surrogate, ...] = ()  # more nets that the method asks for
+    ensemble: tuple[plugin.Surrogate, ...] = ()  # more nets that the method asks for
 
     @property
-    def grouper(self) -> api.Surrogate | None:
+    def grouper(self) -> plugin.Surrogate | None:
         """The net whose groups stand for classes where there are no labels; None: thumbnails tell."""
         knows = self.surrogate is not None and self.surrogate.pretrained
         return self.encoder or (self.surrogate if knows else None)
@@ -64,10 +64,10 @@ def pick(
 
     `named` says whether the user named the method.
     """
-    method_class = cast(type[api.Method], registry.find("method", method).cls)
+    method_class = cast(type[plugin.Method], registry.find("method", method).cls)
     if preset is not None and preset not in method_class.presets:
         raise unknown(f"preset of method '{method_class.name}'", preset, method_class.presets)
-    norm_class = cast(type[api.Norm], registry.find("norm", norm or method_class.default_norm).cls)
+    norm_class = cast(type[plugin.Norm], registry.find("norm", norm or method_class.default_norm).cls)
     mode_class = _mode(registry, method_class, mode, labelled=labelled)
     _check_norm(method_class, norm_class)
     if norm_class.needs_images and not mode_class.own and not method_class.gives_network:
@@ -78,7 +78,7 @@ def pick(
     if not method_class.needs_surrogate and surrogate != "auto":
         raise UsageError(f"method '{method_class.name}' uses no surrogate.", hint="Leave --surrogate out.")
     fixed = None if preset is None else method_class.preset(preset, own=mode_class.own)
-    classes: list[type[api.Plugin]] = [method_class, norm_class, mode_class]
+    classes: list[type[plugin.Plugin]] = [method_class, norm_class, mode_class]
     if method_class.needs_surrogate:
         wanted = PRETRAINED if method_class.needs_pretrained else "small" if device == "cpu" else "resnet18"
         wanted = (fixed and fixed.surrogate) or wanted
@@ -97,12 +97,12 @@ def pick(
         missing = part.lacks()
         if missing is not None:
             raise missing
-    granularity = cast(api.Granularity, made[2])
-    taken = cast(api.Surrogate, made[3]) if method_class.needs_surrogate else None
-    chosen = cast(api.Method, made[0])
+    granularity = cast(plugin.Granularity, made[2])
+    taken = cast(plugin.Surrogate, made[3]) if method_class.needs_surrogate else None
+    chosen = cast(plugin.Method, made[0])
     return Parts(
         chosen,
-        cast(api.Norm, made[1]),
+        cast(plugin.Norm, made[1]),
         granularity,
         taken,
         _encoder(registry, granularity.encoder, taken),
@@ -111,10 +111,10 @@ def pick(
     )
 
 
-def _surrogate(registry: Registry, method: type[api.Method], name: str) -> type[api.Surrogate]:
+def _surrogate(registry: Registry, method: type[plugin.Method], name: str) -> type[plugin.Surrogate]:
     """Find a surrogate that a method can fit its noise against."""
-    cls = cast(type[api.Surrogate], registry.find("surrogate", name).cls)
-    all_known = cast(list[type[api.Surrogate]], [entry.cls for entry in registry.entries["surrogate"].values()])
+    cls = cast(type[plugin.Surrogate], registry.find("surrogate", name).cls)
+    all_known = cast(list[type[plugin.Surrogate]], [entry.cls for entry in registry.entries["surrogate"].values()])
     known = [each for each in all_known if each.has_gradient and (each.pretrained or not method.needs_pretrained)]
     if cls in known:
         return cls
@@ -125,12 +125,14 @@ def _surrogate(registry: Registry, method: type[api.Method], name: str) -> type[
     raise UsageError(f"method '{method.name}': the surrogate '{cls.name}' {why}.", hint=hint)
 
 
-def _ensemble(registry: Registry, method: api.Method, surrogate: api.Surrogate | None) -> tuple[api.Surrogate, ...]:
+def _ensemble(
+    registry: Registry, method: plugin.Method, surrogate: plugin.Surrogate | None
+) -> tuple[plugin.Surrogate, ...]:
     """Find the further nets of a method; not the surrogate again."""
     found = []
     for spec in method.ensemble:
         _surrogate(registry, type(method), spec.partition(":")[0])
-        net: api.Surrogate = registry.make(api.Surrogate, "surrogate", spec)  # type: ignore[type-abstract]
+        net: plugin.Surrogate = registry.make(plugin.Surrogate, "surrogate", spec)  # type: ignore[type-abstract]
         if net == surrogate:
             continue
         missing = net.lacks()
@@ -140,16 +142,16 @@ def _ensemble(registry: Registry, method: api.Method, surrogate: api.Surrogate |
     return tuple(found)
 
 
-def _encoder(registry: Registry, spec: str, surrogate: api.Surrogate | None) -> api.Surrogate | None:
+def _encoder(registry: Registry, spec: str, surrogate: plugin.Surrogate | None) -> plugin.Surrogate | None:
     """Give the net whose features tell images that are alike; None: none is needed, or none is here."""
     if spec == PIXELS:
         return None
     if spec == AUTO:
         if surrogate is not None and surrogate.pretrained:
             return surrogate
-        usual = cast(api.Surrogate, registry.find("surrogate", PRETRAINED).cls())
+        usual = cast(plugin.Surrogate, registry.find("surrogate", PRETRAINED).cls())
         return usual if usual.lacks() is None else None
-    made: api.Surrogate = registry.make(api.Surrogate, "surrogate", spec)  # type: ignore[type-abstract]
+    made: plugin.Surrogate = registry.make(plugin.Surrogate, "surrogate", spec)  # type: ignore[type-abstract]
     if not made.pretrained:
         known = [name for name, entry in sorted(registry.entries["surrogate"].items()) if _pretrained(entry.cls)]
         raise UsageError(
@@ -162,11 +164,13 @@ def _encoder(registry: Registry, spec: str, surrogate: api.Surrogate | None) -> 
     return made
 
 
-def _pretrained(cls: type[api.Plugin]) -> bool:
-    return issubclass(cls, api.Surrogate) and cls.pretrained
+def _pretrained(cls: type[plugin.Plugin]) -> bool:
+    return issubclass(cls, plugin.Surrogate) and cls.pretrained
 
 
-def _mode(registry: Registry, method: type[api.Method], mode: str | None, *, labelled: bool) -> type[api.Granularity]:
+def _mode(
+    registry: Registry, method: type[plugin.Method], mode: str | None, *, labelled: bool
+) -> type[plugin.Granularity]:
     """Find the granularity that was asked for, or the usual one; a method may know some only."""
     known = [name for name in method.modes if name in registry.names("granularity")]
     if mode is None:
@@ -174,7 +178,7 @@ def _mode(registry: Registry, method: type[api.Method], mode: str | None, *, lab
         mode = "samplewise" if labelled else flat
         if method.modes and mode not in known:
             mode = (known or method.modes)[0]
-    cls = cast(type[api.Granularity], registry.find("granularity", mode).cls)
+    cls = cast(type[plugin.Granularity], registry.find("granularity", mode).cls)
     if method.modes and cls.name not in method.modes:
         raise UsageError(
             f"method '{method.name}' makes no {cls.name} noise.", hint=f"Use --mode {' or '.join(method.modes)}."
@@ -182,7 +186,7 @@ def _mode(registry: Registry, method: type[api.Method], mode: str | None, *, lab
     return cls
 
 
-def _check_norm(method: type[api.Method], norm: type[api.Norm]) -> None:
+def _check_norm(method: type[plugin.Method], norm: type[plugin.Norm]) -> None:
     """Refuse norms that a method does not know, and none at all where a method fits within one."""
     if method.norms and norm.name not in method.norms:
         raise UsageError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.fit.setup import Setup
 from uexcli.commands.protect.features import Encoding
 from uexcli.core import clusters, seeding
@@ -50,7 +50,7 @@ def make_problem(setup: Setup, loaded: samples.Loaded, seed: int, store: Store, 
     digest: str | None = None
 
     def told(done: int) -> None:
-        listener.step(api.Progress(done, count, stage="look"))
+        listener.step(plugin.Progress(done, count, stage="look"))
         store.release()
 
     @functools.cache
@@ -83,7 +83,7 @@ def make_problem(setup: Setup, loaded: samples.Loaded, seed: int, store: Store, 
     memory = parts.granularity.memory(rows, features)
     surrogate, num_classes = parts.surrogate, int(labels.max()) + 1
 
-    def make(net: api.Surrogate | None = surrogate) -> torch.nn.Module:
+    def make(net: plugin.Surrogate | None = surrogate) -> torch.nn.Module:
         assert net is not None
         return net.build(num_classes=num_classes, channels=channels, size=size)
 
@@ -111,7 +111,7 @@ def make_problem(setup: Setup, loaded: samples.Loaded, seed: int, store: Store, 
 
 
 def _pseudo_labels(
-    images: Tensor, seed: int, grouper: api.Surrogate | None, device: torch.device, told: Callable[[int], None]
+    images: Tensor, seed: int, grouper: plugin.Surrogate | None, device: torch.device, told: Callable[[int], None]
 ) -> tuple[Tensor, str]:
     """Group images by the features of a pretrained net, or by their thumbnails, where there are no labels."""
     count = min(PSEUDO_CLASSES, max(2, len(images) // 2))
@@ -123,7 +123,7 @@ def _pseudo_labels(
     return ids, f"none; {int(ids.max()) + 1} k-means clusters{by} stand in"
 
 
-def estimate(method: api.Method, problem: BankProblem) -> tuple[float, float] | None:
+def estimate(method: plugin.Method, problem: BankProblem) -> tuple[float, float] | None:
     """Time a few passes on this machine and multiply: expected and most seconds; None where no passes are needed."""
     seconds = method.rehearse(problem)
     if seconds is not None:
@@ -132,7 +132,7 @@ def estimate(method: api.Method, problem: BankProblem) -> tuple[float, float] | 
     if not work.most:
         return None
     if problem.norm.needs_images and not problem.own:  # a network's noise: only the surrogate's passes are timed
-        problem = dataclasses.replace(problem, norm=load().make(api.Norm, "norm", "linf"), eps=8 / 255)  # type: ignore[type-abstract]
+        problem = dataclasses.replace(problem, norm=load().make(plugin.Norm, "norm", "linf"), eps=8 / 255)  # type: ignore[type-abstract]
     model, delta = problem.build(), problem.start(random=False)
     batch = torch.arange(min(problem.chunk, len(problem.images)), device=problem.images.device)
     problem.move(model, delta, batch, step=0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.messages import Listener, Overall
 
 READING, LOOKING = 0.02, 0.05  # of the whole, where these end; what takes hours is what follows
@@ -33,14 +33,14 @@ class Whole(Listener):
         """Hear that the method begins, and how long it may take."""
         self._began, self._estimate = time.monotonic(), seconds
 
-    def step(self, progress: api.Progress) -> None:
+    def step(self, progress: plugin.Progress) -> None:
         """Hear of reading and looking."""
         done = _share(progress)
         share = READING * done if progress.stage == "read" else READING + (LOOKING - READING) * done
         words = f"{progress.stage} {progress.done:,.0f} of {progress.total:,.0f}"
         self._tell(0.0 if self._began is not None else share, words, None)
 
-    def fit(self, progress: api.Progress) -> None:
+    def fit(self, progress: plugin.Progress) -> None:
         """Hear of the method's work."""
         assert self._began is not None
         done = _share(progress)
@@ -64,5 +64,5 @@ class Whole(Listener):
         self._listener.step(Overall(self._share, 1, note, "fit", left))
 
 
-def _share(progress: api.Progress) -> float:
+def _share(progress: plugin.Progress) -> float:
     return min(1.0, max(0.0, progress.done / progress.total)) if progress.total > 0 else 1.0

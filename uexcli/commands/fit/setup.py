@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import torch
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands import bounds
 from uexcli.commands.fit import default_method
 from uexcli.commands.fit import parts as fit_parts
@@ -128,7 +128,7 @@ def prepare(request: Request) -> Setup:
     eps_text = request.eps or fit_parts.usual_eps(parts, seen.channels, size)
     eps = parts.norm.parse(eps_text)
     if request.eps is not None:
-        linf = registry.make(api.Norm, "norm", "linf")  # type: ignore[type-abstract]
+        linf = registry.make(plugin.Norm, "norm", "linf")  # type: ignore[type-abstract]
         other = bounds.instead(parts.method, parts.norm, linf, request.eps)
         usual = fit_parts.usual_eps(parts, seen.channels, size)
         bounds.check(parts.norm, request.eps, eps, usual, at=f" at {size} px", hint=other)
@@ -186,7 +186,7 @@ def side_of_small(seen: samples.Survey) -> int | None:
     return seen.common if seen.common is not None and seen.common <= SMALL_SIDE else None
 
 
-def side_of_photos(method: api.Method, side: int, device: str) -> int:
+def side_of_photos(method: plugin.Method, side: int, device: str) -> int:
     """Give the side at which a method fits photos whose median has this one, in px.
 
     Where the side matters to the method, noise is not fitted at more than that and made smaller, which weakens it.

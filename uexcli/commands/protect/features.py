@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.core import clusters, seeding
 from uexcli.core.fit.frozen import Features
 from uexcli.core.fit.problem import chunk_of
@@ -31,7 +31,7 @@ class Encoding:
     digest: str | None
 
     def __init__(
-        self, encoder: api.Surrogate | None, *, channels: int, size: int, seed: int, device: torch.device
+        self, encoder: plugin.Surrogate | None, *, channels: int, size: int, seed: int, device: torch.device
     ) -> None:
         """Build the net of an encoder; None stands for thumbnails."""
         self.device = device

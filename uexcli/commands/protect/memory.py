@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.fit.memory import SHARE, parse, told
 from uexcli.errors import UexError
 from uexcli.io import samples
@@ -101,7 +101,7 @@ def check_options(jobs: int | None, memory: str | None) -> None:
         parse(memory)
 
 
-def shapes_of(photos: Sequence[api.Sample]) -> dict[str, Shape]:
+def shapes_of(photos: Sequence[plugin.Sample]) -> dict[str, Shape]:
     """Read the shapes of photos from their headers; what is no image is left out, and said when it is decoded."""
     found = {}
     for sample in photos:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.protect import source as noise_source
 from uexcli.commands.protect.features import PIXELS, Encoding
 from uexcli.core import limits, stripes
@@ -37,10 +37,10 @@ WRITE_BYTES = {".png": 7, ".tiff": 8, ".webp": 12, ".jxl": 40, ".jpg": 7}
 DEEP_BYTES, SUM_BYTES, WHOLE_BYTES = 12, 45, 150
 
 
-def parts(registry: Registry, noise: noise_file.Noise) -> tuple[api.Norm, api.Granularity]:
+def parts(registry: Registry, noise: noise_file.Noise) -> tuple[plugin.Norm, plugin.Granularity]:
     """Make the norm and the granularity a noise file was fitted with."""
     made = [noise_source.part(registry, noise, kind) for kind in ("norm", "granularity")]
-    return cast(api.Norm, made[0]), cast(api.Granularity, made[1])
+    return cast(plugin.Norm, made[0]), cast(plugin.Granularity, made[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,8 @@ class Protector:
     """Protects one image at a time; safe to use from several threads."""
 
     noise: noise_file.Noise
-    norm: api.Norm
-    granularity: api.Granularity
+    norm: plugin.Norm
+    granularity: plugin.Granularity
     source: noise_source.Source
     suffix: str
     png_level: int
@@ -119,7 +119,7 @@ class Protector:
             with self._lock:
                 _ = self.encoding
 
-    def row(self, sample: api.Sample, photo: photo_files.Photo) -> tuple[int, Place | None]:
+    def row(self, sample: plugin.Sample, photo: photo_files.Photo) -> tuple[int, Place | None]:
         """The row of the bank an image uses; and how near that is, for one that was not fitted.
 
         Raises:
@@ -183,7 +183,7 @@ class Protector:
         weaker = min(photo.size) < self.noise.size or channels < self.noise.channels
         return stripes.protect(photo.values, noise, self.norm, self.allowed(photo), fill=weaker)
 
-    def _wanted(self, sample: api.Sample, photo: photo_files.Photo) -> tuple[np.ndarray, Place | None]:
+    def _wanted(self, sample: plugin.Sample, photo: photo_files.Photo) -> tuple[np.ndarray, Place | None]:
         """What is to be written, (H, W, C); by the model, where there is one for 8 bits."""
         model = self.model
         if model is not None and model.chooses and sample.key not in self.fitted:
@@ -219,7 +219,7 @@ class Protector:
             each = max(each, SUM_BYTES + (2 if deep else 0))
         return each * shape.within(self.suffix).values + shape.stored
 
-    def write(self, sample: api.Sample, root: Path, name: str, before: Written | None = None) -> Written:
+    def write(self, sample: plugin.Sample, root: Path, name: str, before: Written | None = None) -> Written:
         """Protect one image; decode what is to be written, measure it, and write it if it keeps the bound.
 
         `before` is what an interrupted run noted of it: it stands, if source and file are what they were.
@@ -263,7 +263,7 @@ class Protector:
         )
 
 
-def _stands(before: Written, sample: api.Sample, target: Path) -> bool:
+def _stands(before: Written, sample: plugin.Sample, target: Path) -> bool:
     try:
         return layout.digest_file(target) == before.protected and photo_files.digest_of(sample) == before.source
     except UexError:  # it is not there, or the source is gone: that is told where it is written anew

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.protect.features import Encoding
 from uexcli.core.fit.noise import Forward, computed
 from uexcli.core.fit.patch import paste
@@ -24,7 +24,7 @@ ENCODER, ENCODER_WEIGHTS = "encoder", "encoder_weights"  # in a noise file's rec
 Source = Callable[[photo_files.Photo, str, int], Tensor]  # a photo, its key and its row to noise, float (1, C, S, S)
 
 
-def make(noise: noise_file.Noise, norm: api.Norm, forward: Forward | None) -> Source:
+def make(noise: noise_file.Noise, norm: plugin.Norm, forward: Forward | None) -> Source:
     """Give the source of a noise file's noise; `forward` runs its network, where it holds one."""
     if noise.delta is None:
         assert forward is not None
@@ -35,7 +35,7 @@ def make(noise: noise_file.Noise, norm: api.Norm, forward: Forward | None) -> So
     return lambda _photo, key, row: paste(noise.bank(row, row + 1), patch.places([key], noise.size, seed), noise.size)
 
 
-def _computed(noise: noise_file.Noise, norm: api.Norm, forward: Forward) -> Source:
+def _computed(noise: noise_file.Noise, norm: plugin.Norm, forward: Forward) -> Source:
     def source(photo: photo_files.Photo, _key: str, row: int) -> Tensor:
         pixels = photo_files.squash(photo, noise.size, noise.channels)
         small = torch.tensor(pixels)[None].float() / 255  # a copy: those of a grey photo are read-only
@@ -46,7 +46,7 @@ def _computed(noise: noise_file.Noise, norm: api.Norm, forward: Forward) -> Sour
 
 def part(
     registry: Registry, noise: noise_file.Noise, kind: str, options: Mapping[str, Any] | None = None
-) -> api.Plugin:
+) -> plugin.Plugin:
     """Make a part that a noise file was fitted with: its norm, granularity, method or encoder.
 
     `options` go before those of the file.
@@ -83,7 +83,7 @@ def encoding(registry: Registry, noise: noise_file.Noise, weights: Path | None) 
     if noise.recipe.get(ENCODER) is None:
         return Encoding(None, device=torch.device("cpu"), **shape)
     elsewhere = None if weights is None else {"weights": str(weights)}
-    encoder = cast(api.Surrogate, part(registry, noise, ENCODER, elsewhere))
+    encoder = cast(plugin.Surrogate, part(registry, noise, ENCODER, elsewhere))
     where = "where its weights are now: --weights FILE, or --weights auto to download them"
     try:
         missing = encoder.lacks()
@@ -108,7 +108,7 @@ def network(registry: Registry, noise: noise_file.Noise) -> nn.Module:
     Raises:
         UexError: its method is not installed, or builds another network.
     """
-    method = cast(api.Method, part(registry, noise, "method"))
+    method = cast(plugin.Method, part(registry, noise, "method"))
     try:
         shape = {"channels": noise.channels, "size": noise.size, "num_rows": noise.num_rows}
         with torch.device("meta"):  # takes no memory: a stranger's options may ask for any amount

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands import bounds
 from uexcli.commands.protect import memory
 from uexcli.commands.protect.protector import Protector, protector_of
@@ -148,7 +148,7 @@ def _check(request: Request, listener: Listener) -> Result:
         raise UsageError(f"{root}: no such folder.", hint="Give the folder of a release.")
     facts = layout.read_facts(root) or {}
     there, findings = _listed(root)
-    pictures = [name for name in there if Path(name).suffix.lower() in api.IMAGE_SUFFIXES]
+    pictures = [name for name in there if Path(name).suffix.lower() in plugin.IMAGE_SUFFIXES]
     checks: dict[str, str] = {}
     if not pictures:
         raise UexError(f"{root}: no image in this release.")
@@ -208,7 +208,7 @@ def _strict(
     result: Result,
     request: Request,
     pictures: Sequence[str],
-    sources: Sequence[api.Sample],
+    sources: Sequence[plugin.Sample],
     room: memory.Plan | None,
     listener: Listener,
 ) -> Result:
@@ -224,7 +224,7 @@ def _strict(
 def _compared(
     request: Request,
     registry: Registry,
-    work: Sequence[tuple[api.Sample, str]],
+    work: Sequence[tuple[plugin.Sample, str]],
     facts: Mapping[str, Any],
     bound: Bound,
     room: memory.Plan,
@@ -237,7 +237,7 @@ def _compared(
     protector = _protector(request, registry, [sample for sample, _ in work])
     chosen = {name for _, name in work[:: max(1, -(-len(work) // SURVIVE))]}
 
-    def one(item: tuple[api.Sample, str]) -> Checked:
+    def one(item: tuple[plugin.Sample, str]) -> Checked:
         said, name = stated.get(item[1], set()), item[1]
         with memory.enough(item[0].key):
             return check_pair(request.release, *item, bound, said, protector=protector, survive=name in chosen)
@@ -250,11 +250,11 @@ def _compared(
             counts += result.counts
         checked.append(dataclasses.replace(result, counts=None))
         rate = done / max(time.monotonic() - began, 1e-9)
-        listener.step(api.Progress(done, len(work), f"{rate:,.0f} images/s", stage="decode"))
+        listener.step(plugin.Progress(done, len(work), f"{rate:,.0f} images/s", stage="decode"))
     return checked, counts
 
 
-def _room(shown: Sequence[api.Sample], each: int, suffix: str, request: Request, listener: Listener) -> memory.Plan:
+def _room(shown: Sequence[plugin.Sample], each: int, suffix: str, request: Request, listener: Listener) -> memory.Plan:
     """Plan the memory for these images at `each` bytes a value, and say how much where that is much.
 
     A value of what files of this suffix hold of them.
@@ -272,7 +272,7 @@ def _room(shown: Sequence[api.Sample], each: int, suffix: str, request: Request,
     return room
 
 
-def _protector(request: Request, registry: Registry, wanted: Iterable[api.Sample]) -> Protector | None:
+def _protector(request: Request, registry: Registry, wanted: Iterable[plugin.Sample]) -> Protector | None:
     """What tells the noise that should be there, ready for all photos."""
     if request.noise is None:
         return None
@@ -292,7 +292,7 @@ def _bound(request: Request, facts: Mapping[str, Any], registry: Registry) -> Bo
         norm = remake(cls, stated["options"] if name == stated["name"] else {})
     except ValueError:
         raise UexError(f"{layout.FACTS}: norm '{name}' does not take the options {stated['options']}.") from None
-    assert isinstance(norm, api.Norm)
+    assert isinstance(norm, plugin.Norm)
     text = request.eps or facts.get("eps_text")
     if text is None and "eps" not in facts:
         raise UsageError(f"{request.release}: the bound is not known.", hint="Say it with --eps 8/255.")
@@ -333,28 +333,28 @@ def _checksums(
     digests = parallel(lambda name: layout.digest_file(root / name), listed, request.jobs)
     wrong = 0
     for done, (name, digest) in enumerate(zip(listed, digests, strict=True), 1):
-        listener.step(api.Progress(done, len(listed), stage="checksums"))
+        listener.step(plugin.Progress(done, len(listed), stage="checksums"))
         if digest != sums[name]:
             wrong += 1
             yield Finding("checksum", name, sums[name][:12], digest[:12])
     checks["checksums"] = f"{len(listed) - wrong:,} of {len(listed):,} match {layout.SUMS}"
 
 
-def _released(root: Path, pictures: Sequence[str]) -> list[api.Sample]:
-    return [api.Sample(name, None, path=root / name) for name in pictures]
+def _released(root: Path, pictures: Sequence[str]) -> list[plugin.Sample]:
+    return [plugin.Sample(name, None, path=root / name) for name in pictures]
 
 
 def _decodes(root: Path, pictures: Sequence[str], room: memory.Plan, listener: Listener) -> Iterator[Finding]:
     def one(name: str) -> list[Finding]:
         try:
             with memory.enough(name):
-                photo_files.open_photo(api.Sample(name, None, path=root / name))
+                photo_files.open_photo(plugin.Sample(name, None, path=root / name))
         except UexError as error:
             return [Finding("unreadable", name, "an image", error.message)]
         return hidden(root, name)
 
     for done, found in enumerate(parallel(one, pictures, room.jobs, processes=True, apart=room.apart), 1):
-        listener.step(api.Progress(done, len(pictures), stage="decode"))
+        listener.step(plugin.Progress(done, len(pictures), stage="decode"))
         yield from found
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.verify.pair import Checked, Finding
 from uexcli.core.quality import leak_limit, usual_rms
 from uexcli.core.stripes import changed_by
@@ -53,7 +53,7 @@ def find(
     thumbs, known = _thumbnails(found.samples, jobs, listener)
     for name in odd:
         try:
-            photo = photo_files.open_photo(api.Sample(name, None, path=root / name))
+            photo = photo_files.open_photo(plugin.Sample(name, None, path=root / name))
         except UexError as error:
             yield Finding("unreadable", name, "an image", error.message)
             continue
@@ -68,18 +68,18 @@ def find(
                 break
 
 
-def _thumbnails(members: Sequence[api.Sample], jobs: int, listener: Listener) -> tuple[Tensor, list[api.Sample]]:
+def _thumbnails(members: Sequence[plugin.Sample], jobs: int, listener: Listener) -> tuple[Tensor, list[plugin.Sample]]:
     bank = []
     known = []
     for done, (sample, thumb) in enumerate(zip(members, parallel(_try_thumbnail, members, jobs), strict=True), 1):
-        listener.step(api.Progress(done, len(members), stage="compare with every source"))
+        listener.step(plugin.Progress(done, len(members), stage="compare with every source"))
         if thumb is not None:  # what cannot be decoded cannot leak
             bank.append(torch.from_numpy(thumb))
             known.append(sample)
     return torch.stack(bank) if bank else torch.empty(0, THUMBNAIL, THUMBNAIL), known
 
 
-def _try_thumbnail(sample: api.Sample) -> np.ndarray | None:
+def _try_thumbnail(sample: plugin.Sample) -> np.ndarray | None:
     try:
         return _thumbnail(photo_files.open_photo(sample))
     except UexError:

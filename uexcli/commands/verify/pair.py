@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.protect import protector
 from uexcli.commands.protect.protector import Protector, same_alpha
 from uexcli.commands.verify.survival import survival
@@ -58,7 +58,7 @@ class Checked:
 class Bound:
     """The bound a release promises."""
 
-    norm: api.Norm
+    norm: plugin.Norm
     eps: float
     text: str
     size: int | None  # the side it is stated at; None: at each photo's own
@@ -71,7 +71,7 @@ class Bound:
 
 def check_pair(
     root: Path,
-    sample: api.Sample,
+    sample: plugin.Sample,
     name: str,
     bound: Bound,
     stated: Collection[str],
@@ -86,7 +86,7 @@ def check_pair(
     """
     source = photo_files.open_photo(sample, whole=True)
     try:
-        published = photo_files.open_photo(api.Sample(name, None, path=root / name), whole=True)
+        published = photo_files.open_photo(plugin.Sample(name, None, path=root / name), whole=True)
     except UexError as error:
         return Checked(name, (Finding("unreadable", name, "an image", error.message),))
     found = hidden(root, name)
@@ -141,7 +141,7 @@ def check_pair(
     )  # fmt: skip
 
 
-def memory_of_pair(norm: api.Norm, *, noise: bool) -> int:
+def memory_of_pair(norm: plugin.Norm, *, noise: bool) -> int:
     """Give the bytes a value that `check_pair` takes at the most; `noise`: with a protector."""
     if norm.needs_images:
         return WHOLE_BYTES
@@ -162,7 +162,7 @@ def hidden(root: Path, name: str) -> list[Finding]:
 
 
 def _present(
-    protector: Protector, sample: api.Sample, source: photo_files.Photo, published: photo_files.Photo
+    protector: Protector, sample: plugin.Sample, source: photo_files.Photo, published: photo_files.Photo
 ) -> float | None:
     """Compare a change with the one its noise makes; None for a photo that has no noise in the file."""
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.commands.protect import memory
 from uexcli.commands.verify.pair import Finding
 from uexcli.errors import UexError
@@ -53,7 +53,7 @@ class Outcome:
 def check(
     root: Path,
     pictures: Sequence[str],
-    sources: Sequence[api.Sample],
+    sources: Sequence[plugin.Sample],
     room: memory.Plan,
     listener: Listener,
 ) -> Outcome:
@@ -64,12 +64,12 @@ def check(
     Raises:
         UexError: there was not enough memory.
     """
-    work = [(api.Sample(name, None, path=root / name), True) for name in pictures]
+    work = [(plugin.Sample(name, None, path=root / name), True) for name in pictures]
     work += [(sample, False) for sample in sources if sample.array is None]
     alike, findings, alone = 0, list[Finding](), list[Alone]()
     results = parallel(_one, work, room.jobs, processes=True, apart=room.apart)
     for done, ((sample, released), found) in enumerate(zip(work, results, strict=True), 1):
-        listener.step(api.Progress(done, len(work), stage="second decoder"))
+        listener.step(plugin.Progress(done, len(work), stage="second decoder"))
         if isinstance(found, str):
             alone.append(Alone(sample.key, found))
         elif found is not None and found > 0:
@@ -81,7 +81,7 @@ def check(
     return Outcome(alike, tuple(findings), tuple(alone), sum(sample.array is not None for sample in sources))
 
 
-def _one(item: tuple[api.Sample, bool]) -> float | str | None:
+def _one(item: tuple[plugin.Sample, bool]) -> float | str | None:
     """How far two readings are apart; in words why there is one only; None where there is none.
 
     Raises:
@@ -92,7 +92,7 @@ def _one(item: tuple[api.Sample, bool]) -> float | str | None:
         return _apart(sample, released=released)
 
 
-def _apart(sample: api.Sample, *, released: bool) -> float | str | None:
+def _apart(sample: plugin.Sample, *, released: bool) -> float | str | None:
     try:
         data = sample.encoded()
         photo = photo_files.open_photo(sample, whole=True)

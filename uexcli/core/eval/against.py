@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from uexcli.api import Countermeasure
 from uexcli.core import seeding
 from uexcli.errors import UexError
+from uexcli.plugin import Countermeasure
 
 
 def _no_images(uri: str, count: int, channels: int, size: int) -> Tensor:

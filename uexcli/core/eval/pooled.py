@@ -8,11 +8,11 @@ from statistics import fmean
 import numpy as np
 import torch
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.core.eval.scores import early_stop, packed, unpacked
 
 
-def pooled(runs: Sequence[api.Outcome], tests: Sequence[int], trained: Sequence[int]) -> api.Outcome:
+def pooled(runs: Sequence[plugin.Outcome], tests: Sequence[int], trained: Sequence[int]) -> plugin.Outcome:
     """Put the runs of all folds into one, as if of one long test set: fold by fold, in their order.
 
     `tests` and `trained` are the numbers of images that each fold was tested and trained on; accuracies are weighted
@@ -30,7 +30,7 @@ def pooled(runs: Sequence[api.Outcome], tests: Sequence[int], trained: Sequence[
         curve = tuple(right.mean(1).tolist())
     fitted = [count / sum(trained) for count in trained]
     names = set.intersection(*(set(run.parts) for run in runs))
-    return api.Outcome(
+    return plugin.Outcome(
         curve=curve,
         train_accuracy=_weighted([run.train_accuracy for run in runs], fitted),
         seconds=sum(run.seconds for run in runs),
@@ -53,7 +53,7 @@ def pooled(runs: Sequence[api.Outcome], tests: Sequence[int], trained: Sequence[
     )
 
 
-def _right(runs: Sequence[api.Outcome], tests: Sequence[int], epochs: int) -> np.ndarray | None:
+def _right(runs: Sequence[plugin.Outcome], tests: Sequence[int], epochs: int) -> np.ndarray | None:
     """Say which images are right after each epoch, bool `(epochs, N)`; None where a target does not tell."""
     if any(len(run.right_images) < epochs for run in runs):
         return None
@@ -75,8 +75,8 @@ def _summed(rows: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 def _each(
-    runs: Sequence[api.Outcome],
-    what: Callable[[api.Outcome], float | None],
+    runs: Sequence[plugin.Outcome],
+    what: Callable[[plugin.Outcome], float | None],
     join: Callable[[Sequence[float]], float],
 ) -> float | None:
     values = [what(run) for run in runs]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.core import seeding
 
 MOST_CLASSES = 200  # of a confusion matrix
@@ -26,10 +26,10 @@ class Pairs:
 
 
 @dataclass
-class BookOf(api.Scores):
-    """The book of one run; see `uexcli.api.Scores`."""
+class BookOf(plugin.Scores):
+    """The book of one run; see `uexcli.plugin.Scores`."""
 
-    trial: api.Trial
+    trial: plugin.Trial
     parts: Tensor | None = None  # bool (N,): the training images that are protected
     pairs: Pairs | None = None
     _right: list[Tensor] = field(default_factory=list)
@@ -52,11 +52,11 @@ class BookOf(api.Scores):
         embed: Callable[[Tensor], Tensor] | None = None,
         gradient: float | None = None,
         frozen_auc: float | None = None,
-    ) -> api.Outcome:
+    ) -> plugin.Outcome:
         """Close the book."""
         right = torch.stack(self._right)
         own = self._own(predict)
-        return api.Outcome(
+        return plugin.Outcome(
             curve=tuple(right.float().mean(1).tolist()),
             train_accuracy=float(own.float().mean()),
             seconds=seconds,

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor, nn
 
-from uexcli.api import Outcome, Progress, Trial, UsageError
 from uexcli.core import nets
 from uexcli.core.augment import crop_and_flip
 from uexcli.core.nets import as_input
+from uexcli.plugin import Outcome, Progress, Trial, UsageError
 
 Fresh = Callable[[Generator], Tensor]  # to uint8 (N, C, S, S), in the order of the labels
 
@@ -32,7 +32,7 @@ def supervised(
     knows: bool = False,
     fresh: Fresh | None = None,
 ) -> Outcome:
-    """Train; test on clean images after every epoch. See `uexcli.api.Trial`.
+    """Train; test on clean images after every epoch. See `uexcli.plugin.Trial`.
 
     The last, short batch of an epoch is left out; what it would have held comes at another place in the next shuffle.
     `fresh` draws the images of each epoch anew, with what augments them.

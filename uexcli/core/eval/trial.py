@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor, nn
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.core import seeding, training
 from uexcli.core.eval import supervised
 from uexcli.core.eval.against import PLAIN, Against
@@ -25,8 +25,8 @@ def _no_surrogates(name: str, weights: str) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class MemoryTrial(api.Trial):
-    """A training run; see `uexcli.api.Trial` for what each member means."""
+class MemoryTrial(plugin.Trial):
+    """A training run; see `uexcli.plugin.Trial` for what each member means."""
 
     train_images: Tensor
     train_labels: Tensor
@@ -37,7 +37,7 @@ class MemoryTrial(api.Trial):
     epochs: int | None
     device: torch.device
     autocast: torch.dtype | None = None
-    on_step: api.OnStep = lambda _: None
+    on_step: plugin.OnStep = lambda _: None
     fresh: Fresh | None = None  # draws the views of an epoch, crops and flips included
     against: Against = PLAIN  # what it does to batches; the images have seen the rest
     parts: Tensor | None = None  # bool (N,): which training images are protected
@@ -58,7 +58,7 @@ class MemoryTrial(api.Trial):
         optimiser: str = "sgd",
         augment: bool = True,
         knows: bool = False,
-    ) -> api.Outcome:
+    ) -> plugin.Outcome:
         """Train it. A new net's start and the batches' order depend on the seed alone, not on pixels."""
         with self.seeded("target"):
             model = build().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -76,7 +76,7 @@ class MemoryTrial(api.Trial):
             forward=lambda model, seen: training.forward(model, seen, self.autocast),
         )  # fmt: skip
 
-    def scores(self) -> api.Scores:
+    def scores(self) -> plugin.Scores:
         """Open the book of this run."""
         return BookOf(self, self.parts, self.pairs)
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from uexcli import api
+from uexcli import plugin
 
 Folds = dict[str, str]  # a convolution's name, and that of the batch norm folded into it
 
 
-class Frozen(api.Frozen):
+class Frozen(plugin.Frozen):
     """A copy of a net in eval mode for input gradients: float images `(B, C, S, S)` in [0, 1] to float32 logits.
 
     Folding and freezing save a third of a step and a fifth of the rest (ResNet-18 at 32 px, 2 CPU cores). The copy's

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from uexcli.api import Method, Norm
 from uexcli.core.fit.patch import lift
 from uexcli.core.fit.problem import BankProblem, chunk_of
 from uexcli.core.pixels import publish
 from uexcli.errors import UexError
+from uexcli.plugin import Method, Norm
 
 NoiseOf = Callable[[Tensor], Tensor]  # indices of images to their noise as it is published, float (B, C, S, S)
 Forward = Callable[[Tensor, Tensor], Tensor]  # images and rows to noise

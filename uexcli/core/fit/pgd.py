@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from uexcli.api import Norm
 from uexcli.core.augment import cut
 from uexcli.core.fit.patch import lift, paste
+from uexcli.plugin import Norm
 
 Forward = Callable[[Tensor], Tensor]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.core import seeding
 from uexcli.core.augment import crop_and_flip, draw
 from uexcli.core.fit import pgd
@@ -35,8 +35,8 @@ def chunk_of(values: int) -> int:
 
 
 @dataclass(frozen=True)
-class BankProblem(api.Problem):
-    """A fit over a noise bank; see `uexcli.api.Problem` for what each member means."""
+class BankProblem(plugin.Problem):
+    """A fit over a noise bank; see `uexcli.plugin.Problem` for what each member means."""
 
     images: Tensor
     labels: Tensor
@@ -44,7 +44,7 @@ class BankProblem(api.Problem):
     keys: Sequence[str]
     num_rows: int
     num_classes: int
-    norm: api.Norm
+    norm: plugin.Norm
     eps: float
     seed: int
     device: torch.device
@@ -52,7 +52,7 @@ class BankProblem(api.Problem):
     autocast: torch.dtype | None = None
     survival: Tensor | None = None  # see `core.pixels.survival`; None where photos have the fit's size
     patch: Patch | None = None  # rows are patches of this size
-    journal: api.Journal = field(default_factory=api.Journal)
+    journal: plugin.Journal = field(default_factory=plugin.Journal)
     store: Store = field(default_factory=Store)
     engine: Engine = field(default_factory=Engine)
     make_ensemble: Sequence[Callable[[], nn.Module]] = ()
@@ -87,7 +87,7 @@ class BankProblem(api.Problem):
         parts = math.ceil(len(self.images) / self._micro())
         return math.ceil(len(self.images) / parts)
 
-    def secret(self, purpose: str) -> api.Secret:
+    def secret(self, purpose: str) -> plugin.Secret:
         """Make a stream of its own for `purpose`, keyed by all of the seed."""
         return seeding.Secret(self.seed, purpose)
 
@@ -160,7 +160,7 @@ class BankProblem(api.Problem):
 
     def trainer(
         self, model: nn.Module, *, lr: float, momentum: float, decay: float, clip: float, augment: bool
-    ) -> api.Trainer:
+    ) -> plugin.Trainer:
         """Make an SGD trainer."""
         optimiser = Sgd(model.parameters(), lr=lr, momentum=momentum, decay=decay)
         return SgdTrainer(self, model, optimiser, clip, self.generator("augment") if augment else None)
@@ -173,7 +173,7 @@ class BankProblem(api.Problem):
             yield batch
             self.store.release()
 
-    def stream(self, size: int, purpose: str) -> api.Stream:
+    def stream(self, size: int, purpose: str) -> plugin.Stream:
         """Make an endless stream of shuffled batches."""
         return ShuffledBatches(len(self.images), size, self.generator(purpose), self.images.device)
 
@@ -320,7 +320,7 @@ class BankProblem(api.Problem):
         """Put Gaussian noise on a net's weights for a while."""
         return shaken(model, std, generator)
 
-    def freeze(self, model: nn.Module, *, features: bool = False, branches: float = 1.0) -> api.Frozen:
+    def freeze(self, model: nn.Module, *, features: bool = False, branches: float = 1.0) -> plugin.Frozen:
         """Give a fast copy of a net for input gradients."""
         net, engine = Features(model) if features else model, self.engine
         example, count = self._example(model), engine.tally.count
@@ -335,7 +335,7 @@ class BankProblem(api.Problem):
 
     def judge(
         self, model: nn.Module, delta: Tensor, only: Tensor | None = None, labels: Tensor | None = None
-    ) -> api.Verdict:
+    ) -> plugin.Verdict:
         """Show a net images as they would be published."""
         frozen = self._freeze(model)
         wanted = self.labels if labels is None else labels
@@ -356,7 +356,7 @@ class BankProblem(api.Problem):
         each = torch.cat(losses)
         if not bool(finite):
             raise UexError("the surrogate diverged: its outputs are not finite.", hint="Try a smaller -O lr.")
-        return api.Verdict(int(wrong) / len(each), each)
+        return plugin.Verdict(int(wrong) / len(each), each)
 
     def project(self, delta: Tensor) -> Tensor:
         """Bring a whole bank inside the bound."""
@@ -392,7 +392,7 @@ def _slices(bank: Tensor) -> list[slice]:
 
 
 @dataclass
-class SgdTrainer(api.Trainer):
+class SgdTrainer(plugin.Trainer):
     """SGD on protected images, gradient norm clipped."""
 
     problem: BankProblem
@@ -435,7 +435,7 @@ class SgdTrainer(api.Trainer):
             self.model, self.optimiser, inputs, labels, clip=self.clip, autocast=problem.autocast, jitter=jitter
         )
 
-    def state(self) -> api.State:
+    def state(self) -> plugin.State:
         """Everything a trainer of the same net needs to go on."""
         state: dict[str, Any] = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         state.update({f"speed.{number}": speed for number, speed in enumerate(self.optimiser.speeds)})
@@ -443,7 +443,7 @@ class SgdTrainer(api.Trainer):
             state["view"] = self.view.get_state()
         return state
 
-    def load(self, state: api.State) -> None:
+    def load(self, state: plugin.State) -> None:
         """Go on from a state."""
         self.model.load_state_dict({name: state[f"model.{name}"] for name in self.model.state_dict()})
         for number, speed in enumerate(self.optimiser.speeds):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from uexcli import api
+from uexcli import plugin
 
 
-class ShuffledBatches(api.Stream):
+class ShuffledBatches(plugin.Stream):
     """Batches of indices; every pass over the images in another order."""
 
     def __init__(self, count: int, size: int, generator: Generator, device: torch.device) -> None:
@@ -31,11 +31,11 @@ class ShuffledBatches(api.Stream):
         self._done += len(batch)
         return batch.to(self._device)
 
-    def state(self) -> api.State:
+    def state(self) -> plugin.State:
         """Say where the stream is."""
         return {"before": self._before, "done": self._done}
 
-    def load(self, state: api.State) -> None:
+    def load(self, state: plugin.State) -> None:
         """Go to where a stream of the same images was."""
         self._generator.set_state(state["before"])
         self._begin()

@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
-from uexcli.api import Sample
 from uexcli.io.images import photo_files
 from uexcli.io.pool import parallel
+from uexcli.plugin import Sample
 
 SQUASH, CROP, RESIZED = "squash", "crop", "resized-crop"
 VIEWS = (SQUASH, CROP, RESIZED)

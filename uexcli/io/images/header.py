@@ -6,9 +6,9 @@ import math
 import os
 from dataclasses import dataclass, replace
 
-from uexcli.api import Sample
 from uexcli.errors import UexError
 from uexcli.io.images import photo_files, png
+from uexcli.plugin import Sample
 
 HEAD = 26  # bytes of a PNG that tell its bits a value and kind of colour
 CHANNELS = {0: 1, 2: 3, 3: 4, 4: 2, 6: 4}  # by that kind; a palette may become colour and alpha

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from uexcli.api import Sample
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic
 from uexcli.io.images import bit_depth, jxl, png, sixteen_bit
 from uexcli.io.images.metadata import bare, colour, icc, jxl_profile, policy
 from uexcli.io.images.pillow import pixels_of
 from uexcli.io.images.second import exact, scaled
+from uexcli.plugin import Sample
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit, where it would only warn
 Image.MAX_IMAGE_PIXELS = None  # checked below, before anything is decoded, and as an error

@@ -13,7 +13,7 @@ from typing import Any
 import safetensors
 from torch import Tensor
 
-from uexcli import api
+from uexcli import plugin
 from uexcli.errors import UexError, UsageError
 from uexcli.io import documents, schema
 from uexcli.io.atomic import WriteError
@@ -31,7 +31,7 @@ def of(noise: Path) -> Path:
     return noise.with_name(noise.name + SUFFIX)
 
 
-class StateFile(api.Journal):
+class StateFile(plugin.Journal):
     """Keeps the state of a fit in a file.
 
     `job` says what is fitted, and how: a state of another job is refused. `stopping` says whether the user wants to
@@ -55,7 +55,7 @@ class StateFile(api.Journal):
         self._stop = stop
         self._warn = warn
         self._release = release
-        self._state: api.State | None = None
+        self._state: plugin.State | None = None
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
         self._has_written = False
@@ -93,11 +93,11 @@ class StateFile(api.Journal):
         """Whether this fit wrote a state, but nothing was fitted yet."""
         return self._empty
 
-    def load(self) -> api.State | None:
+    def load(self) -> plugin.State | None:
         """Give the state to go on from."""
         return self._state
 
-    def save(self, state: Callable[[], api.State], *, milestone: bool = False) -> None:
+    def save(self, state: Callable[[], plugin.State], *, milestone: bool = False) -> None:
         """Write the state at a milestone, when some minutes have passed, and before stopping."""
         stopping = self._stopping()
         if milestone or stopping or time.monotonic() - self._last > EVERY:
@@ -107,7 +107,7 @@ class StateFile(api.Journal):
             self._finish()
             self._stop()
 
-    def _write(self, state: api.State) -> None:
+    def _write(self, state: plugin.State) -> None:
         """Write a state; one that lies on another device is copied here, and written while that goes on."""
         self._state = None  # what was taken up is mapped from the file that is replaced now
         self._last = time.monotonic()

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from uexcli.api import Sample
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, documents, schema
 from uexcli.io.images import photo_files
 from uexcli.io.release import layout
+from uexcli.plugin import Sample
 
 SUFFIX = ".noise.receipt.json"
 
