@@ -15,10 +15,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python tests/generate.py --check
+	$(BIN)/python scripts/generate.py --check
 
 docs: $(INSTALLED)
-	$(BIN)/python tests/generate.py
+	$(BIN)/python scripts/generate.py
 
 fix: $(INSTALLED)
 	$(BIN)/ruff check --fix .

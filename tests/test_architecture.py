@@ -97,7 +97,7 @@ def test_completion_of_a_mode_is_light_and_offers_plugins() -> None:
 
 def test_generated_files_are_current() -> None:
     ran = subprocess.run(
-        [sys.executable, ROOT / "tests" / "generate.py", "--check"], capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "scripts" / "generate.py", "--check"], capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stdout
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fuzz_headers
 import pytest
 import torch
 from conftest import Ran
 from safetensors.torch import load_file, save_file
 
+from scripts import fuzz_headers
 from uexcli import plugin
 from uexcli.builtin.norms.linf import Linf
 from uexcli.errors import UexError
@@ -279,7 +279,7 @@ def test_a_strangers_key_is_shown_short_and_plain() -> None:
     "case", ["noise-own", "noise-class", "facts", "receipt", "part", "job", "journal", "state-pil"]
 )
 def test_whatever_a_field_holds_a_command_ends_as_it_should(case: str, uex: Uex) -> None:
-    """A few of the wrong values; `python tests/fuzz_headers.py` tries them all."""
+    """A few of the wrong values; `python scripts/fuzz_headers.py` tries them all."""
     fuzz_headers.prepare(Path.cwd(), [case])
     assert sum(fuzz_headers.run(case, 0).values()) >= fuzz_headers.FEW
 

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fuzz
 import numpy as np
 import pytest
 import torch
@@ -23,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from scripts import fuzz
 from uexcli import plugin
 from uexcli.commands.protect.protector import Protector
 from uexcli.errors import UexError

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import manual
 import pytest
 from conftest import Ran, bright
+
+from scripts import manual
 
 Uex = Callable[..., Ran]
 ROOT = Path(__file__).parent.parent
@@ -142,7 +143,7 @@ exit 0
 # uex, but `apply` sends a signal to the script that called it when it has written three images.
 INTERRUPTING = """#!{python}
 import os, signal, sys, time
-from uexcli.io.journal import Journal
+from uexcli.io.release.write_log import Journal
 
 noted, add = [], Journal.add
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from uexcli.builtin.methods._run import Player, Run, take_up, times_over, under, within
+from uexcli.builtin.methods._generator_stages import Player, times_over
 from uexcli.builtin.methods._unet import Generator, Net, Weights
 from uexcli.core.optim import Tensors
 from uexcli.core.seeding import global_seed
 from uexcli.plugin import OnStep, Problem, Progress, State, UexError
+from uexcli.plugin.resume import Run, take_up, under, within
 
 
 class Studio:

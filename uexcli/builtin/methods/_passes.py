@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from uexcli.builtin.methods._run import Run, under, within
 from uexcli.plugin import Problem, State
+from uexcli.plugin.resume import Run, under, within
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn

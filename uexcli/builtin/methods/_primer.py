@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from uexcli.builtin.methods._generator_stages import Player, primer_passes
 from uexcli.builtin.methods._generator_training import Course, Stage, Studio, slopes
-from uexcli.builtin.methods._run import Player, primer_passes, under, within
 from uexcli.builtin.methods._unet import Generator
 from uexcli.core.optim import Adam
 from uexcli.core.seeding import global_seed
 from uexcli.plugin import OnStep, Problem, State
+from uexcli.plugin.resume import under, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable

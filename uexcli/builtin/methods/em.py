@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from uexcli.builtin.methods._passes import order_of_pass
-from uexcli.builtin.methods._run import Run, take_up, under, within
 from uexcli.builtin.methods._weight_noise import levels, step_behind_noise
 from uexcli.plugin import Method, OnStep, Preset, Problem, Progress, State, Work, hookimpl, option
+from uexcli.plugin.resume import Run, take_up, under, within
 
 if TYPE_CHECKING:
     from torch import Tensor

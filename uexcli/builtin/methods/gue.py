@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from uexcli.builtin.methods._run import Player, generator_passes, primer_passes, times_over, under, within
+from uexcli.builtin.methods._generator_stages import Player, generator_passes, primer_passes, times_over
 from uexcli.plugin import Method, OnStep, Preset, Problem, State, Work, hookimpl, option
+from uexcli.plugin.resume import under, within
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

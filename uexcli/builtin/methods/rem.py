@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.builtin.methods._run import Run, take_up, under, within
 from uexcli.plugin import Frozen, Method, OnStep, Preset, Problem, Progress, State, Work, hookimpl, option
+from uexcli.plugin.resume import Run, take_up, under, within
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from uexcli.builtin.methods._passes import Teaching, order_of_pass
-from uexcli.builtin.methods._run import Run, take_up, under, within
 from uexcli.plugin import Frozen, Method, OnStep, Preset, Problem, Progress, State, Work, hookimpl, option
+from uexcli.plugin.resume import Run, take_up, under, within
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

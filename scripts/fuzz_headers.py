@@ -1,7 +1,7 @@
 """Puts wrong values into every field of every document that uex reads, and runs the commands that read it.
 
-    python tests/fuzz_headers.py
-    python tests/fuzz_headers.py --only noise --share 0.1
+    python scripts/fuzz_headers.py
+    python scripts/fuzz_headers.py --only noise --share 0.1
 
 Each command must end with one of uex's exit codes, in time, and say what is wrong in one line.
 """

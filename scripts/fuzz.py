@@ -1,10 +1,10 @@
 """Feeds spoilt files to all that reads manifests and noise files: each must be read, or refused in one line.
 
-    python tests/fuzz.py --seconds 60
-    python tests/fuzz.py --seconds 60 --only noise
+    python scripts/fuzz.py --seconds 60
+    python scripts/fuzz.py --seconds 60 --only noise
 
 A reader may raise `UexError` and nothing else, and must not take more than ten seconds. With `atheris` installed,
-`python tests/fuzz.py --atheris sums` lets it look for new paths through one reader instead.
+`python scripts/fuzz.py --atheris sums` lets it look for new paths through one reader instead.
 """
 
 from __future__ import annotations

@@ -1,28 +1,15 @@
-"""A fit that can be put down and taken up: its state, the surrogate trained on clean images, passes of the noise."""
+"""What trains a generator in one stage, and what such training costs."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
 
-from uexcli.plugin import Problem, State, UexError
+from uexcli.plugin.resume import Run
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-class Run(ABC):
-    """All that changes in a fit."""
-
-    @abstractmethod
-    def state(self) -> State:
-        """Give it."""
-
-    @abstractmethod
-    def load(self, state: State) -> None:
-        """Go on from it."""
 
 
 class Player(Run):
@@ -40,32 +27,6 @@ class Player(Run):
     @abstractmethod
     def words(self, losses: list[float]) -> str:
         """Say how it goes, from the mean losses of a pass."""
-
-
-def take_up(run: Run, problem: Problem) -> None:
-    """Go on from the state that an interrupted fit left, if there is one.
-
-    Raises:
-        UexError: it is no state of such a fit.
-    """
-    saved = problem.journal.load()
-    if saved is None:
-        return
-    try:
-        run.load(saved)
-    except (KeyError, IndexError, AttributeError, TypeError, ValueError, OverflowError, RuntimeError) as error:
-        why = str(error).strip().partition("\n")[0].rstrip(": ")
-        raise UexError(f"the state does not fit ({why}).", hint="Use --force, without --resume.") from None
-
-
-def under(prefix: str, state: State) -> dict[str, Any]:
-    """Give the part of a state whose names begin so, without that beginning."""
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
-def within(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Put a state inside another."""
-    return {prefix + name: value for name, value in state.items()}
 
 
 def generator_passes(width: int) -> float:
