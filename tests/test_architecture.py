@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import os
 import re
 import subprocess
@@ -55,6 +56,29 @@ def imported(path: Path) -> set[str]:
 def test_imports_point_one_way(path: Path) -> None:
     layer = path.relative_to(PACKAGE).with_suffix("").parts[0]
     assert imported(path) <= ALLOWED[layer]
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Not even for annotations: what knows each other belongs into one file."""
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES}
+    graph = {name: {other for other in modules_imported(path) if other in names} for name, path in names.items()}
+    try:
+        order = [*graphlib.TopologicalSorter(graph).static_order()]
+    except graphlib.CycleError as error:
+        pytest.fail(f"circle: {' -> '.join(error.args[1])}")
+    assert len(order) == len(names)
+
+
+def modules_imported(path: Path) -> set[str]:
+    """The modules that one imports, anywhere in it; a folder's `__init__` does not count for what lies in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("uexcli"):
+            for alias in node.names:
+                inner = ROOT.joinpath(*node.module.split("."), alias.name)
+                deeper = inner.is_dir() or inner.with_suffix(".py").exists()
+                found.add(f"{node.module}.{alias.name}" if deeper else node.module)
+    return found
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "plugins").rglob("*.py")), ids=lambda path: path.parent.name)

@@ -14,7 +14,8 @@ from uexcli.cli.screen import Screen, command
 from uexcli.wording import here, pasted
 
 if TYPE_CHECKING:
-    from uexcli.commands.apply.command import Assigned, Result
+    from uexcli.commands.apply.command import Result
+    from uexcli.commands.apply.new_images import Assigned
 
 
 @command
@@ -110,7 +111,7 @@ def apply(
 
 def _nearness(new: Sequence[Assigned]) -> Grid:
     """New photos, those that are unlike all that was fitted first."""
-    from uexcli.commands.apply.command import FAR
+    from uexcli.commands.apply.new_images import FAR
 
     shown = Grid(caption=["distance: to the centre of its noise; 1 is that of the farthest photo that was fitted."])
     shown.column("new photo")

@@ -52,7 +52,7 @@ def demo(
 def _words(result: object, photos: str) -> list[Grid | str]:
     """What the command prints when it is called by itself, but for what comes next."""
     from uexcli.cli import apply as apply_words
-    from uexcli.cli import evaluate as eval_words
+    from uexcli.cli import evaluate_table as eval_words
     from uexcli.cli import fit as fit_words
     from uexcli.cli import verify as verify_words
     from uexcli.commands import apply, evaluate, fit, verify

@@ -13,7 +13,7 @@ from uexcli.cli.screen import Screen, command, plain
 from uexcli.errors import Exit
 
 if TYPE_CHECKING:
-    from uexcli.commands.verify.command import Result
+    from uexcli.commands.verify.result import Result
 
 SHOWN = 40
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,11 @@ import torch
 from torch import nn
 
 from uexcli import __version__, plugin
-from uexcli.commands.apply import assemble, merge
+from uexcli.commands.apply import assemble
 from uexcli.commands.apply.assemble import LeftOut
+from uexcli.commands.apply.existing import is_done, written_before
+from uexcli.commands.apply.new_images import Assigned, near_of_new, warn_far_images
+from uexcli.commands.apply.request import Request
 from uexcli.commands.protect import engine as noise_engine
 from uexcli.commands.protect import memory
 from uexcli.commands.protect import source as noise_source
@@ -39,44 +41,6 @@ from uexcli.registry import Registry, load
 from uexcli.runtime import machine
 
 MANY = 1000  # images, of which it is said before that they are to be protected
-FAR = 1.01  # of the farthest fitted image's distance: beyond it, more than rounding
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to protect, with which noise, and where to."""
-
-    noise: Path
-    photos: str
-    output: Path
-    format: str = "png"
-    allow_lossy: bool = False
-    png_level: int = 1
-    jobs: int | None = None
-    labels: Path | None = None
-    limit: int | None = None
-    on_error: str = "fail"
-    force: bool = False
-    resume: bool = False
-    dry_run: bool = False
-    engine: str = noise_engine.TORCH  # no part of the job: pixels are the same within one level
-    weights: Path | None = None  # of the encoder, where they do not lie where `fit` found them
-    keep_metadata: bool = False
-    croissant: bool = False
-    usage: str | None = None  # what its `usageInfo` says instead of what is usual; with it, too, one is written
-    shard: str | None = None
-    max_pixels: int | None = None
-    memory: str | None = None  # to take at the most; no part of the job
-    near: bool = False  # say of new images how near they are, also where nothing is written
-
-
-@dataclass(frozen=True)
-class Assigned:
-    """An image that was not fitted: its row, and how far it lies from what was fitted (see `protect.Place`)."""
-
-    key: str
-    row: int
-    near: float | None
 
 
 @dataclass(frozen=True)
@@ -143,8 +107,8 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
     beside = Path(header["receipt"])
     if not request.dry_run:
         leftovers.sweep(beside.parent)
-    if _is_done(output, header, job, chosen, force=request.force):
-        places = _places(protector, chosen, request)
+    if is_done(output, header, job, chosen, force=request.force):
+        places = near_of_new(protector, chosen, request)
         return Result(output, 0, already=True, bounded=norm.bounded, **places, receipt=beside, shard=request.shard)
     if not every:
         raise UexError(
@@ -158,7 +122,7 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
     if request.dry_run:
         for sample in chosen:
             listener.say(visible(f"{sample.key} -> {output / names[sample.key]}"))
-        places = _places(protector, chosen, request)
+        places = near_of_new(protector, chosen, request)
         return Result(output, 0, eps=noise.eps, norm=norm.name, bounded=norm.bounded, **places, **taken)
 
     atomic.check_room(beside, 0)
@@ -172,11 +136,11 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
             done, left_out = list(made.done), list(made.left_out)
         else:
             left_out = [*skipped, *unwanted]
-            places_of = {key: position for position, key in enumerate(found.keys)}
+            positions = {key: position for position, key in enumerate(found.keys)}
             said = {key: value for key, value in header.items() if key != "receipt"}  # a part names no other place
-            part.write(folder, part.Part({**said, "shards": shard.count}, _items(done, skipped, unwanted, places_of)))
+            part.write(folder, part.Part({**said, "shards": shard.count}, _items(done, skipped, unwanted, positions)))
         staging.finish(folder, output, force=request.force)
-    assigned = _told_of_new(done, listener)
+    assigned = warn_far_images(done, listener)
     return Result(
         output,
         written=sum(not item.kept for item in done),
@@ -253,33 +217,6 @@ def _loses_labels(protector: Protector, found: samples.Labelled) -> bool:
 def _usage(request: Request) -> str | None:
     """What the release's croissant.json says may not be done; None where there is to be none."""
     return request.usage or (NO_TRAINING if request.croissant else None)
-
-
-def _is_done(
-    output: Path, header: Mapping[str, Any], job: Mapping[str, Any], chosen: Sequence[plugin.Sample], *, force: bool
-) -> bool:
-    """Whether what this job would write lies there, whole.
-
-    Raises:
-        UsageError: something else does, which is not to be replaced.
-    """
-    if not output.exists() or staging.is_free(output):
-        return False
-    whole = header["on_error"] == "fail"
-    if "shard" not in job:
-        same = receipt.matches(Path(header["receipt"]), output, job, chosen, whole=whole)
-    elif (output / shards.FILE).is_file():
-        same = merge.is_intact(output, header["job"], chosen, whole=whole)
-    else:
-        same = False
-    if same:
-        return True
-    if not force:
-        raise UsageError(
-            f"{output} exists, and is not this release.", hint="Use -o for another folder, or --force to replace it."
-        )
-    staging.check_replaceable(output)
-    return False
 
 
 def _items(
@@ -418,7 +355,7 @@ def _write_all(
     listener: Listener,
 ) -> tuple[list[Written], list[LeftOut]]:
     journal = Journal(folder / layout.JOURNAL)
-    before = {item.key: item for item in _noted(journal)} if request.resume else {}
+    before = {item.key: item for item in written_before(journal)} if request.resume else {}
 
     def work(sample: plugin.Sample) -> Written | LeftOut:
         try:
@@ -450,37 +387,3 @@ def _write_all(
             rate = count / max(time.monotonic() - began, 1e-9)
             listener.step(plugin.Progress(count, len(chosen), f"{rate:,.0f} images/s", stage="protect"))
     return done, skipped
-
-
-def _noted(journal: Journal) -> Iterator[Written]:
-    """What an interrupted run wrote."""
-    for line in journal.lines():
-        with contextlib.suppress(TypeError):  # of another version: written anew
-            yield Written.of(line)
-
-
-def _places(protector: Protector, chosen: Sequence[plugin.Sample], request: Request) -> dict[str, Any]:
-    """Look where new images lie, without writing any, if that is asked for."""
-    if not request.near:
-        return {}
-    found = []
-    for sample in chosen:
-        if sample.key not in protector.fitted:
-            _, place = protector.row(sample, photo_files.open_photo(sample))
-            assert place is not None
-            found.append(Assigned(sample.key, place.row, place.near))
-    return {"new": len(found), "assigned": tuple(found)}
-
-
-def _told_of_new(done: Sequence[Written], listener: Listener) -> tuple[Assigned, ...]:
-    """List the images that were not fitted; warn of those that nothing fitted is like."""
-    new = tuple(Assigned(item.key, item.place.row, item.place.near) for item in done if item.place is not None)
-    far = [item for item in new if item.near is not None and item.near > FAR]
-    if far:
-        worst = max(far, key=lambda item: item.near or 0)
-        others = f" and {len(far) - 1:,} more" if len(far) > 1 else ""
-        listener.warn(
-            f"unlike any photo that was fitted: {worst.key} ({worst.near:.2f} times as far as the farthest){others}; "
-            "--near lists them all"
-        )
-    return new

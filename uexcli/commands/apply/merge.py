@@ -19,7 +19,6 @@ from uexcli.core.quality import psnr, usual_rms
 from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, leftovers
 from uexcli.io.claims import claim
-from uexcli.io.images import photo_files
 from uexcli.io.pool import parallel
 from uexcli.io.release import layout, part, receipt, shards, staging
 from uexcli.messages import Listener
@@ -217,35 +216,3 @@ def _bring(folder: Path, name: str, release_folder: Path, digest: str) -> None:
             os.link(source, target)
             return
         shutil.copyfile(source, target)
-
-
-def is_intact(folder: Path, job: Mapping[str, Any], chosen: Sequence[plugin.Sample], *, whole: bool) -> bool:
-    """Whether a part is of this job, and holds what its file says, of the photos as they are.
-
-    `whole`: the job fails where an image has to be left out.
-    """
-    try:
-        there = part.read(folder)
-    except UexError:
-        return False
-    if there.header.get("job") != job or (whole and any("skipped" in item for item in there.items)):
-        return False
-    known: dict[str, Mapping[str, Any]] = {}
-    for item in there.items:
-        for kind in ("written", "skipped"):
-            if kind in item:
-                known[item[kind]["key"]] = item
-    try:
-        for sample in chosen:
-            item = known[sample.key]
-            if "written" in item:
-                written = Written.of(item["written"])
-                if photo_files.digest_of(sample) != written.source:
-                    return False
-                if layout.digest_file(folder / written.name) != written.protected:
-                    return False
-            elif receipt.try_digest(sample) != item["skipped"]["digest"]:
-                return False
-    except (KeyError, TypeError):
-        return False
-    return True

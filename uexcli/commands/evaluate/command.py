@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,13 @@ from uexcli.commands.evaluate import cache, data, folds
 from uexcli.commands.evaluate import jobs as eval_jobs
 from uexcli.commands.evaluate import protocol as eval_protocol
 from uexcli.commands.evaluate import scenario as eval_scenario
+from uexcli.commands.evaluate.cell import Cell, Side
 from uexcli.commands.evaluate.checks import doubts, of_data
 from uexcli.commands.evaluate.data import Data, Sources, read, read_pairs
 from uexcli.commands.evaluate.host_set import into
 from uexcli.commands.evaluate.protocol import Protocol
-from uexcli.commands.evaluate.result import Cell, Partial, Result, Side, cell_of
+from uexcli.commands.evaluate.request import ATTACKERS, BLIND, Request
+from uexcli.commands.evaluate.result import Partial, Result, cell_of
 from uexcli.commands.evaluate.scenario import CLEAN, PROTECTED, Scenario, Wanted
 from uexcli.commands.evaluate.trainings import Ground, Place, Plan
 from uexcli.core.eval.detect import NETS, RULE, Probe, detect
@@ -43,47 +44,6 @@ __all__ = ["Cell", "Partial", "Request", "Result", "Side", "check", "protocol_of
 SHOWN = 8  # pairs of the contact sheet
 NATIVE = 260  # px, the most that a pretrained net is used to
 PRETRAINED = ("probe",)  # beside the default target, where photos are large enough for it
-BLIND, INFORMED = "blind", "informed"
-ATTACKERS = (BLIND, INFORMED)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to compare, and how to train; what is None or empty is the protocol's."""
-
-    photos: str
-    release: str
-    test: str | None = None
-    protocol: str | None = None
-    targets: tuple[str, ...] = ()
-    against: tuple[str, ...] = ()
-    pretrained: tuple[str, ...] = ()
-    seeds: int | None = None
-    epochs: int | None = None
-    size: int | None = None
-    usual_size: int | None = None  # where none is asked for; nets that are trained on larger photos keep to their own
-    view: str | None = None
-    folds: int | None = None  # of a cross-validation; None: several where there are few photos
-    attacker: str = BLIND
-    weights: str = "auto"  # of the pretrained nets
-    shares: tuple[float, ...] = (1.0,)
-    protect_classes: tuple[str, ...] = ()
-    merges: tuple[str | None, ...] = (None,)
-    into: str | None = None
-    into_test: str | None = None
-    pairs: Path | None = None
-    pairs_middle: float = 1.0
-    labels: Path | None = None
-    device: str = "auto"
-    precision: str = "auto"
-    on_error: str = "fail"
-    max_learnability: float | None = None
-    max_pixels: int | None = None  # of an image
-    cells: Path | None = None
-    fresh: bool = False
-    shard: str | None = None
-    report: Path | None = None
-    force: bool = False
 
 
 def run(request: Request, listener: Listener | None = None) -> Result | Partial:

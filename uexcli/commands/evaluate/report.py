@@ -12,14 +12,15 @@ import numpy as np
 from PIL import Image
 
 from uexcli import __version__
-from uexcli.commands.evaluate.result import Result, Side
+from uexcli.commands.evaluate.cell import Side
+from uexcli.commands.evaluate.result import Result
 from uexcli.io import atomic
 from uexcli.io.release import layout
 from uexcli.io.reports import contact_sheet, evaluation
 from uexcli.messages import visible
 
 if TYPE_CHECKING:
-    from uexcli.commands.evaluate.command import Request
+    from uexcli.commands.evaluate.request import Request
 
 
 def without_images(result: Result) -> Result:

@@ -19,7 +19,8 @@ from uexcli.commands.fit.default_method import told_of_method
 from uexcli.commands.fit.memory import Memory, told
 from uexcli.commands.fit.problem import Made, estimate, make_problem
 from uexcli.commands.fit.progress import Whole
-from uexcli.commands.fit.setup import Request, Setup, check_enough, output_of, prepare
+from uexcli.commands.fit.request import Request
+from uexcli.commands.fit.setup import Setup, check_enough, output_of, prepare
 from uexcli.commands.protect.source import ENCODER_WEIGHTS
 from uexcli.core import seeding
 from uexcli.core.fit import noise as bank

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from uexcli.commands.fit.setup import Request, Setup
+from uexcli.commands.fit.request import Request
+from uexcli.commands.fit.setup import Setup
 from uexcli.commands.protect.features import PIXELS, Encoding
 from uexcli.core.fit.problem import chunk_of
 from uexcli.core.fit.store import Store

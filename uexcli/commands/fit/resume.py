@@ -7,7 +7,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from uexcli.commands.fit.setup import Request, Setup
+from uexcli.commands.fit.request import Request
+from uexcli.commands.fit.setup import Setup
 from uexcli.core.fit.store import Store
 from uexcli.errors import RESUMABLE, Terminated, UexError, UsageError
 from uexcli.io.atomic import WriteError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from uexcli.commands import bounds
 from uexcli.commands.fit import default_method
 from uexcli.commands.fit import parts as fit_parts
 from uexcli.commands.fit.parts import Parts
+from uexcli.commands.fit.request import Request
 from uexcli.core import seeding
 from uexcli.core.fit.patch import Patch
 from uexcli.errors import UexError, UsageError
@@ -27,36 +28,6 @@ SMALLEST = 8  # px, which nets can halve three times
 SMALL_SIDE = 96  # images up to this side are fitted as they are
 MOST_STRETCH = 8  # beyond this, more stretching loses nothing more
 SIZE = {"cpu": 64, "cuda": 224, "mps": 224}
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to fit, and how; None means: choose what is usual."""
-
-    photos: str
-    output: Path | None = None
-    method: str | None = None  # None: what is usual for such photos
-    mode: str | None = None
-    norm: str | None = None
-    eps: str | None = None
-    surrogate: str = "auto"
-    size: int | None = None
-    limit: int | None = None
-    labels: Path | None = None
-    no_labels: bool = False
-    device: str = "auto"
-    precision: str = "auto"
-    seed: int | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
-    on_error: str = "fail"
-    force: bool = False
-    dry_run: bool = False
-    resume: bool = False
-    memory: str | None = None
-    preset: str | None = None
-    compiled: bool = False
-    patch: str | None = None
-    max_pixels: int | None = None  # of an image
 
 
 @dataclass(frozen=True)

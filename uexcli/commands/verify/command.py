@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -18,11 +17,13 @@ from uexcli.commands import bounds
 from uexcli.commands.protect import memory
 from uexcli.commands.protect.protector import Protector, protector_of
 from uexcli.commands.verify import leaks, strict
-from uexcli.commands.verify.pair import Bound, Checked, Finding, check_pair, hidden, memory_of_pair
+from uexcli.commands.verify.integrity import checksums, coverage, decodes
+from uexcli.commands.verify.pair import Bound, Checked, Finding, check_pair, memory_of_pair
+from uexcli.commands.verify.result import Request, Result, cases
 from uexcli.commands.verify.survival import STEPS
 from uexcli.core.pixels import SLACK
 from uexcli.core.quality import psnr
-from uexcli.errors import Exit, UexError, UsageError
+from uexcli.errors import UexError, UsageError
 from uexcli.io import samples
 from uexcli.io.claims import claim
 from uexcli.io.images import photo_files
@@ -35,71 +36,8 @@ from uexcli.messages import Listener, tell_notes
 from uexcli.registry import Registry, load, remake
 from uexcli.runtime import machine
 
-SCHEMA = "uex.verify/1"
-LINES = "uex.verify-lines/1"
-SHAPE = "size, mode, profile"
-CASES = {  # of a report: what the findings are about
-    "missing": "coverage", "unexpected": "coverage",
-    "checksum": "integrity", "link": "integrity", "unlisted": "integrity", "unreadable": "integrity",
-    "over-bound": "bound", "noise-missing": "noise", "leak": "leaks", "metadata": "metadata",
-    strict.CODE: "decoders", "changed-size": SHAPE,
-}  # fmt: skip
 SURVIVE = 64  # images at which it is measured what is left of the noise
 DECODE_BYTES = 5  # a value of an image that is only decoded, at the most
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to verify, against what."""
-
-    release: Path
-    source: str | None = None
-    eps: str | None = None
-    norm: str | None = None
-    size: int | None = None
-    noise: Path | None = None  # the noise that should be there
-    weights: Path | None = None  # of its encoder
-    allow_missing: bool = False
-    fast: bool = False
-    jobs: int | None = None
-    max_pixels: int | None = None
-    junit: Path | None = None  # a report to write
-    force: bool = False
-    strict: bool = False  # decode all by a second decoder, too
-    memory: str | None = None  # to take at the most
-
-
-@dataclass(frozen=True)
-class Result:
-    """The verdict."""
-
-    release: str
-    findings: tuple[Finding, ...]
-    sources: int | None
-    images: int
-    decoded: int
-    norm: str | None
-    eps: str | None
-    bounded: bool | None  # False: the norm promises nothing
-    largest_share: float | None  # of the bound
-    most_levels: float | None  # of 8 bits
-    p999_levels: float | None  # 99.9 % of all values change by no more
-    values_over: int | None  # that change by more than the bound allows, where it is one for each value
-    psnr: dict[str, float] | None
-    ssim: dict[str, float] | None
-    present: dict[str, float] | None  # with --noise: agreement with the fitted noise
-    survival: dict[str, float] | None  # share of the noise left after what trainers do, mean of `survived` images
-    survived: int
-    looked: bool  # into every released file, for what must not be in it
-    checks: dict[str, str] = field(default_factory=dict)  # what was looked at, and how it came out
-    alone: tuple[strict.Alone, ...] | None = None  # files that one decoder alone reads; None without --strict
-    jobs: int | None = None  # images at a time
-    memory: int | None = None  # bytes that took at the most
-
-    @property
-    def exit(self) -> Exit:
-        """Exit 0 or 1."""
-        return Exit.FAILED if self.findings else Exit.OK
 
 
 def run(request: Request, listener: Listener | None = None) -> Result:
@@ -124,20 +62,6 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         return result
 
 
-def cases(result: Result) -> dict[str, list[str] | None]:
-    """What there is to check, and what was found wrong with it; None for what was not looked at."""
-    compared, looked = result.decoded > 0, result.sources is not None
-    done = {"coverage": looked, "bound": compared and bool(result.bounded), "leaks": compared, SHAPE: compared,
-            "noise": result.present is not None, "metadata": result.looked, "integrity": True,
-            "decoders": result.alone is not None}  # fmt: skip
-    asked = [name for name in dict.fromkeys(CASES.values()) if name != "decoders" or result.alone is not None]
-    found: dict[str, list[str]] = {name: [] for name in asked}
-    for item in result.findings:
-        wrong = f"{item.code}: {item.path}: expected {item.expected}, found {item.found}"
-        found[CASES.get(item.code, SHAPE)].append(wrong)
-    return {name: wrong if wrong or done[name] else None for name, wrong in found.items()}
-
-
 def _check(request: Request, listener: Listener) -> Result:
     registry = load()
     memory.check_options(request.jobs, request.memory)
@@ -156,7 +80,7 @@ def _check(request: Request, listener: Listener) -> Result:
         raise UexError(
             f"{root}: no {layout.SUMS} here, so there is nothing to check against.", hint="Give --source PHOTOS."
         )
-    findings += _checksums(root, there, checks, request, listener)
+    findings += checksums(root, there, checks, request, listener)
     bound = _bound(request, facts, registry) if request.source is not None else None
     if request.source is None:
         checks["bound"] = "not checked: give --source"
@@ -165,7 +89,7 @@ def _check(request: Request, listener: Listener) -> Result:
             raise UsageError("--noise: the photos are needed to tell the noise.", hint="Give --source PHOTOS.")
         room = None if request.fast else _room(_released(root, pictures), DECODE_BYTES, "", request, listener)
         if room is not None:
-            findings += _decodes(root, pictures, room, listener)
+            findings += decodes(root, pictures, room, listener)
         result = _result(request, findings, None, pictures, [], np.zeros(256, np.int64), bound, checks, room)
         return _strict(result, request, pictures, (), room, listener)
 
@@ -173,7 +97,7 @@ def _check(request: Request, listener: Listener) -> Result:
     _apart(root, found, samples.place_of(registry, request.source))
     tell_notes(found.notes, listener)
     pairs = layout.pair(found.keys, pictures, facts.get("suffix", ".png"))
-    findings += _coverage(found, pairs, pictures, there, facts, request)
+    findings += coverage(found, pairs, pictures, there, facts, request)
     checks["coverage"] = f"{len(pairs):,} of {len(found.samples):,} sources have a released image"
     by_key = {sample.key: sample for sample in found.samples}
     checked: list[Checked] = []
@@ -310,72 +234,8 @@ def _apart(root: Path, found: samples.Labelled, place: Path) -> None:
             raise UsageError(f"--source lies inside {root}.", hint="Give the folder of the original photos.")
 
 
-def _checksums(
-    root: Path, there: Sequence[str], checks: dict[str, str], request: Request, listener: Listener
-) -> Iterator[Finding]:
-    """Compare every file with SHA256SUMS, where there is one."""
-    path = root / layout.SUMS
-    if not path.is_file():
-        checks["checksums"] = f"no {layout.SUMS}"
-        if (root / layout.FACTS).is_file():
-            yield Finding("checksum", layout.SUMS, "a list of checksums", "missing")
-        return
-    sums = layout.read_sums(path)
-    members = [*there, *(name for name in (layout.FACTS, layout.CROISSANT) if (root / name).is_file())]
-    for name in sorted(set(sums) - set(members)):
-        yield Finding("missing", name, f"listed in {layout.SUMS}", "no such file")
-    for name in sorted(set(members) - set(sums)):
-        yield Finding("unlisted", name, f"a line in {layout.SUMS}", "none")
-    if request.fast:
-        checks["checksums"] = "names only: --fast reads no file"
-        return
-    listed = sorted(set(sums) & set(members))
-    digests = parallel(lambda name: layout.digest_file(root / name), listed, request.jobs)
-    wrong = 0
-    for done, (name, digest) in enumerate(zip(listed, digests, strict=True), 1):
-        listener.step(plugin.Progress(done, len(listed), stage="checksums"))
-        if digest != sums[name]:
-            wrong += 1
-            yield Finding("checksum", name, sums[name][:12], digest[:12])
-    checks["checksums"] = f"{len(listed) - wrong:,} of {len(listed):,} match {layout.SUMS}"
-
-
 def _released(root: Path, pictures: Sequence[str]) -> list[plugin.Sample]:
     return [plugin.Sample(name, None, path=root / name) for name in pictures]
-
-
-def _decodes(root: Path, pictures: Sequence[str], room: memory.Plan, listener: Listener) -> Iterator[Finding]:
-    def one(name: str) -> list[Finding]:
-        try:
-            with memory.enough(name):
-                photo_files.open_photo(plugin.Sample(name, None, path=root / name))
-        except UexError as error:
-            return [Finding("unreadable", name, "an image", error.message)]
-        return hidden(root, name)
-
-    for done, found in enumerate(parallel(one, pictures, room.jobs, processes=True, apart=room.apart), 1):
-        listener.step(plugin.Progress(done, len(pictures), stage="decode"))
-        yield from found
-
-
-def _coverage(
-    found: samples.Labelled,
-    pairs: Mapping[str, str],
-    pictures: Sequence[str],
-    there: Sequence[str],
-    facts: Mapping[str, Any],
-    request: Request,
-) -> Iterator[Finding]:
-    """Sources without a released image, and released files without a source."""
-    allowed = {item["path"] for item in facts.get("skipped", [])} if request.allow_missing else set()
-    wanted = layout.names(found.keys, facts.get("suffix", ".png"))
-    for key in found.keys:
-        if key not in pairs and key not in allowed:
-            yield Finding("missing", wanted[key], f"the protected image of {key}", "no such file")
-    for name in sorted(set(pictures) - set(pairs.values())):
-        yield Finding("unexpected", name, "a source of this name", "none")
-    for name in sorted(set(there) - set(pictures)):
-        yield Finding("unexpected", name, "images only", "another file")
 
 
 def _result(
