@@ -20,7 +20,8 @@ from torch import Tensor
 from uexcli import plugin
 from uexcli.core.eval.trial import MemoryTrial
 from uexcli.io.images.photo_files import open_photo
-from uexcli.io.samples import find_dataset, label
+from uexcli.io.samples import label
+from uexcli.io.sources import source_of
 from uexcli.registry import load
 from uexcli.runtime import machine
 
@@ -62,7 +63,7 @@ def main() -> None:
 
 def _tensors(data: str, split: str, count: int | None, device: torch.device) -> tuple[Tensor, Tensor]:
     """Give uint8 images `(N, C, S, S)` and labels."""
-    found = label(find_dataset(load(), data).read(data, split=split)[:count])
+    found = label(source_of(load(), data).read(split)[:count])
     pixels = np.stack([open_photo(sample).pixels.transpose(2, 0, 1) for sample in found.samples])
     return torch.from_numpy(pixels).to(device), torch.tensor(found.labels, device=device)
 

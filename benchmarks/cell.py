@@ -26,6 +26,7 @@ from uexcli.core.fit.store import Store
 from uexcli.core.pixels import publish
 from uexcli.io import samples
 from uexcli.io.noise import noise_file
+from uexcli.io.sources import source_of
 from uexcli.messages import Listener
 from uexcli.registry import load
 from uexcli.runtime import machine
@@ -201,7 +202,7 @@ def _train(
         ]
         images = torch.cat(written)
     registry = load()
-    found = samples.limited(samples.list_samples(registry, cell.data, split="test"), cell.test, ordered=True)
+    found = samples.limited(source_of(registry, cell.data).samples(split="test"), cell.test, ordered=True)
     tests = samples.load(found, problem.images.shape[2], problem.images.shape[1])
     target = registry.make(plugin.Target, "target", cell.target or "small")  # type: ignore[type-abstract]
     outcomes = [

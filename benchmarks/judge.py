@@ -26,7 +26,7 @@ from PIL import Image
 
 from uexcli.commands import apply, bench, evaluate, fit
 from uexcli.io.images.photo_files import open_photo
-from uexcli.io.samples import find_dataset
+from uexcli.io.sources import source_of
 from uexcli.messages import Listener
 from uexcli.plugin import Sample
 from uexcli.registry import load
@@ -358,7 +358,7 @@ def written(data: str, root: Path, count: int, *, split: str) -> Path:
     if not root.exists():
         part = root.with_name(f"{root.name}.part")
         shutil.rmtree(part, ignore_errors=True)
-        for number, sample in enumerate(find_dataset(load(), data).read(data, split=split)[:count]):
+        for number, sample in enumerate(source_of(load(), data).read(split)[:count]):
             _save(sample, part / str(sample.label) / f"{number}.png")
         part.rename(root)
     return root

@@ -22,10 +22,10 @@ from PIL import Image
 
 from uexcli import registry
 from uexcli.errors import UexError, UsageError
-from uexcli.io import samples
 from uexcli.io.images import photo_files
 from uexcli.io.pool import WORTH_IT, parallel
 from uexcli.io.release import layout
+from uexcli.io.sources import source_of
 from uexcli.plugin import Dataset, Sample, is_safe, split_of
 
 PYARROW = "pyarrow is not installed: pip install 'uexcli[huggingface]'"
@@ -40,13 +40,13 @@ def needs(form: str) -> None:
 
 
 def dataset(name: str) -> Dataset:
-    made = samples.find_dataset(registry.load(), f"{name}:x")
+    made = source_of(registry.load(), f"{name}:x").dataset
     assert made.name == name
     return made
 
 
 def listed(uri: str, **options: str) -> dict[str, Sample]:
-    found = samples.find_dataset(registry.load(), uri).read(uri, **options)
+    found = source_of(registry.load(), uri).dataset.read(uri, **options)
     assert [sample.key for sample in found] == sorted(sample.key for sample in found)
     return {sample.key: sample for sample in found}
 

@@ -17,10 +17,11 @@ from conftest import Ran
 from uexcli import registry
 from uexcli.errors import UexError
 from uexcli.io import samples
+from uexcli.io.sources import source_of
 
 
 def listed(uri: str, **options: object) -> samples.Labelled:
-    return samples.list_samples(registry.load(), uri, **options)  # type: ignore[arg-type]
+    return source_of(registry.load(), uri).samples(**options)  # type: ignore[arg-type]
 
 
 def test_class_folders_give_labels_and_hidden_files_are_left_out(photos: Path) -> None:

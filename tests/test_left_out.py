@@ -16,6 +16,7 @@ from PIL import Image
 
 from uexcli import plugin
 from uexcli.io import labels, samples, unread
+from uexcli.io.sources import Source, source_of
 from uexcli.plugin import UexError, Unread, UsageError
 from uexcli.registry import load
 
@@ -23,11 +24,11 @@ Uex = Callable[..., Ran]
 
 
 def listed(uri: str, *, split: str = "train", table: Path | None = None) -> samples.Labelled:
-    return samples.list_samples(load(), uri, split=split, labels=table)
+    return source_of(load(), uri).samples(split=split, labels=table)
 
 
 def left_out(uri: str, split: str = "train") -> dict[str, str]:
-    return {item.path: item.reason for item in samples.find_dataset(load(), uri).unread(uri, split=split)}
+    return {item.path: item.reason for item in source_of(load(), uri).dataset.unread(uri, split=split)}
 
 
 def written(name: str, text: str | bytes) -> Path:
@@ -393,14 +394,13 @@ def test_words_count_and_name() -> None:
 
 
 def test_a_plugin_that_only_counts_is_still_heard(photos: Path) -> None:
-    class Counting(type(samples.find_dataset(load(), str(photos)))):  # type: ignore[misc]
+    class Counting(type(source_of(load(), str(photos)).dataset)):  # type: ignore[misc]
         def unread(self, uri: str, *, split: str = "train") -> list[Unread]:
             return []
 
         def ignored(self, uri: str) -> int:
             return 2
 
-    assert unread.words(samples.left_out(Counting(), str(photos), "train")) == [
-        "2 files are no images, and are ignored: ?, ?"
-    ]
-    assert samples.find_dataset(load(), str(photos)).ignored(str(photos)) == 0
+    found = Source(str(photos), Counting())
+    assert unread.words(found.unread()) == ["2 files are no images, and are ignored: ?, ?"]
+    assert source_of(load(), str(photos)).ignored == 0

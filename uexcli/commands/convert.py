@@ -14,10 +14,11 @@ from pathlib import Path
 
 from uexcli import __version__, plugin
 from uexcli.errors import UexError, UsageError
-from uexcli.io import atomic, samples, unread
+from uexcli.io import atomic, unread
 from uexcli.io.claims import claim
 from uexcli.io.pool import parallel
 from uexcli.io.release import croissant, layout, staging
+from uexcli.io.sources import Source, source_of
 from uexcli.messages import Listener, tell_notes
 from uexcli.registry import Registry, load
 from uexcli.wording import pasted
@@ -82,13 +83,15 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         UsageError: the target exists, lies in or around the source, or is of no form that can be written.
         UexError: the source is damaged, or the target cannot hold its names.
     """
-    with claim(samples.place_of(load(), request.target)):
-        return _run(request, listener or Listener())
+    registry = load()
+    target = source_of(registry, request.target)
+    with claim(target.root):
+        return _run(request, registry, target, listener or Listener())
 
 
-def _run(request: Request, listener: Listener) -> Result:
-    staging.recover(samples.place_of(load(), request.target), resume=False)
-    job = _plan(request, load(), listener)
+def _run(request: Request, registry: Registry, target: Source, listener: Listener) -> Result:
+    staging.recover(target.root, resume=False)
+    job = _plan(request, registry, target, listener)
     mark = {staging.COPYING: __version__}  # what a killed run left is made anew
     with staging.growing(job.output, mark, resume=False, force=request.force) as folder:
         try:
@@ -101,11 +104,10 @@ def _run(request: Request, listener: Listener) -> Result:
     return result
 
 
-def _plan(request: Request, registry: Registry, listener: Listener) -> _Job:
+def _plan(request: Request, registry: Registry, target: Source, listener: Listener) -> _Job:
     if request.split not in SPLITS:
         raise UsageError(f"--split {request.split}: unknown.", hint=f"Known: {', '.join(SPLITS)}.")
-    dataset = samples.find_dataset(registry, request.target)
-    output = samples.place_of(registry, request.target)
+    dataset, output = target.dataset, target.root
     if not dataset.can_write:
         every = {name: registry.find("dataset", name).cls for name in registry.names("dataset")}
         forms = [name for name, cls in every.items() if issubclass(cls, plugin.Dataset) and cls.can_write]
@@ -113,8 +115,9 @@ def _plan(request: Request, registry: Registry, listener: Listener) -> _Job:
     missing = dataset.lacks()
     if missing is not None:
         raise missing
-    source = samples.place_of(registry, request.source)
-    found = _listed(request, registry, listener)
+    origin = source_of(registry, request.source)
+    source = origin.root
+    found = _listed(request, origin, listener)
     with atomic.told(output):
         _check_output(output, source, force=request.force)
     facts = source.is_dir() and layout.read_facts(source) is not None
@@ -123,20 +126,19 @@ def _plan(request: Request, registry: Registry, listener: Listener) -> _Job:
     return _Job(dataset, output, source, found, facts)
 
 
-def _listed(request: Request, registry: Registry, listener: Listener) -> Sequence[plugin.Sample]:
+def _listed(request: Request, origin: Source, listener: Listener) -> Sequence[plugin.Sample]:
     """The samples, each key once, with the classes they have or those of the CSV."""
-    dataset = samples.find_dataset(registry, request.source)
-    if dataset.name == "folder" and request.split != "train":
+    if origin.dataset.name == "folder" and request.split != "train":
         raise UsageError(
             f"--split {request.split}: a folder has no splits.", hint=f"Give the folder itself: {request.source}/test"
         )
     if request.labels is not None:
-        listed = samples.list_samples(registry, request.source, split=request.split, labels=request.labels)
+        listed = origin.samples(split=request.split, labels=request.labels)
         found = listed.samples
         tell_notes(listed.notes, listener)
     else:
-        found = tuple(dataset.read(request.source, split=request.split))
-        tell_notes(unread.words(samples.left_out(dataset, request.source, request.split)), listener)
+        found = tuple(origin.read(request.split))
+        tell_notes(unread.words(origin.unread(request.split)), listener)
         taken = unread.splits(found)
         if taken:
             listener.warn(f"taken for classes, though called as splits are: {unread.listed(taken)}")

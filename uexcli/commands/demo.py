@@ -13,11 +13,11 @@ import numpy as np
 from uexcli import plugin
 from uexcli.commands import apply, evaluate, fit, verify
 from uexcli.errors import UsageError
-from uexcli.io import samples
 from uexcli.io.claims import claim
 from uexcli.io.images import photo_files
 from uexcli.io.release import layout
 from uexcli.io.reports import contact_sheet
+from uexcli.io.sources import source_of
 from uexcli.messages import Listener
 from uexcli.registry import load
 from uexcli.wording import pasted
@@ -136,12 +136,12 @@ def write_digits(folder: Path) -> None:
         small = Image.fromarray((image * (255 / 16)).round().astype(np.uint8))
         large = np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
         members.append(plugin.Sample(f"{label}/{number:04d}.png", str(label), array=large))
-    samples.find_dataset(load(), str(folder)).write(str(folder), members)
+    source_of(load(), str(folder)).dataset.write(str(folder), members)
 
 
 def draw_sheet(photos: Path, out: Path, picture: Path) -> None:
     """Draw one image of each class, clean, noise amplified and protected."""
-    found = samples.list_samples(load(), str(photos))
+    found = source_of(load(), str(photos)).samples()
     names = layout.names(found.keys)
     firsts = {sample.label: sample for sample in reversed(found.samples)}
     pairs = []

@@ -5,21 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from uexcli.errors import Terminated, UexError, UsageError
-from uexcli.io import labels as csv_labels
-from uexcli.io import unread
+from uexcli.errors import UexError, UsageError
 from uexcli.io.images import photo_files
 from uexcli.io.noise.mapped import Mapped
 from uexcli.io.pool import parallel
-from uexcli.plugin import NO_IMAGE, Dataset, Sample, Unread
-from uexcli.registry import Broken, Registry
+from uexcli.plugin import Sample
 
 RELEASED = 256  # images after which memory is given back
 ON_ERROR = ("fail", "skip")
@@ -55,83 +51,6 @@ class Labelled:
     def bare(self) -> Labelled:
         """The same samples without labels."""
         return replace(label([replace(sample, label=None) for sample in self.samples]), notes=self.notes)
-
-
-def find_dataset(registry: Registry, uri: str) -> Dataset:
-    """Find the dataset plugin that a URI is for; a plain path is a folder."""
-    makers = [registry.find("dataset", name).cls for name in registry.names("dataset") if name != "folder"]
-    for cls in [*makers, registry.find("dataset", "folder").cls]:
-        dataset = cls()
-        if isinstance(dataset, Dataset) and _accepts(registry, dataset, uri):
-            return dataset
-    scheme = uri.partition(":")[0]
-    raise UsageError(f"{uri}: no dataset '{scheme}'.", hint=f"Known: {', '.join(registry.names('dataset'))}.")
-
-
-def _accepts(registry: Registry, dataset: Dataset, uri: str) -> bool:
-    """Ask a dataset; one that fails is broken, and must not take the others with it."""
-    try:
-        return dataset.accepts(uri)
-    except (UexError, KeyboardInterrupt, Terminated):
-        raise
-    except BaseException as error:
-        entry = registry.find("dataset", dataset.name)
-        registry.note(Broken(entry.plugin, f"dataset '{dataset.name}': {type(error).__name__}: {error}"))
-        return False
-
-
-def place_of(registry: Registry, uri: str) -> Path:
-    """Where the data of a URI lies: the path after its scheme."""
-    name = find_dataset(registry, uri).name
-    path = uri.removeprefix(f"{name}:")
-    return Path(path.removeprefix("links:") if name == "folder" else path)
-
-
-def list_samples(
-    registry: Registry, uri: str, *, split: str = "train", labels: Path | None = None, strict: bool = True
-) -> Labelled:
-    """List a dataset's samples, with labels from their folders or from a CSV `path,label`.
-
-    Labels are for all or for none: where some lack one, that is an error, or not `strict` none has any. So are folders
-    that are no classes, but splits.
-    """
-    dataset = find_dataset(registry, uri)
-    samples = dataset.read(uri, split=split)
-    notes = unread.words(left_out(dataset, uri, split))
-    if labels is not None:
-        given = csv_labels.given(labels, [sample.key for sample in samples], place_of(registry, uri))
-        samples = [replace(sample, label=given.labels.get(sample.key)) for sample in samples]
-        strangers = [row.path for row in given.strangers]
-        _all_labelled(samples, f"{labels} has no label for", strangers)
-        if strangers:
-            notes.append(f"{labels} also has {len(strangers):,} that are not here: {unread.listed(strangers)}")
-    elif not strict and any(not sample.label for sample in samples):
-        samples = [replace(sample, label=None) for sample in samples]
-    elif any(sample.label for sample in samples):
-        if strict:
-            unread.check_splits(uri, place_of(registry, uri), samples, split)
-        _all_labelled(samples, "images in class folders have a label, but there is none for")
-    return replace(label(samples), notes=tuple(notes))
-
-
-def left_out(dataset: Dataset, uri: str, split: str) -> list[Unread]:
-    """List what a dataset does not read; of one that only counts, so many files without names."""
-    found = dataset.unread(uri, split=split)
-    if not found and type(dataset).ignored is not Dataset.ignored:
-        return [Unread("?", NO_IMAGE)] * dataset.ignored(uri)
-    return found
-
-
-def _all_labelled(samples: Sequence[Sample], complaint: str, strangers: Sequence[str] = ()) -> None:
-    """Refuse images without a label; `strangers` are the paths in a CSV that are of no image."""
-    bare = [sample.key for sample in samples if not sample.label]
-    if not bare:
-        return
-    more = f" and {len(bare) - 1} more" if len(bare) > 1 else ""
-    hint = "Label every image, with --labels FILE.csv or class folders."
-    if strangers:
-        hint = f"Paths are relative to the photos, such as {bare[0]}; it has {strangers[0]}, which is not there."
-    raise UexError(f"{complaint} {bare[0]}{more}.", hint=hint)
 
 
 def label(samples: Sequence[Sample]) -> Labelled:

@@ -36,6 +36,7 @@ from uexcli.io.pool import parallel
 from uexcli.io.release import layout, part, receipt, shards, staging
 from uexcli.io.release.croissant import NO_TRAINING
 from uexcli.io.release.write_log import Journal
+from uexcli.io.sources import Source, source_of
 from uexcli.messages import Listener, tell_notes, visible
 from uexcli.registry import Registry, load
 from uexcli.runtime import machine
@@ -93,16 +94,16 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
     network = noise_source.network(registry, noise) if noise.network else None
     protector = _protector(registry, noise, network, suffix, request)
     norm, strict = protector.norm, protector.granularity.needs_labels
-    found = samples.list_samples(registry, request.photos, labels=request.labels, strict=strict)
+    source = source_of(registry, request.photos)
+    found = source.samples(labels=request.labels, strict=strict)
     names = layout.names(found.keys, suffix)
-    _check_output(request, output, found)
+    _check_output(request, output, source, found)
     wanted = found
     if request.limit is not None:
-        ordered = samples.find_dataset(registry, request.photos).ordered
-        wanted = samples.limited(found, request.limit, ordered=ordered)
+        wanted = samples.limited(found, request.limit, ordered=source.dataset.ordered)
     every = _chosen(wanted, protector, listener)
     chosen = [sample for sample in every if shard.holds(sample.key)]
-    header = _header(protector, request, found)
+    header = _header(protector, request, source, found)
     job = header["job"] if request.shard is None else {**header["job"], "shard": request.shard}
     beside = Path(header["receipt"])
     if not request.dry_run:
@@ -170,7 +171,7 @@ def _guessable(noise: noise_file.Noise) -> list[str]:
     return ["the seed of this noise can be guessed, and the noise made again: fit anew, without --seed"] * known
 
 
-def _header(protector: Protector, request: Request, found: samples.Labelled) -> dict[str, Any]:
+def _header(protector: Protector, request: Request, source: Source, found: samples.Labelled) -> dict[str, Any]:
     """What the parts of a release have in common: the job, the facts but for what is counted, and what to do."""
     noise = protector.noise
     return {
@@ -195,7 +196,7 @@ def _header(protector: Protector, request: Request, found: samples.Labelled) -> 
             "size": noise.size,
             "suffix": protector.suffix,
             "lossless": not protector.lossy,
-            "ignored": samples.find_dataset(load(), request.photos).ignored(request.photos),
+            "ignored": source.ignored,
             "pillow": PIL.__version__,
         },
         "on_error": request.on_error,
@@ -280,15 +281,15 @@ def _suffix(request: Request) -> str:
     return photo_files.SUFFIXES[request.format]
 
 
-def _check_output(request: Request, output: Path, found: samples.Labelled) -> None:
+def _check_output(request: Request, output: Path, source: Source, found: samples.Labelled) -> None:
     """Refuse an output that is a file, holds the noise file, or lies among the photos; put right what a kill left."""
     with atomic.told(output):
         if output.exists() and not output.is_dir():
             raise UsageError(f"{output} is a file.", hint="Give -o a folder.")
     target, secret = output.resolve(), request.noise.resolve()
     if any(sample.array is None for sample in found.samples):
-        source = samples.place_of(load(), request.photos).resolve()
-        real = {source} if source.is_file() else {source, *_linked(source, found)}
+        root = source.root.resolve()
+        real = {root} if root.is_file() else {root, *_linked(root, found)}
         if any(target == one or one in target.parents or target in one.parents for one in real):
             raise UsageError(
                 f"-o {output} lies in or around {request.photos}.",

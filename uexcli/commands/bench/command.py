@@ -16,10 +16,11 @@ from uexcli.commands.bench import targets, test_sets
 from uexcli.commands.bench.recipes import FIT, TRAININGS, Photos, Question, Recipes, name_of, questions, read
 from uexcli.commands.evaluate.report import without_images
 from uexcli.errors import UexError, UsageError, unknown
-from uexcli.io import atomic, documents, samples, schema
+from uexcli.io import atomic, documents, schema
 from uexcli.io.claims import claim
 from uexcli.io.release.layout import FACTS
 from uexcli.io.reports import board, leaderboard
+from uexcli.io.sources import source_of
 from uexcli.messages import Listener
 from uexcli.plugin import Progress
 from uexcli.registry import load
@@ -193,7 +194,7 @@ def _check(recipes: Recipes, request: Request) -> int | None:
         for key, kind in (("method", "method"), ("mode", "granularity"), ("norm", "norm")):
             if key in row:
                 registry.find(kind, row[key])
-        if "release" in row and not samples.place_of(registry, row["release"]).exists():
+        if "release" in row and not source_of(registry, row["release"]).root.exists():
             raise UsageError(f"{request.recipes}: row '{name_of(row)}': {row['release']}: no such release.")
     asked = targets.check(recipes, request.device)
     for row in recipes.rows:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from uexcli.commands.bench.recipes import Photos
 from uexcli.errors import UexError
 from uexcli.io import samples
+from uexcli.io.sources import Source, source_of
 from uexcli.messages import Listener
 from uexcli.plugin import Sample, split_folder
 from uexcli.registry import Registry, load
@@ -33,16 +35,16 @@ def find(photos: Photos, listener: Listener) -> Test:
         UexError: the photos cannot be listed.
     """
     registry = load()
-    listed = samples.list_samples(registry, photos.photos, labels=photos.labels, strict=False)
-    ordered = samples.find_dataset(registry, photos.photos).ordered
-    kept = samples.limited(listed, photos.limit, ordered=ordered)
+    source = source_of(registry, photos.photos)
+    listed = source.samples(labels=photos.labels, strict=False)
+    kept = samples.limited(listed, photos.limit, ordered=source.dataset.ordered)
     every, some = len(listed.samples), len(kept.samples)
     beyond = f"{every - some:,} of {every:,} photos are not in the release" if some < every else None
     if isinstance(photos.test, str):
         return Test(photos.test, beyond=beyond)
     found = Test(None, beyond=beyond)
     if photos.test is None and photos.labels is None:
-        own = _has_test_split(registry, photos.photos)
+        own = _has_test_split(source)
         uri = photos.photos if own else _beside(photos.photos)
         if uri is not None and _fits(registry, uri, kept):
             found = Test(uri, own, beyond)
@@ -51,17 +53,16 @@ def find(photos: Photos, listener: Listener) -> Test:
     return found
 
 
-def _has_test_split(registry: Registry, uri: str) -> bool:
+def _has_test_split(source: Source) -> bool:
     """Whether a dataset lists other images when asked for its test split."""
-    dataset = samples.find_dataset(registry, uri)
     try:
-        train, test = (_names(dataset.read(uri, split=split)) for split in ("train", "test"))
+        train, test = (_names(source.read(split)) for split in ("train", "test"))
     except UexError:  # it has none, and says so
         return False
     return train != test
 
 
-def _names(found: list[Sample]) -> list[tuple[str, Path | None]]:
+def _names(found: Sequence[Sample]) -> list[tuple[str, Path | None]]:
     return [(sample.key, sample.path) for sample in found]
 
 
@@ -81,7 +82,7 @@ def _beside(uri: str) -> str | None:
 def _fits(registry: Registry, uri: str, trained: samples.Labelled) -> bool:
     """Whether all test images are of classes that are trained on."""
     try:
-        classes = samples.list_samples(registry, uri, split="test").classes
+        classes = source_of(registry, uri).samples(split="test").classes
     except UexError:
         return False
     return bool(classes) and set(classes) <= set(trained.classes)

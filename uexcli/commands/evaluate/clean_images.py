@@ -10,6 +10,7 @@ from torch import Tensor
 from uexcli.core import seeding
 from uexcli.errors import UexError
 from uexcli.io import samples
+from uexcli.io.sources import source_of
 from uexcli.registry import Registry
 
 
@@ -28,7 +29,7 @@ class CleanImages:
         """
         key = (uri, count, channels, size)
         if key not in self._read:
-            found = samples.list_samples(self.registry, uri, strict=False)
+            found = source_of(self.registry, uri).samples(strict=False)
             if not found.samples:
                 raise UexError(f"{uri}: no images to learn from.", hint="Name a folder or a dataset of clean images.")
             order = torch.randperm(len(found.samples), generator=seeding.generator(0, "clean images"))

@@ -21,6 +21,7 @@ from uexcli.io import samples
 from uexcli.io.images import crops, photo_files
 from uexcli.io.pool import parallel
 from uexcli.io.release import layout
+from uexcli.io.sources import source_of
 from uexcli.messages import Listener, tell_notes
 from uexcli.registry import load, remake
 
@@ -91,7 +92,7 @@ def read(request: Sources, device: torch.device, listener: Listener) -> tuple[Da
         )  # fmt: skip
 
     if request.test is not None:
-        listed = samples.list_samples(load(), request.test, split="test")
+        listed = source_of(load(), request.test).samples(split="test")
         tell_notes(listed.notes, listener)
         test = _load(request, listed, paired.size, paired.channels, "read test", listener)
         digests = frozenset((*digests, *test.digests))
@@ -124,13 +125,13 @@ def _of(whole: Three, places: Tensor | slice) -> Three:
 def _pair(request: Sources, listener: Listener) -> Paired:
     """Find each photo's partner in the release, and load both."""
     registry = load()
-    source = samples.list_samples(registry, request.photos, labels=request.labels)
+    source = source_of(registry, request.photos).samples(labels=request.labels)
     if not source.labels:
         raise UsageError(
             f"{request.photos}: no labels.", hint="Sort the photos into class folders, or give --labels FILE.csv."
         )
     tell_notes(source.notes, listener)
-    released = samples.find_dataset(registry, request.release).read(request.release)
+    released = source_of(registry, request.release).read()
     root = Path(request.release)
     facts = layout.read_facts(root) if root.is_dir() else None
     partner = layout.pair(source.keys, [sample.key for sample in released], (facts or {}).get("suffix", ".png"))

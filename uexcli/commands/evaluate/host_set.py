@@ -12,6 +12,7 @@ from uexcli.commands.evaluate.data import Data, Sources, without_trained
 from uexcli.commands.evaluate.folds import held_out
 from uexcli.errors import UexError
 from uexcli.io import samples
+from uexcli.io.sources import source_of
 from uexcli.messages import Listener
 from uexcli.registry import load
 
@@ -35,7 +36,7 @@ def into(data: Data, host: str, test: str | None, sources: Sources, listener: Li
             on_done=lambda done, total: listener.step(plugin.Progress(done, total, stage=stage)),
         )  # fmt: skip
 
-    found = samples.list_samples(registry, host)
+    found = source_of(registry, host).samples()
     if not found.labels:
         raise UexError(f"--into {host}: no labels.", hint="Give a set of class folders.")
     loaded = get(found, "read host")
@@ -53,7 +54,7 @@ def into(data: Data, host: str, test: str | None, sources: Sources, listener: Li
         tests, test_labels = loaded.images[held], host_labels[held]
         images, host_labels = loaded.images[~held], host_labels[~held]
     else:
-        shown = get(samples.list_samples(registry, test, split="test"), "read host's test")
+        shown = get(source_of(registry, test).samples(split="test"), "read host's test")
         tests, test_labels = without_trained(test, shown, loaded)
         strangers = sorted(set(shown.found.classes) - set(loaded.found.classes))
         if strangers or not shown.found.classes:

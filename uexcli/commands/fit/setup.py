@@ -21,7 +21,8 @@ from uexcli.errors import UexError, UsageError
 from uexcli.io import atomic, samples
 from uexcli.io.images import photo_files
 from uexcli.io.noise import noise_file
-from uexcli.registry import Registry, load
+from uexcli.io.sources import Source, source_of
+from uexcli.registry import load
 from uexcli.runtime import machine
 
 SMALLEST = 8  # px, which nets can halve three times
@@ -65,7 +66,8 @@ def prepare(request: Request) -> Setup:
             f"--seed: not between 0 and 2^{seeding.MOST_BITS} - 1.",
             hint="Leave it out, and one is drawn that cannot be guessed.",
         )
-    found = find_photos(registry, request)
+    source = source_of(registry, request.photos)
+    found = find_photos(source, request)
     seen = asked = None
     if request.method is None:
         seen = samples.survey(found, on_error=request.on_error)
@@ -115,7 +117,7 @@ def prepare(request: Request) -> Setup:
         "precision": str(autocast).removeprefix("torch.") if autocast else "float32",
     }
     output = output_of(request)
-    existing = check_existing(output, found, recipe, eps, request)
+    existing = check_existing(output, source, found, recipe, eps, request)
     return Setup(
         found=found,
         parts=parts,
@@ -175,16 +177,15 @@ def check_patch(text: str, parts: Parts) -> Patch:
     return Patch.parse(text)
 
 
-def find_photos(registry: Registry, request: Request) -> samples.Labelled:
+def find_photos(source: Source, request: Request) -> samples.Labelled:
     """List the photos of a request; labelled ones must have two classes or more."""
     samples.check_options(request.on_error)
     if request.no_labels and request.labels is not None:
         raise UsageError("--no-labels and --labels exclude each other.", hint="Give one of them.")
-    found = samples.list_samples(registry, request.photos, labels=request.labels, strict=not request.no_labels)
+    found = source.samples(labels=request.labels, strict=not request.no_labels)
     if request.no_labels:
         found = found.bare()
-    ordered = samples.find_dataset(registry, request.photos).ordered
-    found = samples.limited(found, request.limit, ordered=ordered)
+    found = samples.limited(found, request.limit, ordered=source.dataset.ordered)
     check_enough(request.photos, found)
     return found
 
@@ -214,7 +215,7 @@ def default_name(uri: str) -> str:
 
 
 def check_existing(
-    output: Path, found: samples.Labelled, recipe: Mapping[str, Any], eps: float, request: Request
+    output: Path, source: Source, found: samples.Labelled, recipe: Mapping[str, Any], eps: float, request: Request
 ) -> noise_file.Noise | None:
     """Give the noise file that is there already, of the same recipe, or None.
 
@@ -227,7 +228,7 @@ def check_existing(
         if not output.exists():
             return None
     listed = [sample for sample in found.samples if sample.array is None]
-    root = samples.place_of(load(), request.photos).resolve()
+    root = source.root.resolve()
     among = root == output.resolve() or root in output.resolve().parents
     if listed and among and not output.name.endswith(noise_file.SUFFIX):
         raise UsageError(f"-o {output} is a file among the photos.", hint="Give -o another name.")

@@ -32,6 +32,7 @@ from uexcli.io.noise import noise_file
 from uexcli.io.pool import parallel
 from uexcli.io.release import layout
 from uexcli.io.reports import junit
+from uexcli.io.sources import source_of
 from uexcli.messages import Listener, tell_notes
 from uexcli.registry import Registry, load, remake
 from uexcli.runtime import machine
@@ -93,8 +94,9 @@ def _check(request: Request, listener: Listener) -> Result:
         result = _result(request, findings, None, pictures, [], np.zeros(256, np.int64), bound, checks, room)
         return _strict(result, request, pictures, (), room, listener)
 
-    found = samples.list_samples(registry, request.source, strict=False)
-    _apart(root, found, samples.place_of(registry, request.source))
+    source = source_of(registry, request.source)
+    found = source.samples(strict=False)
+    _apart(root, found, source.root)
     tell_notes(found.notes, listener)
     pairs = layout.pair(found.keys, pictures, facts.get("suffix", ".png"))
     findings += coverage(found, pairs, pictures, there, facts, request)
