@@ -21,7 +21,10 @@ from torch import Tensor
 from benchmarks.__main__ import run, table
 from benchmarks.cell import Cell
 from uexcli import plugin
+from uexcli.core.fit.bank import NoiseBank
+from uexcli.core.fit.data import Data
 from uexcli.core.fit.engine import Engine
+from uexcli.core.fit.execution import Execution
 from uexcli.core.fit.problem import BankProblem
 from uexcli.core.nets import ResNet18
 from uexcli.registry import load
@@ -32,20 +35,12 @@ def problem(device: torch.device, engine: Engine, count: int = 96, dtype: torch.
     """A fit of random pictures against ResNet-18."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    keys = [str(number) for number in range(count)]
+    data = Data(images.to(device), (torch.arange(count) % 10).to(device), keys, 10, device)
+    norm = load().make(plugin.Norm, "norm", "linf")  # type: ignore[type-abstract]
+    noise = NoiseBank(data, torch.arange(count, device=device), count, norm, 8 / 255, seed=0)
     return BankProblem(
-        images=images.to(device),
-        labels=(torch.arange(count) % 10).to(device),
-        rows=torch.arange(count, device=device),
-        keys=[str(number) for number in range(count)],
-        num_rows=count,
-        num_classes=10,
-        norm=load().make(plugin.Norm, "norm", "linf"),  # type: ignore[type-abstract]
-        eps=8 / 255,
-        seed=0,
-        device=device,
-        make_surrogate=lambda: ResNet18(num_classes=10, channels=3, size=32),
-        autocast=dtype,
-        engine=engine,
+        data, noise, Execution(dtype, engine), make_surrogate=lambda: ResNet18(num_classes=10, channels=3, size=32)
     )
 
 

@@ -20,6 +20,7 @@ from uex_clusters._generator import Generator
 from uex_clusters.clusterwise import Clusterwise
 from uex_clusters.uc import UnlearnableClusters, centres_of
 
+from tests import problems
 from uexcli import registry
 from uexcli.builtin.surrogates.efficientnet_lite import EfficientnetLite0
 from uexcli.commands.protect.features import Encoding
@@ -42,7 +43,7 @@ def make_problem(count: int = 30, rows: int = 3, side: int = SIDE, **changes: An
     """Pictures of as many brightnesses as rows, against an untrained net."""
     number = torch.arange(count) % rows
     images = (pictures(count, side=side).float() * (0.4 + 0.3 * number.view(-1, 1, 1, 1))).clamp(0, 255)
-    problem = BankProblem(
+    problem = problems.make(
         images=images.to(torch.uint8),
         labels=torch.zeros(count, dtype=torch.int64),
         rows=number,
@@ -55,7 +56,7 @@ def make_problem(count: int = 30, rows: int = 3, side: int = SIDE, **changes: An
         device=torch.device("cpu"),
         make_surrogate=lambda: SmallNet(num_classes=2, channels=3, size=side, width=8),
     )
-    return dataclasses.replace(problem, **changes)
+    return problems.changed(problem, **changes)
 
 
 # -------------------------------------------------------------------------------------------- clusters
@@ -170,7 +171,7 @@ def test_centres_are_the_mean_features_of_each_row() -> None:
     for row, centre in enumerate(centres_of(problem)):
         torch.testing.assert_close(centre, features[problem.rows == row].mean(0), rtol=1e-4, atol=1e-5)
     known = torch.arange(30.0).unsqueeze(1)
-    told = dataclasses.replace(problem, known_features=lambda: known)
+    told = problems.changed(problem, known_features=lambda: known)
     assert centres_of(told).flatten().tolist() == [13.5, 14.5, 15.5]
 
 

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests import problems
 from uexcli import plugin, registry
-from uexcli.builtin.methods import _primer, _unet, deepconfuse
+from uexcli.builtin.methods import _generator_training, _primer, deepconfuse
 from uexcli.builtin.methods._primer import Classes, Marks
 from uexcli.builtin.methods._unet import Generator
 from uexcli.builtin.methods.deepconfuse import DeepConfuse, Duel, unrolled
@@ -39,7 +40,7 @@ def least(cls: type[plugin.Method]) -> plugin.Method:
 def make_problem(seed: int = 1, count: int = 24, side: int = 16, **changes: Any) -> BankProblem:
     norm = LINF()
     assert isinstance(norm, plugin.Norm)
-    problem = BankProblem(
+    problem = problems.make(
         images=pictures(count, side=side),
         labels=torch.arange(count) % 3,
         rows=torch.zeros(count, dtype=torch.int64),
@@ -52,7 +53,7 @@ def make_problem(seed: int = 1, count: int = 24, side: int = 16, **changes: Any)
         device=torch.device("cpu"),
         make_surrogate=lambda: SmallNet(num_classes=3, channels=3, size=side, width=4),
     )
-    return dataclasses.replace(problem, **changes)
+    return problems.changed(problem, **changes)
 
 
 def fit(method: plugin.Method, problem: BankProblem, on_step: plugin.OnStep = lambda _: None) -> dict[str, Tensor]:
@@ -215,7 +216,7 @@ def coloured(count: int) -> Tensor:
     return images
 
 
-def prime(problem: BankProblem, on_step: plugin.OnStep, **passes: int) -> _unet.Course:
+def prime(problem: BankProblem, on_step: plugin.OnStep, **passes: int) -> _generator_training.Course:
     """Make a course whose game is the marks again."""
     play = functools.partial(Marks, problem)
     return _primer.primed(problem, on_step, play=play, width=4, batch=12, batches=0, **passes)
@@ -351,8 +352,8 @@ def test_a_pass_goes_over_a_small_set_several_times() -> None:
             seen.extend(batch.tolist())
             return super().step(batch, share)
 
-    stages = [_unet.Stage("play", 1, lambda made: Watching(problem, made))]
-    _unet.Course(problem, stages, width=4, batch=12, batches=5, on_step=lambda _: None).run()
+    stages = [_generator_training.Stage("play", 1, lambda made: Watching(problem, made))]
+    _generator_training.Course(problem, stages, width=4, batch=12, batches=5, on_step=lambda _: None).run()
     assert len(seen) == 3 * 24 and all(seen.count(image) == 3 for image in range(24))
     assert seen[:24] != seen[24:48] and sorted(seen[:24]) == sorted(seen[24:48])
 
@@ -455,7 +456,7 @@ def test_a_rehearsal_counts_all_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deepconfuse, "Duel", slow(Duel, 10))
     monkeypatch.setattr(_primer, "Classes", slow(Classes, 1))
     monkeypatch.setattr(_primer, "Marks", slow(Marks, 2))
-    monkeypatch.setattr(_unet, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(_generator_training, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     task = make_problem()
     method = DeepConfuse(rounds=3, epochs=5, classes=7, marks=4, batch=8, batches=0, generator_width=4)
     made = method.rehearse(task)

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests import problems
 from uexcli import plugin, registry
 from uexcli.builtin.methods import ar, rem, sep
 from uexcli.builtin.methods._passes import Crafting, Teaching
@@ -36,7 +37,7 @@ def problem(
     rows: Tensor, *, count: int = 24, side: int = 16, norm: str = "linf", seed: int = 0, **changes: Any
 ) -> BankProblem:
     found = registry.load().make(plugin.Norm, "norm", norm)  # type: ignore[type-abstract]
-    made = BankProblem(
+    made = problems.make(
         images=pictures(count, side=side),
         labels=torch.arange(count) % 3,
         rows=rows,
@@ -49,7 +50,7 @@ def problem(
         device=torch.device("cpu"),
         make_surrogate=lambda: SmallNet(num_classes=3, channels=3, size=side, width=4),
     )
-    return dataclasses.replace(made, **changes)
+    return problems.changed(made, **changes)
 
 
 def method(name: str, **options: Any) -> plugin.Method:
@@ -103,7 +104,7 @@ def test_ar_reaches_its_stated_length() -> None:
     bound = float(made.usual_eps(3, 16) or 0)
     assert bound == 0.5
     assert made.usual_eps(3, 96) == "3"
-    bank = made.fit(dataclasses.replace(task, eps=bound), hear)
+    bank = made.fit(problems.changed(task, eps=bound), hear)
     assert isinstance(bank, Tensor)
     torch.testing.assert_close(bank.flatten(1).norm(dim=1), torch.full((24,), 0.5), rtol=1e-4, atol=0)
 
@@ -372,7 +373,7 @@ def test_pue_jitters_once_the_surrogate_is_mostly_right() -> None:
     made = method("em", weight_noise=0.02, copies=2, rounds=12, theta_steps=6, batch=12)
     plain = method("em", rounds=12, theta_steps=6, batch=12)
     bank = made.fit(task, lambda progress: words.append(progress.note))
-    assert task.engine.tally.trained > 12 * 6 * 12  # more passes than the steps of theta alone
+    assert task.execution.engine.tally.trained > 12 * 6 * 12  # more passes than the steps of theta alone
     assert not torch.equal(bank, plain.fit(problem(BY_CLASS), hear))  # type: ignore[arg-type]
 
 
@@ -381,7 +382,7 @@ def test_crafting_visits_every_image_of_a_pass() -> None:
     crafting = Crafting(task, task.start(random=False), steps=2, step=0.1, batch=7)
     crafting.go_on(task.build(), lambda: None, lambda _: None)
     assert crafting.passed == 1
-    assert task.engine.tally.moved == 48
+    assert task.execution.engine.tally.moved == 48
 
 
 # ----------------------------------------------------------------------- patches, sets, what is refused

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import reference
+from tests import problems
 from uexcli import plugin, registry
 from uexcli.core.fit import engine, pgd
 from uexcli.core.fit.engine import Engine
@@ -27,7 +27,7 @@ def problem(
     rows: Tensor, *, side: int = 8, count: int = 12, norm: str = "linf", images: Tensor | None = None
 ) -> BankProblem:
     found = registry.load().make(plugin.Norm, "norm", norm)  # type: ignore[type-abstract]
-    return BankProblem(
+    return problems.make(
         images=pictures(count, side=side) if images is None else images,
         labels=torch.arange(count) % 3,
         rows=rows,
@@ -124,7 +124,7 @@ def test_noise_of_one_image_stays_inside_its_box() -> None:
 def moved_in_parts(micro: int, rows: Tensor, dtype: torch.dtype, *, augment: bool = False) -> Tensor:
     """The bank after a few steps on 48 images, never more than `micro` of them at once."""
     low = torch.bfloat16 if dtype == torch.bfloat16 else None
-    task = dataclasses.replace(problem(rows, count=48, side=16), engine=Engine(micro), autocast=low)
+    task = problems.changed(problem(rows, count=48, side=16), engine=Engine(micro), autocast=low)
     model = task.build().to(torch.float32 if low else dtype)
     delta = (task.fill(task.start(random=True)) / 2).to(torch.float32 if low else dtype)
     view = generator(0, "view") if augment else None
@@ -171,7 +171,7 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_nothing(
 
 def trained(surrogate: str, channels: int = 3, size: int = 32) -> nn.Module:
     """A net whose batch norms have seen something."""
-    made: Any = registry.load().find("surrogate", surrogate).cls()
+    made: Any = registry.registry.load().find("surrogate", surrogate).cls()
     torch.manual_seed(0)
     model = made.build(num_classes=5, channels=channels, size=size).train()
     for parameter in model.parameters():
@@ -354,7 +354,7 @@ def test_the_plain_reference_loop_finds_the_same_noise() -> None:
 
 
 def test_presets_carry_the_papers_constants() -> None:
-    cls: Any = registry.load().find("method", "em").cls
+    cls: Any = registry.registry.load().find("method", "em").cls
     own, shared = (cls.preset("huang2021", own=own) for own in (True, False))
     assert (own.surrogate, own.eps) == ("resnet18", "8/255")
     assert (own.options["theta_steps"], own.options["steps"], own.options["batch"]) == (10, 20, 512)
@@ -366,7 +366,7 @@ def test_presets_carry_the_papers_constants() -> None:
 def test_a_subset_moves_shared_noise_and_is_stratified() -> None:
     from uexcli.builtin.methods.em import _stratified
 
-    task = dataclasses.replace(problem(torch.arange(60) % 3, count=60), labels=torch.arange(60) % 3)
+    task = problems.changed(problem(torch.arange(60) % 3, count=60), labels=torch.arange(60) % 3)
     only = _stratified(task, 0.2)
     assert task.labels[only].bincount().tolist() == [4, 4, 4]
     seen: list[Tensor] = []
@@ -377,7 +377,7 @@ def test_a_subset_moves_shared_noise_and_is_stratified() -> None:
 
 
 def method(**options: Any) -> Any:
-    return registry.load().find("method", "em").cls(**options)
+    return registry.registry.load().find("method", "em").cls(**options)
 
 
 @pytest.mark.parametrize("rows", [torch.arange(48), torch.arange(48) % 3])
@@ -415,7 +415,7 @@ def test_lsp_is_linearly_separable_with_the_stated_length() -> None:
     from sklearn.linear_model import LogisticRegression
 
     task = problem(torch.arange(60), count=60, side=32, norm="l2")
-    delta = registry.load().find("method", "lsp").cls().fit(task, lambda _: None)  # type: ignore[attr-defined]
+    delta = registry.registry.load().find("method", "lsp").cls().fit(task, lambda _: None)  # type: ignore[attr-defined]
     lengths = delta.flatten(1).norm(dim=1)
     torch.testing.assert_close(lengths, torch.full_like(lengths, 0.5), rtol=1e-4, atol=0)
     flat, labels = delta.flatten(1).numpy(), task.labels.numpy()
@@ -424,7 +424,7 @@ def test_lsp_is_linearly_separable_with_the_stated_length() -> None:
 
 
 def test_the_surrogates_stem_follows_the_image_size() -> None:
-    resnet: Any = registry.load().find("surrogate", "resnet18").cls()
+    resnet: Any = registry.registry.load().find("surrogate", "resnet18").cls()
     small = resnet.build(num_classes=10, channels=3, size=32)
     large = resnet.build(num_classes=10, channels=3, size=224)
     assert small.net.conv1.stride == (1, 1)
@@ -457,7 +457,7 @@ def test_noise_is_fitted_as_resizing_will_leave_it() -> None:
     wide = nn.functional.interpolate(noise, (28, 28), mode="bilinear")
     back = nn.functional.interpolate(wide, (8, 8), mode="bilinear", antialias=True)
     torch.testing.assert_close(pgd.through(noise, matrix), back, rtol=1e-4, atol=1e-5)
-    task = dataclasses.replace(problem(torch.arange(12)), survival=matrix)
+    task = problems.changed(problem(torch.arange(12)), survival=matrix)
     model, delta, batch = task.build(), task.start(random=False), torch.arange(12)
     task.move(model, delta, batch, step=1e-3)
     grey = (task.images.float() / 255).requires_grad_(True)
@@ -465,3 +465,26 @@ def test_noise_is_fitted_as_resizing_will_leave_it() -> None:
     (grad,) = torch.autograd.grad(loss, grey)
     descent = -(matrix.T @ grad @ matrix).sign()
     assert float((delta.sign() == descent).float().mean()) > 0.998
+
+
+SHARING = ("advpoison", "em", "emax", "ops", "pil", "rem", "sep", "shift", "uc", "gue", "deepconfuse", "shield")
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_what_images_share_moves_by_sums_that_were_reduced(name: str) -> None:
+    """Where a fit is shared by machines, whatever they share must be moved alike on all of them."""
+    summed: list[Tensor] = []
+
+    def reduce(tensor: Tensor) -> Tensor:
+        summed.append(tensor)
+        return tensor
+
+    cls: Any = registry.load().find("method", name).cls
+    method = cls(**cls.least)
+    rows = torch.arange(24) % 3 if "classwise" in (cls.modes or ("classwise",)) else torch.arange(24)
+    task = problem(rows, count=24, side=16)
+    norm: Any = registry.load().find("norm", cls.default_norm).cls()
+    own = {"norm": norm, "eps": norm.parse(method.usual_eps(3, 16) or norm.usual(3, 16))}
+    task = problems.changed(task, labels=torch.arange(24) % 3, num_classes=3, reduce=reduce, **own)
+    method.fit(task, lambda _: None)
+    assert summed

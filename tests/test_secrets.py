@@ -233,12 +233,16 @@ def test_methods_take_torchs_generator_for_no_secret_only() -> None:
 
 # file: what it draws by name from torch or numpy, and why that is no secret
 DRAWS = {
+    "_generator_training.py": {
+        "Generator",
+        "global_seed",
+        "randperm",
+    },  # a network called so; first weights; orders
     "_hardened.py": {"rand", "randint"},  # where an adversary starts that a net is taught to bear; flips
     "_primer.py": {"global_seed", "randperm"},  # first weights of a layer; which image stands under which noise
     "_reader.py": {"multinomial", "rand", "randint", "randn"},  # which treatment a step of the noise meets
     "_shown.py": {"randint"},  # which treatment a batch meets
     "_textures.py": {"RandomState"},  # what flat photos are given to have a texture, the same for all
-    "_unet.py": {"Generator", "global_seed", "randperm"},  # a network called so; its first weights; orders
     "ar.py": {"normal"},  # of `secret`, as in lsp
     "deepconfuse.py": {"Generator", "randint"},  # that network; which checkpoint a step is against
     "em.py": {"randperm"},  # a subset of the images

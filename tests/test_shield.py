@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tests import problems
 from tests.test_methods import hear, problem
 from uexcli.builtin.countermeasures.jpeg import Jpeg
 from uexcli.builtin.countermeasures.webp import Webp
@@ -32,7 +32,7 @@ def task(seed: int = 1, **changes: Any) -> Any:
     rough = torch.randint(0, 60, (COUNT, 3, SIDE, SIDE), generator=draw)
     images = (pictures(COUNT, side=SIDE).int() * 3 // 4 + rough).clamp(0, 255).to(torch.uint8)
     made = problem(torch.arange(COUNT), count=COUNT, side=SIDE, seed=seed, images=images)
-    return dataclasses.replace(made, labels=torch.arange(COUNT) % 3, **changes)
+    return problems.changed(made, labels=torch.arange(COUNT) % 3, **changes)
 
 
 def told(made: Any, levels: Tensor) -> float:

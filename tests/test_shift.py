@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import Image
 from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
+from tests import problems
 from tests.test_methods import BY_CLASS, OWN, hear, method, problem
 from uexcli.builtin.countermeasures.jpeg import Jpeg
 from uexcli.builtin.methods import _hardened, _heads, _shown
@@ -166,9 +166,9 @@ def test_a_fit_that_was_stopped_at_any_step_ends_as_one_that_was_not(rows: Tenso
     for stop in (1, 2, 5, 8):
         kept = Kept(None, stop)
         with pytest.raises(KeyboardInterrupt):
-            method.fit(dataclasses.replace(problem(rows), journal=kept), hear)
+            method.fit(problems.changed(problem(rows), journal=kept), hear)
         told: list[Progress] = []
-        made = method.fit(dataclasses.replace(problem(rows), journal=Kept(kept.state, 0)), told.append)
+        made = method.fit(problems.changed(problem(rows), journal=Kept(kept.state, 0)), told.append)
         assert torch.equal(made, wanted)
         shares = [each.done / each.total for each in told]
         assert shares == sorted(shares)
@@ -194,7 +194,7 @@ def test_with_jnd_no_photo_changes_by_more_than_is_noticeable() -> None:
     delta = Shift(**ALONE, jnd=0.5).fit(task, hear)
     assert bool((delta.abs() <= limits + 1e-6).all()) and float(delta.abs().max()) > 0
     assert torch.equal(Shift(**ALONE, jnd=1000).fit(task, hear), Shift(**ALONE).fit(task, hear))
-    for other in (problem(BY_CLASS), dataclasses.replace(task, patch=Patch(4))):
+    for other in (problem(BY_CLASS), problems.changed(task, patch=Patch(4))):
         with pytest.raises(UexError, match="a noise for each photo, as big"):
             Shift(**ALONE, jnd=1).fit(other, hear)
 
@@ -215,7 +215,7 @@ def test_all_nets_of_the_ensemble_take_part() -> None:
 
 
 def test_one_class_is_refused_before_anything_is_done() -> None:
-    task = dataclasses.replace(problem(OWN), labels=torch.zeros(24, dtype=torch.int64), num_classes=1)
+    task = problems.changed(problem(OWN), labels=torch.zeros(24, dtype=torch.int64), num_classes=1)
     for work in (lambda: Shift(**ALONE).fit(task, hear), lambda: Shift(**ALONE).rehearse(task)):
         with pytest.raises(UexError, match="two classes"):
             work()
@@ -286,7 +286,7 @@ class Gullible(nn.Module):
 def test_a_net_that_was_taught_bears_small_changes() -> None:
     bright = torch.tensor([90, 160, 90, 160] * 6).view(-1, 1, 1, 1)
     board = torch.tensor([[2, -2], [-2, 2]]).repeat(8, 8) * torch.tensor([1, -1] * 12).view(-1, 1, 1, 1)
-    task = dataclasses.replace(
+    task = problems.changed(
         problem(OWN),
         images=(bright + board).to(torch.uint8).expand(-1, 3, -1, -1).contiguous(),
         labels=torch.tensor([0, 1] * 12),

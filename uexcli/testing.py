@@ -25,6 +25,9 @@ from torch import Tensor, nn
 from uexcli import plugin
 from uexcli.core import seeding
 from uexcli.core.eval.trial import MemoryTrial
+from uexcli.core.fit.bank import NoiseBank
+from uexcli.core.fit.data import Data
+from uexcli.core.fit.execution import Execution
 from uexcli.core.fit.noise import check as check_made
 from uexcli.core.fit.noise import noise_of
 from uexcli.core.fit.patch import Patch, paste
@@ -186,9 +189,10 @@ def check_method(method: plugin.Method) -> None:
         assert bool((measure(images, written, norm) <= eps * (1 + SLACK)).all()), "the written pixels break the bound"
         assert not torch.equal(written, images), "nothing is written"
         if method.takes_patches:
-            patched = dataclasses.replace(problem, patch=Patch(SIDE // 2, random=True), journal=plugin.Journal())
-            assert patched.places is not None
-            outside = paste(torch.ones(24, 1, SIDE // 2, SIDE // 2), patched.places, SIDE) == 0
+            noise = dataclasses.replace(problem.noise, patch=Patch(SIDE // 2, random=True))
+            patched = dataclasses.replace(problem, noise=noise)
+            assert noise.places is not None
+            outside = paste(torch.ones(24, 1, SIDE // 2, SIDE // 2), noise.places, SIDE) == 0
             assert not bool((_noise(method, patched, journal=plugin.Journal()) * outside).any()), "a patch has no edge"
 
 
@@ -203,18 +207,12 @@ def _torch_draws_known() -> Iterator[None]:
 def _problem(method: plugin.Method, images: Tensor, labels: Tensor, rows: Tensor, *, seed: int) -> BankProblem:
     norm = load().find("norm", method.default_norm).cls()
     assert isinstance(norm, plugin.Norm)
+    eps = norm.parse(method.usual_eps(3, SIDE) or norm.usual(3, SIDE))
+    keys = [f"{number}.png" for number in range(len(images))]
+    data = Data(images.clone(), labels.clone(), keys, int(labels.max()) + 1, torch.device("cpu"))
+    noise = NoiseBank(data, rows.clone(), int(rows.max()) + 1, norm, eps, seed)
     return BankProblem(
-        images=images.clone(),
-        labels=labels.clone(),
-        rows=rows.clone(),
-        keys=[f"{number}.png" for number in range(len(images))],
-        num_rows=int(rows.max()) + 1,
-        num_classes=int(labels.max()) + 1,
-        norm=norm,
-        eps=norm.parse(method.usual_eps(3, SIDE) or norm.usual(3, SIDE)),
-        seed=seed,
-        device=torch.device("cpu"),
-        make_surrogate=lambda: SmallNet(num_classes=3, channels=3, size=SIDE, width=4),
+        data, noise, Execution(), make_surrogate=lambda: SmallNet(num_classes=3, channels=3, size=SIDE, width=4)
     )
 
 

@@ -177,6 +177,8 @@ class _Fit:
         self._adam.param_groups[0]["lr"] = method.lr * (0.01 + 0.99 * share)
         self._adam.zero_grad(set_to_none=True)
         loss.backward()
+        for weight in self._generator.parameters():
+            weight.grad = None if weight.grad is None else problem.reduce(weight.grad)
         self._adam.step()
         return loss.detach()
 

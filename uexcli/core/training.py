@@ -37,10 +37,12 @@ def learn(
     clip: float | None = None,
     autocast: torch.dtype | None = None,
     jitter: tuple[float, int, Generator] | None = None,
+    reduce: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Take one optimiser step on the mean cross-entropy of a batch; returns the loss before it, detached.
 
-    With `jitter` loss and gradient are means over so many nets with noise of that deviation on their weights.
+    With `jitter` loss and gradient are means over so many nets with noise of that deviation on their weights; `reduce`
+    adds up each gradient over the machines that share a fit.
     """
     optimiser.zero_grad(set_to_none=True)
     total = torch.zeros((), device=inputs.device)
@@ -50,6 +52,9 @@ def learn(
             loss = functional.cross_entropy(forward(model, inputs, autocast).float(), labels) / copies
             loss.backward()
         total = total + loss.detach()
+    if reduce is not None:
+        for weight in model.parameters():
+            weight.grad = None if weight.grad is None else reduce(weight.grad)
     if clip is not None:
         nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimiser.step()

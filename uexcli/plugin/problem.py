@@ -100,19 +100,67 @@ class Journal:
 class Problem(ABC):
     """One fit, as a method sees it: the images, who shares which row, the bound, and the tools of the core."""
 
-    images: Tensor  # uint8 (N, C, S, S), on `device`; in a file, as banks then are, where they do not fit
-    labels: Tensor  # int64 (N,)
-    rows: Tensor  # int64 (N,)
-    keys: Sequence[str]  # (N,) names, stable across runs
-    num_rows: int
-    num_classes: int
-    norm: Norm
-    eps: float
-    seed: int
-    device: device
-    journal: Journal
-    survival: Tensor | None  # float (S, S): noise n reaches a net as A n A^T once photos are resized; None: as it is
-    autocast: dtype | None  # the lower precision nets run in, by torch.autocast; None: as they are
+    journal: Journal  # keeps the state, so that an interrupted fit can go on
+
+    @property
+    @abstractmethod
+    def images(self) -> Tensor:
+        """The images, uint8 `(N, C, S, S)`, on `device`; in a file, as banks then are, where they do not fit."""
+
+    @property
+    @abstractmethod
+    def labels(self) -> Tensor:
+        """Their classes, int64 `(N,)`."""
+
+    @property
+    @abstractmethod
+    def keys(self) -> Sequence[str]:
+        """Their names, `(N,)`, stable across runs."""
+
+    @property
+    @abstractmethod
+    def rows(self) -> Tensor:
+        """The row of the bank that each image uses, int64 `(N,)`."""
+
+    @property
+    @abstractmethod
+    def num_rows(self) -> int:
+        """The number of rows of the bank."""
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """The number of classes."""
+
+    @property
+    @abstractmethod
+    def norm(self) -> Norm:
+        """The norm that bounds the noise."""
+
+    @property
+    @abstractmethod
+    def eps(self) -> float:
+        """The bound, in units of the norm."""
+
+    @property
+    @abstractmethod
+    def seed(self) -> int:
+        """The seed of the fit: for `secret` and `generator`, which draw from it."""
+
+    @property
+    @abstractmethod
+    def device(self) -> device:
+        """Where nets run."""
+
+    @property
+    @abstractmethod
+    def survival(self) -> Tensor | None:
+        """Float `(S, S)`: noise n reaches a net as A n A^T once photos are resized; None: as it is."""
+
+    @property
+    @abstractmethod
+    def autocast(self) -> dtype | None:
+        """The lower precision nets run in, by torch.autocast; None: as they are."""
 
     @property
     @abstractmethod
@@ -247,6 +295,14 @@ class Problem(ABC):
 
         Raises:
             UexError: what it makes of them is not finite.
+        """
+
+    @abstractmethod
+    def reduce(self, tensor: Tensor) -> Tensor:
+        """Add up, over the machines that share a fit, what this one summed over the images of a batch.
+
+        Whatever a method shares between images, a net's weights or a row of noise, it moves by sums that went through
+        here. Alone, it is the tensor itself.
         """
 
     @abstractmethod

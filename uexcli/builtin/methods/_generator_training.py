@@ -79,12 +79,10 @@ def weights_of(model: nn.Module) -> Weights:
     return {name: weight.detach().requires_grad_() for name, weight in model.named_parameters() if weight.requires_grad}
 
 
-def slopes(loss: Tensor, weights: Tensors, *, create_graph: bool = False) -> tuple[Tensor, ...]:
-    """Give a loss's gradients; 0 for weights that it does not depend on."""
-    made: tuple[Tensor, ...] = torch.autograd.grad(
-        loss, weights, create_graph=create_graph, allow_unused=True, materialize_grads=True
-    )
-    return made
+def slopes(loss: Tensor, weights: Tensors, reduce: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
+    """Give a loss's gradients, added up by `Problem.reduce`; 0 for weights that it does not depend on."""
+    made = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
+    return tuple(map(reduce, made))
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ def harden(
             group["lr"] = RATE * (1 - number / steps)
         sgd.zero_grad()
         loss(adversarial, labels).backward()
+        for part in learning:
+            part.grad = None if part.grad is None else problem.reduce(part.grad)
         sgd.step()
         yield
     net.requires_grad_(False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -24,20 +24,22 @@ class Head:
         return features @ self.weight + self.bias
 
 
-def fitted(pairs: Iterable[tuple[Tensor, Tensor]], classes: int) -> Head:
+def fitted(
+    pairs: Iterable[tuple[Tensor, Tensor]], classes: int, reduce: Callable[[Tensor], Tensor] = lambda tensor: tensor
+) -> Head:
     """Fit a head to batches of features `(B, F)` and classes, int64 `(B,)`; each is looked at once.
 
-    Features are standardised, so that all of them count alike, whatever the net.
+    Features are standardised, so that all of them count alike, whatever the net. `reduce` is that of the problem.
     """
-    count, sums = 0, None
+    sums = None
     for features, labels in pairs:
         device, values = features.device, features.cpu().double()  # which not every accelerator has
         known = functional.one_hot(labels.cpu(), classes).to(values)
-        parts = [values.T @ values, values.T @ known, values.sum(0), known.sum(0)]
+        parts = [values.T @ values, values.T @ known, values.sum(0), known.sum(0), values.new_tensor(len(values))]
         sums = parts if sums is None else [one + more for one, more in zip(sums, parts, strict=True)]
-        count += len(values)
     assert sums is not None
-    gram, product, mean, shares = (part / count for part in sums)
+    *summed, count = map(reduce, sums)
+    gram, product, mean, shares = (part / count for part in summed)
     covariance = gram - mean[:, None] * mean
     spread = covariance.diagonal().clamp(min=1e-12).sqrt()
     scaled = covariance / (spread[:, None] * spread)

@@ -84,7 +84,7 @@ class Classes(Player):
             logits = self._head(self._generator.encode(images)[-1].mean((2, 3)))
         loss = functional.cross_entropy(logits.float(), labels)
         self._adam.lr = CLASSES_LR * min(1, 2 * (1 - share))
-        self._adam.step(slopes(loss, self._learning))
+        self._adam.step(slopes(loss, self._learning, self._problem.reduce))
         return torch.stack((loss.detach(), (logits.argmax(1) != labels).float().mean()))
 
     def words(self, losses: list[float]) -> str:
@@ -140,7 +140,7 @@ class Marks(Player):
         others = GREY + min(1, FAINT + share / FADED_IN) * (others - GREY)
         seen = self._problem.view((others + noise).clamp(0, 1), self._view)
         loss = functional.cross_entropy(self._net(self._weights, seen), labels)
-        grads = slopes(loss, [*self._learning, *self._weights.values()])
+        grads = slopes(loss, [*self._learning, *self._weights.values()], self._problem.reduce)
         self._adam.lr = MARKS_LR * (1 - share)
         self._adam.step(grads[: len(self._learning)])
         self._reading.step(grads[len(self._learning) :])

@@ -248,7 +248,7 @@ class Duel(Player):
             weights = {name: weight.requires_grad_() for name, weight in chosen.items()}
         protected = self._protect(self._generator, images, batch)
         loss = unrolled(self._studio.net(model), weights, protected, images, labels, lr=self._method.unrolled_lr)
-        grads = slopes(-loss, self._learning)
+        grads = slopes(-loss, self._learning, self._problem.reduce)
         self._adam.lr = self._method.generator_lr * (1 - share if self._method.anneal else 1)
         self._adam.step(grads)
         return loss.detach()
@@ -301,12 +301,12 @@ def unrolled(
     Both float `(B, C, S, S)`, with labels int64 `(B,)`; `net` maps weights and images to logits. Differentiable in the
     protected images, through the step.
     """
+    import torch
     from torch.nn.functional import cross_entropy
 
-    from uexcli.builtin.methods._generator_training import slopes
-
     loss = cross_entropy(net(weights, protected), labels)
-    grads = slopes(loss, list(weights.values()), create_graph=True)
+    every = list(weights.values())
+    grads = torch.autograd.grad(loss, every, create_graph=True, allow_unused=True, materialize_grads=True)
     stepped = {name: weight - lr * grad for (name, weight), grad in zip(weights.items(), grads, strict=True)}
     return cross_entropy(net(stepped, images), labels)
 

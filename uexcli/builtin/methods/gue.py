@@ -185,10 +185,10 @@ class Game(Player):
         follower = self._follow(protected.detach(), labels)
         loss = cross_entropy(self._net(self._weights, protected), labels)
         gap = loss - cross_entropy(self._net(follower, protected), labels)
-        weights = list(self._weights.values())
-        falls = slopes(gap, [*weights, *self._learning])
+        weights, reduce = list(self._weights.values()), self._problem.reduce
+        falls = slopes(gap, [*weights, *self._learning], reduce)
         clean = hardest(self._net(self._weights, images), labels)
-        wants = slopes(clean, weights)
+        wants = slopes(clean, weights, reduce)
         strength = multiplier(wants, falls, eta=self._method.eta)
         pushes = tuple(torch._foreach_mul(falls, strength))
         self._move(wants, pushes, share)
@@ -205,7 +205,7 @@ class Game(Player):
         adam = Adam(list(copied.values()), lr=self._method.copy_lr)
         for _ in range(self._method.steps):
             loss = cross_entropy(self._net(copied, protected), labels)
-            adam.step(slopes(loss, list(copied.values())))
+            adam.step(slopes(loss, list(copied.values()), self._problem.reduce))
         return {name: weight.detach() for name, weight in copied.items()}
 
     def _move(self, wants: tuple[Tensor, ...], pushes: tuple[Tensor, ...], share: float) -> None:

@@ -89,7 +89,8 @@ def _moments(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
         rows = problem.rows[batch].cpu()
         sums.index_add_(0, rows, images)
         squares.index_add_(0, rows, images.square())
-    return sums, squares, problem.rows.cpu().bincount(minlength=problem.num_rows)
+    counts = problem.rows.cpu().bincount(minlength=problem.num_rows)
+    return problem.reduce(sums), problem.reduce(squares), problem.reduce(counts)
 
 
 def _score(sums: Tensor, squares: Tensor, count: Tensor, corner: Tensor) -> Tensor:

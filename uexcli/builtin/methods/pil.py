@@ -88,7 +88,7 @@ class Pil(Method):
                 pull /= len(labels)
                 gradients = (pull @ second).T @ flat, pull.T @ hidden
                 for weight, move, gradient in zip((first, second), moves, gradients, strict=True):
-                    move.mul_(MOMENTUM).add_(gradient)
+                    move.mul_(MOMENTUM).add_(problem.reduce(gradient))
                     weight.sub_(move, alpha=rate)
             kept = {f"linear.{n}": tensor for n, tensor in enumerate((first, second, *moves))}
             problem.journal.save(lambda epoch=epoch, kept=kept: {"epoch": epoch + 1, **kept})  # type: ignore[misc]
@@ -126,7 +126,7 @@ class Pil(Method):
         for _ in range(self.steps):
             pull = self._pull(clean, (noise.flatten(1) @ felt.T)[rows], labels)
             summed = pull.new_zeros(len(noise), pull.shape[1]).index_add_(0, rows, pull)
-            noise = self._step(problem, noise, summed @ felt, None)
+            noise = self._step(problem, noise, problem.reduce(summed) @ felt, None)
         delta.copy_(noise)
 
     def _pull(self, clean: Tensor, noise: Tensor, labels: Tensor) -> Tensor:

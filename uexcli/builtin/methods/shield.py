@@ -89,8 +89,11 @@ class Shield(Method):
         places, which = textures.places.flatten(0, 1).unique(dim=0, return_inverse=True)
         windows = wanted(textures.regions, which.view(textures.places.shape[:2])).to(problem.device)
         gains = around(places, side).to(problem.device)
-        sums = [heard(problem.inputs(part), gains).mean((2, 3)) for part in problem.batches(at_once(problem), only=few)]
-        return textures.to(problem.device), Reader(gains, windows, torch.cat(sums).mean(0)[:, None, None])
+        parts = problem.batches(at_once(problem), only=few)
+        usual = torch.cat([heard(problem.inputs(part), gains).mean((2, 3)) for part in parts])
+        count = problem.reduce(usual.new_tensor(len(usual)))
+        usual = problem.reduce(usual.sum(0)) / count
+        return textures.to(problem.device), Reader(gains, windows, usual[:, None, None])
 
     def _moved(
         self,

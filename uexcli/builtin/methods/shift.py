@@ -190,7 +190,7 @@ class _Fit:
                 self._tell(LOOKING * len(batch), f"{which} looks at the photos")
                 yield features, problem.labels[batch].to(features.device)
 
-        head = fitted(looks(), problem.num_classes)
+        head = fitted(looks(), problem.num_classes, problem.reduce)
         if not head.weight.isfinite().all():
             raise UexError(f"{which} gives what is no number.", hint="Use --precision float32, or a smaller -O robust.")
         return head

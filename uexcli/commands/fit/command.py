@@ -153,7 +153,7 @@ def _run(request: Request, listener: Whole) -> Result:
     began = time.perf_counter()
     with resume.keeping(request, setup, job, memory.store, listener) as journal:
         problem = dataclasses.replace(problem, journal=journal)
-        problem.engine.tally = Tally()  # without those of the estimate
+        problem.execution.engine.tally = Tally()  # without those of the estimate
         made = bank.check(setup.parts.method.fit(problem, on_step), problem, setup.parts.method)
         seconds = time.perf_counter() - began
         journal.end()
@@ -192,7 +192,7 @@ def _run(request: Request, listener: Whole) -> Result:
         largest=measured["largest"],
         at_bound=measured["at_bound"],
         psnr=psnr(measured["rms_levels"]),
-        passes=problem.engine.tally,
+        passes=problem.execution.engine.tally,
         skipped=loaded.skipped,
     )
 

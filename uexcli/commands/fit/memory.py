@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from uexcli.commands.fit.request import Request
 from uexcli.commands.fit.setup import Setup
 from uexcli.commands.protect.features import PIXELS, Encoding
-from uexcli.core.fit.problem import chunk_of
+from uexcli.core.fit.bank import chunk_of
 from uexcli.core.fit.store import Store
 from uexcli.errors import UexError, UsageError
 from uexcli.io.noise.mapped import Mapped

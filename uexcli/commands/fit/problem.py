@@ -15,7 +15,10 @@ from uexcli import plugin
 from uexcli.commands.fit.setup import Setup
 from uexcli.commands.protect.features import Encoding
 from uexcli.core import clusters, seeding
+from uexcli.core.fit.bank import NoiseBank
+from uexcli.core.fit.data import Data
 from uexcli.core.fit.engine import Engine
+from uexcli.core.fit.execution import Execution
 from uexcli.core.fit.patch import Patch
 from uexcli.core.fit.problem import BankProblem
 from uexcli.core.fit.store import Store
@@ -87,24 +90,23 @@ def make_problem(setup: Setup, loaded: samples.Loaded, seed: int, store: Store, 
         assert net is not None
         return net.build(num_classes=num_classes, channels=channels, size=size)
 
+    data = Data(images, labels.to(images.device), keys, num_classes, device, store)
+    noise = NoiseBank(
+        data,
+        rows.to(images.device),
+        num_rows,
+        parts.norm,
+        setup.eps,
+        seed,
+        survival=survival(setup.size, stretched).to(device) if stretched > setup.size else None,
+        patch=Patch.parse(setup.recipe["patch"]) if "patch" in setup.recipe else None,
+    )
     problem = BankProblem(
-        images=images,
-        labels=labels.to(images.device),
-        rows=rows.to(images.device),
-        keys=keys,
-        num_rows=num_rows,
-        num_classes=num_classes,
-        norm=parts.norm,
-        eps=setup.eps,
-        seed=seed,
-        device=device,
+        data,
+        noise,
+        Execution(setup.autocast, Engine(compiled=setup.compiled)),
         make_surrogate=make,
         make_ensemble=[functools.partial(make, net) for net in parts.ensemble],
-        autocast=setup.autocast,
-        store=store,
-        engine=Engine(compiled=setup.compiled),
-        patch=Patch.parse(setup.recipe["patch"]) if "patch" in setup.recipe else None,
-        survival=survival(setup.size, stretched).to(device) if stretched > setup.size else None,
         known_features=features if surrogate is not None and surrogate == parts.encoder else None,
     )
     return Made(problem, source, memory, digest)
@@ -132,7 +134,8 @@ def estimate(method: plugin.Method, problem: BankProblem) -> tuple[float, float]
     if not work.most:
         return None
     if problem.norm.needs_images and not problem.own:  # a network's noise: only the surrogate's passes are timed
-        problem = dataclasses.replace(problem, norm=load().make(plugin.Norm, "norm", "linf"), eps=8 / 255)  # type: ignore[type-abstract]
+        linf = load().make(plugin.Norm, "norm", "linf")  # type: ignore[type-abstract]
+        problem = dataclasses.replace(problem, noise=dataclasses.replace(problem.noise, norm=linf, eps=8 / 255))
     model, delta = problem.build(), problem.start(random=False)
     batch = torch.arange(min(problem.chunk, len(problem.images)), device=problem.images.device)
     problem.move(model, delta, batch, step=0.0)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from uexcli import plugin
 from uexcli.core import clusters, seeding
+from uexcli.core.fit.bank import chunk_of
 from uexcli.core.fit.frozen import Features
-from uexcli.core.fit.problem import chunk_of
 from uexcli.core.nets import as_input
 from uexcli.core.pixels import squash
 from uexcli.errors import UexError

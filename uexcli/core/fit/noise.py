@@ -8,8 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from uexcli.core.fit.bank import chunk_of
 from uexcli.core.fit.patch import lift
-from uexcli.core.fit.problem import BankProblem, chunk_of
+from uexcli.core.fit.problem import BankProblem
 from uexcli.core.pixels import publish
 from uexcli.errors import UexError
 from uexcli.plugin import Method, Norm
@@ -63,7 +64,7 @@ def computed(forward: Forward, images: Tensor, rows: Tensor, norm: Norm, eps: fl
 def noise_of(made: Tensor | nn.Module, problem: BankProblem) -> NoiseOf:
     """Give what tells the noise of images, from a bank or from a network."""
     if isinstance(made, Tensor):
-        return lambda batch: problem.spread(made, batch)
+        return lambda batch: problem.noise.spread(made, batch)
 
     def noise(batch: Tensor) -> Tensor:
         parts = batch.split(problem.chunk)  # a network takes more memory than noise does
@@ -79,12 +80,12 @@ def on_grid(delta: Tensor, problem: BankProblem) -> Tensor:
     if problem.own:
         for batch in problem.batches(chunk_of(delta[0].numel())):
             images, rows = problem.images[batch].to(problem.device), problem.rows[batch].to(delta.device)
-            written = publish(images, problem.spread(delta, batch), problem.norm, problem.eps).float()
+            written = publish(images, problem.noise.spread(delta, batch), problem.norm, problem.eps).float()
             change = (written - images.float()) / 255
-            if problem.places is not None:
-                change = lift(change, problem.places[batch.to(problem.device)], problem.shape[2])
+            if problem.noise.places is not None:
+                change = lift(change, problem.noise.places[batch.to(problem.device)], problem.shape[2])
             delta[rows] = change.to(delta.device)
-            problem.store.release()
+            problem.release()
         return delta
     limit = problem.norm.levels(problem.eps)
     return delta if limit is None else (255 * delta).round().clamp(-limit, limit) / 255
@@ -96,7 +97,7 @@ def measure(noise: NoiseOf, problem: BankProblem) -> dict[str, float]:
     for batch in problem.batches(chunk_of(problem.images[0].numel())):
         images = problem.images[batch].to(problem.device)
         change = publish(images, noise(batch), problem.norm, problem.eps).float() - images.float()
-        problem.store.release()
+        problem.release()
         sizes = problem.norm.size(change / 255, images.float() / 255)
         largest = max(largest, float(sizes.max()))
         reached += int((sizes >= 0.95 * min(problem.eps, _reachable(problem))).sum())

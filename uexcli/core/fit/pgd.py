@@ -14,6 +14,12 @@ from uexcli.core.fit.patch import lift, paste
 from uexcli.plugin import Norm
 
 Forward = Callable[[Tensor], Tensor]
+Reduce = Callable[[Tensor], Tensor]  # of what was summed over images
+
+
+def alone(tensor: Tensor) -> Tensor:
+    """Give a sum over images as it is: no other machine has more of them."""
+    return tensor
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,8 @@ class Step:
     """What one step does: how far, how often, under which norm, and what lies between noise and net.
 
     A negative `length` climbs. With `survival`, an (S, S) matrix, the net sees the noise as resizing leaves it. `own`:
-    each row serves one image.
+    each row serves one image. `reduce` adds up
+    gradients of rows that images share over the machines that share the fit.
     """
 
     norm: Norm
@@ -30,6 +37,7 @@ class Step:
     count: int
     own: bool
     survival: Tensor | None = field(default=None, compare=False)  # one and the same throughout a fit
+    reduce: Reduce = field(default=alone, compare=False)
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,8 @@ def take(bank: Tensor, parts: Sequence[Part], grads: Sequence[Tensor], step: Ste
             pulled = lift(pulled, part.places, bank.shape[2])
         grad = pulled if grad is None else grad.index_add_(0, part.index, pulled)
     assert grad is not None
+    if not step.own:
+        grad = step.reduce(grad)
     images = parts[0].images if step.own else None
     if images is not None and parts[0].places is not None:
         images = lift(images, parts[0].places, bank.shape[2])
