@@ -27,6 +27,7 @@ class Clusterwise(Granularity):
     """Row k is cluster k's; a new photo takes the noise of the nearest centre, which the noise file keeps."""
 
     name: ClassVar[str] = "clusterwise"
+    default_without_labels: ClassVar[bool] = True
     summary: ClassVar[str] = "images of a k-means cluster share a noise; needs no labels, protects new photos too"
     paper: ClassVar[str] = "Zhang et al., Unlearnable Clusters, CVPR 2023"
     can_assign: ClassVar[bool] = True

@@ -44,6 +44,7 @@ class Granularity(Plugin, ABC):
     own: ClassVar[bool] = False  # every image has a row of its own
     can_assign: ClassVar[bool] = False  # images that were not fitted can be given a row
     needs_labels: ClassVar[bool] = False
+    default_without_labels: ClassVar[bool] = False  # what `fit` takes for images without labels
     undone_by: ClassVar[tuple[str, ...]] = ()  # countermeasures that who knows which images share noise takes
 
     @abstractmethod

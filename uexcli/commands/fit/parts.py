@@ -12,8 +12,6 @@ from uexcli.commands.protect.features import AUTO, PIXELS
 from uexcli.errors import UsageError, unknown
 from uexcli.registry import Registry, configure, describe, options_of
 
-FLAT_MODE = "clusterwise"  # for photos without labels, where a plugin brings it
-
 
 @dataclass(frozen=True)
 class Parts:
@@ -174,8 +172,7 @@ def _mode(
     """Find the granularity that was asked for, or the usual one; a method may know some only."""
     known = [name for name in method.modes if name in registry.names("granularity")]
     if mode is None:
-        flat = FLAT_MODE if FLAT_MODE in registry.names("granularity") else "samplewise"
-        mode = "samplewise" if labelled else flat
+        mode = "samplewise" if labelled else _mode_without_labels(registry)
         if method.modes and mode not in known:
             mode = (known or method.modes)[0]
     cls = cast(type[plugin.Granularity], registry.find("granularity", mode).cls)
@@ -184,6 +181,11 @@ def _mode(
             f"method '{method.name}' makes no {cls.name} noise.", hint=f"Use --mode {' or '.join(method.modes)}."
         )
     return cls
+
+
+def _mode_without_labels(registry: Registry) -> str:
+    every = {name: cast(type[plugin.Granularity], entry.cls) for name, entry in registry.entries["granularity"].items()}
+    return next((name for name, cls in sorted(every.items()) if cls.default_without_labels), "samplewise")
 
 
 def _check_norm(method: type[plugin.Method], norm: type[plugin.Norm]) -> None:
