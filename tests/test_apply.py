@@ -11,7 +11,7 @@ import pytest
 from conftest import Ran
 from PIL import Image
 
-from uexcli.commands import apply
+from uexcli.io.release import layout
 
 
 def test_release_holds_protected_files_within_the_bound(photos: Path, release: Path) -> None:
@@ -125,13 +125,13 @@ def test_a_damaged_receipt_is_no_obstacle(photos: Path, noise: Path, release: Pa
 def test_what_comes_into_the_output_meanwhile_is_left_alone(
     here: bool, photos: Path, noise: Path, release: Path, uex: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_facts = apply.release.write_facts
+    write_facts = layout.write_facts
 
     def meanwhile(*arguments: Any) -> str:
         (release / "notes.txt").write_text("mine")
         return write_facts(*arguments)
 
-    monkeypatch.setattr(apply.release, "write_facts", meanwhile)
+    monkeypatch.setattr(layout, "write_facts", meanwhile)
     if here:
         monkeypatch.chdir(release)
     ran = uex("apply", noise, photos, "-o", release, "--limit", 4, "--force")

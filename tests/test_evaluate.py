@@ -18,6 +18,7 @@ from uexcli import plugin
 from uexcli.commands import evaluate
 from uexcli.commands.evaluate import checks
 from uexcli.commands.evaluate import data as eval_data
+from uexcli.commands.evaluate import verdict as verdicts
 from uexcli.core.eval.learnability import chance, learnability, renamed
 from uexcli.core.eval.statistics import learnability_interval_of_accuracies
 from uexcli.core.eval.trial import MemoryTrial
@@ -150,7 +151,7 @@ def test_chance_is_the_largest_class() -> None:
 def cell(last: float, protected: float, *, against: str = "none", train: float = 1.0, **changes: Any) -> evaluate.Cell:
     sides = [evaluate.Side((plugin.Outcome((value,), train, 1.0),)) for value in (last, protected)]
     learnt = learnability(protected, last, 0.5) if last > 0.5 else None
-    worth = checks.verdict(
+    worth = verdicts.verdict(
         *2 * (learnability_interval_of_accuracies([protected], [last], 1000, 0.5),),
         (train, train),
         hinders=bool(changes),
@@ -192,7 +193,7 @@ def test_a_net_that_takes_each_class_for_another_is_found_out(tests: int, right:
     table = swapped(tests, right=right)
     last = 10 * right / tests
     sides = [evaluate.Side((plugin.Outcome((value,), 1.0, 1.0, confusion=table),)) for value in (0.9, last)]
-    made = evaluate.Cell("small", "none", *sides, 0.5, 0.5, chance=0.1, verdict=checks.TOLD)
+    made = evaluate.Cell("small", "none", *sides, 0.5, 0.5, chance=0.1, verdict=verdicts.TOLD)
     assert renamed(table) == pytest.approx(max(last, 1 - last), abs=0.05)
     assert ("are renamed" in "".join(checks.doubts([made], tests))) == doubted
 
@@ -203,7 +204,7 @@ def test_a_net_that_guesses_is_not_said_to_swap_classes() -> None:
         table = tuple(map(tuple, draws.multinomial(20, [0.1] * 10, 10).tolist()))
         last = sum(table[place][place] for place in range(10)) / 200
         sides = [evaluate.Side((plugin.Outcome((value,), 1.0, 1.0, confusion=table),)) for value in (0.9, last)]
-        made = evaluate.Cell("small", "none", *sides, 0.5, 0.5, chance=0.1, verdict=checks.TOLD)
+        made = evaluate.Cell("small", "none", *sides, 0.5, 0.5, chance=0.1, verdict=verdicts.TOLD)
         assert "are renamed" not in "".join(checks.doubts([made], 200))
 
 

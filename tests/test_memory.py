@@ -36,7 +36,7 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "lots", "-1", "1e9", "4 Gi B x"])
 def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(UsageError, match="--memory"):
+    with pytest.raises(UsageError, match="`memory="):
         memory.parse(text)
 
 

@@ -162,7 +162,7 @@ def test_unbounded_forbids_nothing_and_has_nothing_to_set() -> None:
     assert not free.bounded
     assert free.parse(free.usual(3, 32)) == free.parse("1.0") == 1
     for text in ("8/255", "2", "0", "much"):
-        with pytest.raises(UsageError, match=r"norm 'unbounded' has no bound to set.*Leave --eps out"):
+        with pytest.raises(UsageError, match=r"norm 'unbounded' has no bound to set.*Leave `eps` out"):
             free.parse(text)
     images = torch.tensor([[[[0, 255]]]], dtype=torch.uint8)
     swapped = publish(images, torch.tensor([[[[1.0, -1.0]]]]), free, 1)
@@ -244,7 +244,7 @@ def test_lpips_has_gradients_also_after_inference(lpips: plugin.Norm, lpips_weig
 
 def test_lpips_needs_the_images(lpips: plugin.Norm) -> None:
     for call in (lpips.size, lambda delta: lpips.project(delta, 0.05)):
-        with pytest.raises(UsageError, match=r"norm 'lpips' needs the image.*--mode samplewise"):
+        with pytest.raises(UsageError, match=r"norm 'lpips' needs the image.*`mode=samplewise"):
             call(torch.zeros(1, 3, 8, 8))
 
 

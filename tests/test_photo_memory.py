@@ -101,9 +101,9 @@ def test_a_photo_that_does_not_fit_is_refused_or_left_out(free: Callable[[int], 
     for options in ({}, {"memory": "1GiB"}):
         with pytest.raises(UexError, match=r"3: 5000x1 px take about 5\.4 GiB of memory") as caught:
             planned([1, 1, 1, 5000], **options)
-        needed = caught.value.hint.partition("--memory ")[2].split("MiB")[0]
+        needed = caught.value.hint.partition("memory=")[2].split("MiB")[0]
         assert planned([5000], memory=f"{needed}MiB").jobs == 1  # the way out leads there
-        assert "--on-error skip" in caught.value.hint
+        assert "`on_error=skip`" in caught.value.hint
     plan = planned([1, 1, 1, 5000], skip=True)
     assert list(plan.refused) == ["3"] and plan.largest == MIB
     with pytest.raises(UexError) as caught:

@@ -92,7 +92,7 @@ def test_a_worker_that_the_system_kills_is_told() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return number
 
-    with pytest.raises(UexError, match="--jobs"):
+    with pytest.raises(UexError, match="`jobs"):
         list(parallel(die, range(100), 2, processes=True))
 
 

@@ -14,6 +14,7 @@ from test_report import cell_of, page
 from uexcli import plugin
 from uexcli.commands import evaluate
 from uexcli.commands.evaluate import checks, result
+from uexcli.commands.evaluate import verdict as verdicts
 from uexcli.core.eval.learnability import chance
 from uexcli.core.eval.statistics import learnability_interval_of_accuracies
 
@@ -47,7 +48,7 @@ def test_learnability_counts_images() -> None:
 def cell(peak: float | None, most: float | None = None, **changes: Any) -> evaluate.Cell:
     upper = peak if most is None else most
     sure = None if peak is None or upper is None else (peak, upper)
-    worth = checks.UNCLEAR if peak is None else checks.TOLD
+    worth = verdicts.UNCLEAR if peak is None else verdicts.TOLD
     return evaluate.Cell(
         "small", "none", side(0.9), side(0.5), peak, peak, learnability_interval_peak=sure,
         **{"verdict": worth, **changes},
@@ -68,9 +69,9 @@ def result_of(*cells: evaluate.Cell, allowed: float | None = 0.5) -> evaluate.Re
         ([cell(0.6)], False, False),
         ([cell(0.4, 0.45)], True, False),
         ([cell(0.4, 0.55)], False, False),  # it may be above
-        ([cell(0.1), cell(0.2, verdict=checks.UNFIT)], False, True),
+        ([cell(0.1), cell(0.2, verdict=verdicts.UNFIT)], False, True),
         ([cell(None)], False, True),
-        ([cell(-3.0, verdict=checks.UNCLEAR)], False, True),  # a clean net that learnt nothing passes no gate
+        ([cell(-3.0, verdict=verdicts.UNCLEAR)], False, True),  # a clean net that learnt nothing passes no gate
     ],
 )
 def test_a_gate_passes_only_where_every_cell_says_something(
@@ -105,19 +106,19 @@ def test_an_undecided_gate_exits_3(uex: Uex) -> None:
 @pytest.mark.parametrize(
     ("clean", "protected", "fitted", "worth"),
     [
-        (0.9, 0.5, (1.0, 1.0), checks.TOLD),
-        (0.9, 0.9, (1.0, 1.0), checks.ALIKE),
-        (0.53, 0.5, (1.0, 1.0), checks.UNCLEAR),
-        (0.4, 0.5, (1.0, 1.0), checks.UNCLEAR),
-        (0.9, 0.5, (1.0, 0.8), checks.UNFIT),
-        (0.9, 0.5, (0.8, 0.8), checks.TOLD),  # both trained as far
-        (0.9, 0.5, (0.6, 0.6), checks.UNFIT),  # neither was trained
-        (0.9, 0.9, (1.0, 0.6), checks.ALIKE),  # nothing is kept from it, however little it was trained
+        (0.9, 0.5, (1.0, 1.0), verdicts.TOLD),
+        (0.9, 0.9, (1.0, 1.0), verdicts.ALIKE),
+        (0.53, 0.5, (1.0, 1.0), verdicts.UNCLEAR),
+        (0.4, 0.5, (1.0, 1.0), verdicts.UNCLEAR),
+        (0.9, 0.5, (1.0, 0.8), verdicts.UNFIT),
+        (0.9, 0.5, (0.8, 0.8), verdicts.TOLD),  # both trained as far
+        (0.9, 0.5, (0.6, 0.6), verdicts.UNFIT),  # neither was trained
+        (0.9, 0.9, (1.0, 0.6), verdicts.ALIKE),  # nothing is kept from it, however little it was trained
     ],
 )
 def test_what_a_cell_is_worth(clean: float, protected: float, fitted: tuple[float, float], worth: str) -> None:
     found = learnability_interval_of_accuracies([protected] * 2, [clean] * 2, 200, 0.5)
-    assert checks.verdict(found, found, fitted, hinders=False) == worth
+    assert verdicts.verdict(found, found, fitted, hinders=False) == worth
 
 
 def test_a_net_that_broke_down_tells_nothing_and_passes_no_gate() -> None:
@@ -125,7 +126,7 @@ def test_a_net_that_broke_down_tells_nothing_and_passes_no_gate() -> None:
     dead = evaluate.Side((plugin.Outcome((0.5,), 1.0, 1.0, gradient=0.0),))
     assert checks.broken(side(0.9), dead) and not checks.broken(side(0.9), side(0.5))
     for hinders in (False, True):  # under a countermeasure of batches as well
-        assert checks.verdict(found, found, (1.0, 0.1), hinders=hinders, broken=True) == checks.UNFIT
+        assert verdicts.verdict(found, found, (1.0, 0.1), hinders=hinders, broken=True) == verdicts.UNFIT
 
 
 def test_the_headline_says_no_more_than_the_doubts() -> None:

@@ -235,7 +235,7 @@ def configure(parts: Iterable[type[api.Plugin]], given: Mapping[str, str]) -> li
             raise unknown("option", key, known)
     instances = []
     for cls in parts:
-        values = {k: convert(given[k], item, f"-O {k}") for k, item in options_of(cls).items() if k in given}
+        values = {k: convert(given[k], item, f"`options[{k}]`") for k, item in options_of(cls).items() if k in given}
         instances.append(build(cls, values, f"{cls.name}"))
     return instances
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import PurePath
 
@@ -38,6 +39,24 @@ def _bytes(char: str) -> str:
     half = 0xD800 <= ord(char) <= 0xDFFF and not 0xDC80 <= ord(char) <= 0xDCFF  # of a character, and of no file name
     data = char.encode("utf-8", "surrogatepass" if half else "surrogateescape")
     return "".join(f"\\x{byte:02x}" for byte in data)
+
+
+ARGUMENT = re.compile(r"`([a-z_]+)(?:\[(\w+)\])?(?:=([^`]*))?`")
+FLAGS = {"output": "-o", "options": "-O options", "targets": "--target", "shares": "--share", "merges": "--merge"}
+FLAGS |= {"protect_classes": "--protect-class"}
+
+
+def as_flags(text: str) -> str:
+    """Write the arguments that a message names, such as `` `mode=samplewise` ``, as options of the command line."""
+
+    def flag(found: re.Match[str]) -> str:
+        name, key, value = found.groups()
+        if key is not None:
+            return f"-O {key}" if value is None else f"-O {key}={value}"
+        option = FLAGS.get(name, "--" + name.replace("_", "-"))
+        return option if value in (None, "True") else f"{option} {value}"
+
+    return ARGUMENT.sub(flag, text)
 
 
 def plainly(against: str) -> str:

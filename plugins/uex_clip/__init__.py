@@ -69,7 +69,7 @@ class Clip(Surrogate):
         except Exception as error:  # of open_clip, the hub and the network, in as many kinds
             raise UexError(
                 f"the weights of CLIP {self.model} are not here, and cannot be downloaded ({reason(error)}).",
-                hint="Give --weights FILE.safetensors, such as that of timm/resnet50_clip.openai on the hub.",
+                hint="Give `weights=FILE.safetensors`, such as that of timm/resnet50_clip.openai on the hub.",
             ) from None
         seen = open_clip.get_model_preprocess_cfg(whole)
         tower = whole.visual

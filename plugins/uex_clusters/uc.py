@@ -139,7 +139,7 @@ class _Fit:
                     problem.journal.save(self._state)
                     self._tell()
             if not math.isfinite(value := float(loss)):
-                raise UexError("the fit diverged: the divergence is not finite.", hint="Try a smaller -O lr.")
+                raise UexError("the fit diverged: the divergence is not finite.", hint="Try a smaller `options[lr]`.")
             self._delta[self.cluster] = self._drawn().detach()[0]
             self._note = f"cluster {self.cluster + 1} of {rows}, divergence {value:.3f}"
             if self.cluster + 1 == rows:
@@ -222,7 +222,9 @@ class _Fit:
             self._stream.load(under("stream."))
             self._view.set_state(state["view"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise UexError(f"the state does not fit ({error}).", hint="Use --force, without --resume.") from None
+            raise UexError(
+                f"the state does not fit ({error}).", hint="Use `force=True`, without `resume=True`."
+            ) from None
 
 
 def centres_of(problem: Problem) -> Tensor:

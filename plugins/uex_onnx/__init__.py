@@ -37,9 +37,9 @@ class OnnxEncoder(Surrogate):
     def lacks(self) -> UexError | None:
         """The file."""
         if not self.weights:
-            return UsageError("the encoder 'onnx' needs a model.", hint="Write -O encoder=onnx:FILE.onnx")
+            return UsageError("the encoder 'onnx' needs a model.", hint="Write `options[encoder]=onnx:FILE.onnx`")
         if not Path(self.weights).is_file():
-            return UsageError(f"{self.weights}: no such ONNX model.", hint="Write -O encoder=onnx:FILE.onnx")
+            return UsageError(f"{self.weights}: no such ONNX model.", hint="Write `options[encoder]=onnx:FILE.onnx`")
         return None
 
     def build(self, *, num_classes: int, channels: int, size: int) -> nn.Module:

@@ -56,7 +56,7 @@ class Timm(Surrogate):
         except Exception as error:  # of timm, the hub and the network, in as many kinds
             raise UexError(
                 f"the weights of timm's {self.model} are not here, and cannot be downloaded ({reason(error)}).",
-                hint="Give --weights FILE.safetensors, or use --surrogate efficientnet_lite0.",
+                hint="Give `weights=FILE.safetensors`, or use `surrogate=efficientnet_lite0`.",
             ) from None
         if self.weights not in ("auto", "random"):
             load_weights(body, self.weights)

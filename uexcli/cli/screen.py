@@ -19,7 +19,7 @@ from uexcli.cli import interrupt, stray
 from uexcli.cli.grid import Grid
 from uexcli.errors import RESUMABLE, Exit, Terminated, UexError
 from uexcli.messages import Listener, Overall, duration
-from uexcli.wording import pasted, visible
+from uexcli.wording import as_flags, pasted, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from uexcli.plugin import Progress
 
+WORDS = {"warnings", "checks", "reason"}  # of a JSON document: in these, messages are for the user
 PLAIN_EVERY = 15.0  # seconds between progress lines off a terminal
 P = ParamSpec("P")
 
@@ -56,14 +57,14 @@ class Screen(Listener):
     def say(self, text: str) -> None:
         """Print a message, one line, on stderr."""
         if not self.quiet:
-            self._err.print(visible(text))
+            self._err.print(visible(as_flags(text)))
 
     def warn(self, text: str) -> None:
         """Print a warning on stderr, also with --quiet."""
         from rich.text import Text
 
         # at once: a bar that is drawn anew would wipe out the line that a first part left unfinished
-        self._err.print(Text.assemble(("Warning:", "yellow"), " ", visible(text)))
+        self._err.print(Text.assemble(("Warning:", "yellow"), " ", visible(as_flags(text))))
 
     def step(self, progress: Progress) -> None:
         """Show progress: a bar with the time left on a terminal, a line now and then off it."""
@@ -127,7 +128,7 @@ class Screen(Listener):
         with out.capture() as text:  # rich itself would end the process with 1 when the reader of a pipe is gone
             for item in shown:
                 if isinstance(item, str):
-                    out.print(visible(item))
+                    out.print(visible(as_flags(item)))
                 else:
                     out.print(item.rendered(), soft_wrap=False)
         _write(text.get())
@@ -151,14 +152,16 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
-def plain(value: Any) -> Any:
-    """Turn dataclasses, paths and odd floats into what JSON has."""
+def plain(value: Any, *, words: bool = False) -> Any:
+    """Turn dataclasses, paths and odd floats into what JSON has; in `words`, arguments become options."""
     if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
+        return plain(asdict(value), words=words)
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): plain(item, words=words or key in WORDS) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [plain(item, words=words) for item in value]
+    if words and isinstance(value, str):
+        return as_flags(value)
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, float) and (value != value or value in {float("inf"), float("-inf")}):  # noqa: PLR0124
@@ -245,4 +248,4 @@ def _again(words: Sequence[str], *more: str) -> str:
 
 def complain(text: str) -> None:
     """Print how a command ended, one line, on stderr."""
-    print(visible(text), file=sys.stderr)
+    print(visible(as_flags(text)), file=sys.stderr)

@@ -26,8 +26,8 @@ def check(norm: plugin.Norm, text: str, eps: float, usual: str, *, at: str, hint
         return
     side = "below" if eps < wanted else "above"
     raise UsageError(
-        f"--eps {text}: far {side} what is usual for norm '{norm.name}', which is {usual}{at}.",
-        hint=f"Leave --eps out, or write --eps {usual}{hint}.",
+        f"`eps={text}`: far {side} what is usual for norm '{norm.name}', which is {usual}{at}.",
+        hint=f"Leave `eps` out, or write `eps={usual}`{hint}.",
     )
 
 
@@ -39,4 +39,4 @@ def instead(method: plugin.Method, norm: plugin.Norm, linf: plugin.Norm, text: s
         linf.parse(text)
     except UsageError:
         return ""
-    return f", or --norm {linf.name} --eps {text}"
+    return f", or `norm={linf.name}` `eps={text}`"

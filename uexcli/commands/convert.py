@@ -106,7 +106,7 @@ def _run(request: Request, registry: Registry, target: Source, listener: Listene
 
 def _plan(request: Request, registry: Registry, target: Source, listener: Listener) -> _Job:
     if request.split not in SPLITS:
-        raise UsageError(f"--split {request.split}: unknown.", hint=f"Known: {', '.join(SPLITS)}.")
+        raise UsageError(f"`split={request.split}`: unknown.", hint=f"Known: {', '.join(SPLITS)}.")
     dataset, output = target.dataset, target.root
     if not dataset.can_write:
         every = {name: registry.find("dataset", name).cls for name in registry.names("dataset")}
@@ -130,7 +130,7 @@ def _listed(request: Request, origin: Source, listener: Listener) -> Sequence[pl
     """The samples, each key once, with the classes they have or those of the CSV."""
     if origin.dataset.name == "folder" and request.split != "train":
         raise UsageError(
-            f"--split {request.split}: a folder has no splits.", hint=f"Give the folder itself: {request.source}/test"
+            f"`split={request.split}`: a folder has no splits.", hint=f"Give the folder itself: {request.source}/test"
         )
     if request.labels is not None:
         listed = origin.samples(split=request.split, labels=request.labels)
@@ -162,9 +162,11 @@ def _check_output(output: Path, source: Path, *, force: bool) -> None:
     if staging.is_free(output):
         return
     if not force:
-        raise UsageError(f"{output} exists.", hint="Use another folder, or --force to replace a copy.")
+        raise UsageError(f"{output} exists.", hint="Use another folder, or `force=True` to replace a copy.")
     if not (output / layout.COPIED).is_file():
-        raise UsageError(f"{output} was not written by uex convert; --force would delete it.", hint="Use another one.")
+        raise UsageError(
+            f"{output} was not written by uex convert; `force=True` would delete it.", hint="Use another one."
+        )
     staging.check_replaceable(output)
 
 

@@ -112,13 +112,14 @@ def _announce(listener: Listener, *words: str | Path) -> None:
 
 def _prepare(folder: Path, *, force: bool) -> None:
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file.", hint="Give -o a folder.")
+        raise UsageError(f"{folder} is a file.", hint="Give `output` a folder.")
     if folder.exists() and any(folder.iterdir()):
         if not (folder / MARK).exists():
-            raise UsageError(f"{folder} exists, and is no demo of uex.", hint="Use -o for another folder.")
+            raise UsageError(f"{folder} exists, and is no demo of uex.", hint="Use `output` for another folder.")
         if not force:
             raise UsageError(
-                f"{folder} holds an earlier demo.", hint="Use --force to replace it, or -o for another folder."
+                f"{folder} holds an earlier demo.",
+                hint="Use `force=True` to replace it, or `output` for another folder.",
             )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)

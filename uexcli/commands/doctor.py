@@ -51,7 +51,7 @@ def run(folder: Path) -> Result:
     if found["cuda"]:
         checks.append(Check("GPU", "ok", ", ".join(found["cuda"])))
     else:
-        checks.append(Check("GPU", "warn", "no CUDA device visible: --device auto takes the CPU"))
+        checks.append(Check("GPU", "warn", "no CUDA device visible: `device=auto` takes the CPU"))
     checks += [_onnxruntime(), _export()]
     registry = load()
     names = {plural: len(registry.names(kind)) for kind, plural in PLURALS.items()}

@@ -107,4 +107,4 @@ def _check_output(request: Request) -> None:
     if output.exists() and output.samefile(request.noise):
         raise UsageError(f"{output} is the noise file itself.", hint="Give the model another name.")
     if output.exists() and not request.force:
-        raise UsageError(f"{output} exists.", hint="Give another name, or --force to replace it.")
+        raise UsageError(f"{output} exists.", hint="Give another name, or `force=True` to replace it.")

@@ -56,9 +56,13 @@ def _run(request: Request) -> Result:
     if not request.photo.is_file():
         raise UsageError(f"{request.photo}: no such photo.")
     if request.output.exists() and any(request.output.samefile(path) for path in (request.photo, request.noise)):
-        raise UsageError(f"-o {request.output} is the photo or the noise file itself.", hint="Give -o another name.")
+        raise UsageError(
+            f"`output={request.output}` is the photo or the noise file itself.", hint="Give `output` another name."
+        )
     if request.output.exists() and not request.force:
-        raise UsageError(f"{request.output} exists.", hint="Use -o for another name, or --force to replace it.")
+        raise UsageError(
+            f"{request.output} exists.", hint="Use `output` for another name, or `force=True` to replace it."
+        )
     noise = noise_file.read(request.noise)
     protector = protect.protector_of(load(), noise, request.weights)
     sample = _sample(request.photo, noise)

@@ -76,7 +76,7 @@ def _rows(table: Path) -> Iterator[Row]:
                 if row["path"] and label:
                     yield Row(reader.line_num, row["path"], label)
     except FileNotFoundError:
-        raise UsageError(f"--labels {table}: no such file.") from None
+        raise UsageError(f"`labels={table}`: no such file.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UexError(f"{table}: cannot be read as a CSV file ({error}).") from None
 

@@ -61,7 +61,7 @@ def parallel(
                 yield result
         except BrokenProcessPool:
             raise UexError(
-                "a worker process was killed; was the memory used up?", hint="Use fewer --jobs, or a smaller --memory."
+                "a worker process was killed; was the memory used up?", hint="Use fewer `jobs`, or a smaller `memory`."
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -80,7 +80,7 @@ def _started(pool: Executor, call: Callable[[int], R], count: int) -> list[Futur
         for worker in getattr(pool, "_processes", {}).values():
             worker.kill()
         if isinstance(error, OSError):
-            raise UexError(f"cannot start workers ({error.strerror}).", hint="Use fewer --jobs.") from None
+            raise UexError(f"cannot start workers ({error.strerror}).", hint="Use fewer `jobs`.") from None
         raise
 
 

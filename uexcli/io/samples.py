@@ -19,7 +19,7 @@ from uexcli.plugin import Sample
 
 RELEASED = 256  # images after which memory is given back
 ON_ERROR = ("fail", "skip")
-SKIP = "Repair or remove it, or go on without it with --on-error skip."
+SKIP = "Repair or remove it, or go on without it with `on_error=skip`."
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ def _natural(name: str) -> tuple[int, int, str]:
 def check_options(on_error: str, jobs: int | None = None) -> None:
     """Refuse values that `--on-error` and `--jobs` cannot have."""
     if on_error not in ON_ERROR:
-        raise UsageError(f"--on-error {on_error}: unknown.", hint=f"Known: {', '.join(ON_ERROR)}.")
+        raise UsageError(f"`on_error={on_error}`: unknown.", hint=f"Known: {', '.join(ON_ERROR)}.")
     if jobs is not None and jobs < 1:
-        raise UsageError(f"--jobs {jobs}: at least 1.")
+        raise UsageError(f"`jobs={jobs}`: at least 1.")
 
 
 def limited(found: Labelled, limit: int | None, *, ordered: bool) -> Labelled:
@@ -101,7 +101,7 @@ def or_skip(error: UexError) -> UexError:
     """Say of an image that cannot be used that it may be left out, beside what else would help."""
     if not error.hint:
         return UexError(error.message, hint=SKIP)
-    more = "" if "--on-error" in error.hint else " Or go on without it with --on-error skip."
+    more = "" if "`on_error" in error.hint else " Or go on without it with `on_error=skip`."
     return UexError(error.message, hint=error.hint + more)
 
 

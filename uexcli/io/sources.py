@@ -103,7 +103,7 @@ def _all_labelled(samples: Sequence[Sample], complaint: str, strangers: Sequence
     if not bare:
         return
     more = f" and {len(bare) - 1} more" if len(bare) > 1 else ""
-    hint = "Label every image, with --labels FILE.csv or class folders."
+    hint = "Label every image, with `labels=FILE.csv` or class folders."
     if strangers:
         hint = f"Paths are relative to the photos, such as {bare[0]}; it has {strangers[0]}, which is not there."
     raise UexError(f"{complaint} {bare[0]}{more}.", hint=hint)

@@ -64,5 +64,5 @@ def check_splits(uri: str, root: Path, samples: Sequence[Sample], split: str) ->
     inner = f"Give the folder that is meant: {uri.rstrip('/')}/{meant}. " if (root / meant).is_dir() else ""
     what = "is a split of a dataset, not a class" if len(found) == 1 else "are splits of a dataset, not classes"
     raise UexError(
-        f"{uri}: {names} {what}.", hint=f"{inner}If the classes are called so, say them with --labels FILE.csv."
+        f"{uri}: {names} {what}.", hint=f"{inner}If the classes are called so, say them with `labels=FILE.csv`."
     )

@@ -77,7 +77,7 @@ def _outputs(body: nn.Module, side: int) -> int:
     except (RuntimeError, AssertionError, AttributeError, ValueError) as error:
         raise UsageError(
             f"the net gives no features of images of {side} px ({reason(error)}).",
-            hint="Use another net, or -O side=224.",
+            hint="Use another net, or `options[side]=224`.",
         ) from None
     finally:
         body.train(training)
@@ -117,12 +117,12 @@ def load_weights(net: nn.Module, path: str, *, prefix: str = "") -> None:
         UexError: it is no safetensors file, or lacks weights of the net, or has them in another shape.
     """
     if not Path(path).is_file():
-        raise UsageError(f"--weights {path}: no such file.")
+        raise UsageError(f"`weights={path}`: no such file.")
     try:
         found = safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise UexError(
-            f"--weights {path}: no safetensors file ({error}).",
+            f"`weights={path}`: no safetensors file ({error}).",
             hint="Pickles (.pth, .pt) are not read: convert them with safetensors.torch.save_file.",
         ) from None
     if any(name.startswith(prefix) for name in found):
@@ -131,5 +131,5 @@ def load_weights(net: nn.Module, path: str, *, prefix: str = "") -> None:
     for name, tensor in wanted.items():
         if name not in found or found[name].shape != tensor.shape:
             there = f"{name} is {tuple(found[name].shape)} there" if name in found else f"{name} is not there"
-            raise UexError(f"--weights {path}: not the weights of this net ({there}).")
+            raise UexError(f"`weights={path}`: not the weights of this net ({there}).")
     net.load_state_dict({name: found[name] for name in wanted}, strict=False)

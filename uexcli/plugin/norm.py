@@ -72,12 +72,12 @@ class Norm(Plugin, ABC):
             share, slash, whole = plain.partition("/")
             value = float(Fraction(share) / (int(whole) if slash else 1))
         except (ValueError, ZeroDivisionError, OverflowError):
-            raise UsageError(f"--eps {text}: not a number.", hint="Write it as 8/255 or 0.03.") from None
+            raise UsageError(f"`eps={text}`: not a number.", hint="Write it as 8/255 or 0.03.") from None
         if value <= 0:
-            raise UsageError(f"--eps {text}: the bound must be above 0.", hint="Write it as 8/255 or 0.03.")
+            raise UsageError(f"`eps={text}`: the bound must be above 0.", hint="Write it as 8/255 or 0.03.")
         if not SMALLEST_EPS <= value <= LARGEST_EPS:
             much = "little" if value < SMALLEST_EPS else "much"
-            raise UsageError(f"--eps {text}: no image changes by so {much}.", hint="Write it as 8/255 or 0.03.")
+            raise UsageError(f"`eps={text}`: no image changes by so {much}.", hint="Write it as 8/255 or 0.03.")
         return value
 
     def fill(self, delta: Tensor, eps: float, images: Tensor | None = None) -> Tensor:

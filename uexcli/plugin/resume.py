@@ -37,7 +37,7 @@ def take_up(run: Run, problem: Problem) -> None:
         run.load(saved)
     except (KeyError, IndexError, AttributeError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         why = str(error).strip().partition("\n")[0].rstrip(": ")
-        raise UexError(f"the state does not fit ({why}).", hint="Use --force, without --resume.") from None
+        raise UexError(f"the state does not fit ({why}).", hint="Use `force=True`, without `resume=True`.") from None
 
 
 def under(prefix: str, state: State) -> dict[str, Any]:

@@ -33,21 +33,21 @@ def pick_device(name: str) -> torch.device:
     """
     kind = name.partition(":")[0]
     if kind not in DEVICES:
-        raise UsageError(f"--device {name}: no such kind.", hint=f"Known: {', '.join(DEVICES)}.")
+        raise UsageError(f"`device={name}`: no such kind.", hint=f"Known: {', '.join(DEVICES)}.")
     has = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if kind == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if has[kind]))
     if not has[kind]:
         raise UexError(
-            f"--device {name}: no such device is visible.",
-            hint="Use --device cpu, or check the driver with: uex doctor",
+            f"`device={name}`: no such device is visible.",
+            hint="Use `device=cpu`, or check the driver with: uex doctor",
         )
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UsageError(f"--device {name}: no such device.", hint="Write cpu, cuda or cuda:1.") from None
+        raise UsageError(f"`device={name}`: no such device.", hint="Write cpu, cuda or cuda:1.") from None
     if kind == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
-        raise UexError(f"--device {name}: only {torch.cuda.device_count()} CUDA device(s) here.")
+        raise UexError(f"`device={name}`: only {torch.cuda.device_count()} CUDA device(s) here.")
     return device
 
 
@@ -101,7 +101,7 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype | None:
     if name == "auto":
         return torch.bfloat16 if _has_bfloat16(device) else None
     if name not in PRECISIONS:
-        raise UsageError(f"--precision {name}: unknown.", hint=f"Known: auto, {', '.join(PRECISIONS)}.")
+        raise UsageError(f"`precision={name}`: unknown.", hint=f"Known: auto, {', '.join(PRECISIONS)}.")
     return PRECISIONS[name]
 
 

@@ -27,7 +27,7 @@ def through(images: Tensor, codec: str, **options: Any) -> Tensor:
 
     why = limits.too_long(images.shape[2], images.shape[3], SUFFIXES[codec])
     if why is not None:
-        raise UexError(f"countermeasure '{codec.lower()}': images are {why}.", hint="Use a smaller --size.")
+        raise UexError(f"countermeasure '{codec.lower()}': images are {why}.", hint="Use a smaller `size`.")
 
     def again(image: np.ndarray) -> np.ndarray:
         grey = image.shape[2] == 1

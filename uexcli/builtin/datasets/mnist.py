@@ -38,7 +38,7 @@ class Mnist(Dataset):
         if split == "test" and _find(root, "train") is None:
             raise UexError(
                 f"{root}: only the test digits are here, and they serve as the training split.",
-                hint="Leave --test out: some images are then held out.",
+                hint="Leave `test` out: some images are then held out.",
             )
         for prefix in (PREFIXES[split], "t10k"):
             found = _find(root, prefix)

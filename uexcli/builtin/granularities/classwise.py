@@ -38,7 +38,9 @@ class Classwise(Granularity):
         """
         rows = self._rows(labels, keys)
         if len(rows.unique()) < self.sets * len(labels.unique()):
-            raise UexError(f"-O sets={self.sets}: a class has too few images.", hint="Use fewer sets, or more images.")
+            raise UexError(
+                f"`options[sets]={self.sets}`: a class has too few images.", hint="Use fewer sets, or more images."
+            )
         return rows
 
     def assign(

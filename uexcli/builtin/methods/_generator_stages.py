@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Player(Run):
     """What teaches a generator in one stage of a course; its state is all that changes but for the generator."""
 
-    hint: ClassVar[str] = "Try a smaller -O lr or -O generator_lr."  # where it diverges
+    hint: ClassVar[str] = "Try a smaller `options[lr]` or `options[generator_lr]`."  # where it diverges
 
     def begin(self, passed: int) -> None:
         """Get ready for the next pass over the images; the stage has made so many."""

@@ -63,7 +63,7 @@ class Classes(Player):
     of those: noise that marks a third of the images as another class than their own protects far less.
     """
 
-    hint: ClassVar[str] = "Try -O classes=0."
+    hint: ClassVar[str] = "Try `options[classes]=0`."
 
     def __init__(self, problem: Problem, generator: Generator) -> None:
         self._problem = problem
@@ -111,7 +111,7 @@ class Marks(Player):
     where they are there from the start, generator and reader hardly ever find each other.
     """
 
-    hint: ClassVar[str] = "Try -O marks=0."
+    hint: ClassVar[str] = "Try `options[marks]=0`."
 
     def __init__(self, problem: Problem, generator: Generator) -> None:
         self._problem = problem

@@ -93,7 +93,7 @@ class Autoregressive(Method):
                 wanted *= 0.9
         raise UexError(
             f"method 'ar' found kernels for {number} of {classes} classes only.",
-            hint="Use a larger -O largest, or a smaller -O response.",
+            hint="Use a larger `options[largest]`, or a smaller `options[response]`.",
         )
 
     def _calm(self, size: int, channels: int, side: int, normal: Normal, most: int) -> tuple[Tensor, Tensor]:

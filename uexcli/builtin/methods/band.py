@@ -124,7 +124,7 @@ def textures_of(classes: int, method: str = "band") -> int:
             return several
     raise UexError(
         f"method '{method}' cannot tell {classes:,} classes apart, only {math.comb(len(TEN) + len(MORE), MOST):,}.",
-        hint="Use --no-labels, or fewer -O clusters.",
+        hint="Use `no_labels=True`, or fewer `options[clusters]`.",
     )
 
 

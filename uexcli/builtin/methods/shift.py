@@ -136,7 +136,7 @@ class _Fit:
         self._delta = problem.start(random=False)
         if method.jnd and not (problem.own and self._delta.shape[2:] == problem.images.shape[2:]):
             raise UexError(
-                "shift: jnd needs a noise for each photo, as big as it.", hint="Use --mode samplewise, no --patch."
+                "shift: jnd needs a noise for each photo, as big as it.", hint="Use `mode=samplewise`, no `patch`."
             )
         self._method, self._problem, self._on_step, self._only = method, problem, on_step, only
         nets = [problem.build(), *problem.ensemble()]
@@ -192,7 +192,9 @@ class _Fit:
 
         head = fitted(looks(), problem.num_classes, problem.reduce)
         if not head.weight.isfinite().all():
-            raise UexError(f"{which} gives what is no number.", hint="Use --precision float32, or a smaller -O robust.")
+            raise UexError(
+                f"{which} gives what is no number.", hint="Use `precision=float32`, or a smaller `options[robust]`."
+            )
         return head
 
     def seconds(self) -> float:

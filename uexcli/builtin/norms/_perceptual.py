@@ -66,6 +66,6 @@ class Perceptual(Norm):
     def _given(self, images: Tensor | None) -> Tensor:
         if images is None:
             raise UsageError(
-                f"norm '{self.name}' needs the image each noise is added to.", hint="Use --mode samplewise."
+                f"norm '{self.name}' needs the image each noise is added to.", hint="Use `mode=samplewise`."
             )
         return images

@@ -68,7 +68,7 @@ class L0(Norm):
         except UsageError as error:
             raise UsageError(error.message, hint=hint) from None
         if eps < 1 or not eps.is_integer():
-            raise UsageError(f"--eps {text}: under l0 the bound is a whole number of pixels, 1 or more.", hint=hint)
+            raise UsageError(f"`eps={text}`: under l0 the bound is a whole number of pixels, 1 or more.", hint=hint)
         return eps
 
     def fill(self, delta: Tensor, eps: float, images: Tensor | None = None) -> Tensor:

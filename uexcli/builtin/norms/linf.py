@@ -42,12 +42,12 @@ class Linf(Norm):
         eps = super().parse(text)
         if eps >= 1:
             raise UsageError(
-                f"--eps {text}: under linf the bound is a share of the full range, below 1.",
+                f"`eps={text}`: under linf the bound is a share of the full range, below 1.",
                 hint=f"Did you mean {text}/255?" if "/" not in text and eps < 255 else "Write it as 8/255 or 0.03.",
             )
         if self.levels(eps) < 1:
             raise UsageError(
-                f"--eps {text}: less than one 8-bit level, nothing would be written.", hint="Use 1/255 or more."
+                f"`eps={text}`: less than one 8-bit level, nothing would be written.", hint="Use 1/255 or more."
             )
         return eps
 

@@ -38,7 +38,7 @@ class Ssim(Perceptual):
         """Read eps; 1 - SSIM is below 1 for anything recognisable."""
         eps = super().parse(text)
         if eps >= 1:
-            raise UsageError(f"--eps {text}: under ssim the bound is 1 - SSIM, below 1.", hint="Write it as 0.05.")
+            raise UsageError(f"`eps={text}`: under ssim the bound is 1 - SSIM, below 1.", hint="Write it as 0.05.")
         return eps
 
 

@@ -52,7 +52,7 @@ class Unbounded(Norm):
         except UsageError:
             whole = False
         if not whole:
-            raise UsageError(f"--eps {text}: norm 'unbounded' has no bound to set.", hint="Leave --eps out.")
+            raise UsageError(f"`eps={text}`: norm 'unbounded' has no bound to set.", hint="Leave `eps` out.")
         return 1.0
 
     def fill(self, delta: Tensor, eps: float, images: Tensor | None = None) -> Tensor:

@@ -61,6 +61,6 @@ def _published(weights: Any, name: str) -> dict[str, torch.Tensor]:
     except (URLError, OSError, RuntimeError) as error:
         raise UexError(
             f"the weights of torchvision's '{name}' are not here, and cannot be downloaded ({reason(error)}).",
-            hint="Give --weights FILE.safetensors, or use --surrogate efficientnet_lite0.",
+            hint="Give `weights=FILE.safetensors`, or use `surrogate=efficientnet_lite0`.",
         ) from None
     return tensors

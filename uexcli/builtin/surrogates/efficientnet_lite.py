@@ -50,7 +50,7 @@ class _Lite(Surrogate):
         path = self._path()
         if path is None:
             return UexError(f"surrogate '{self.name}' needs its weights.", hint=self._install)
-        return None if path.is_file() else UsageError(f"--weights {path}: no such file.", hint=self._install)
+        return None if path.is_file() else UsageError(f"`weights={path}`: no such file.", hint=self._install)
 
     @property
     def _install(self) -> str:

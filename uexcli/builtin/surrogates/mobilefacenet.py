@@ -11,7 +11,7 @@ from uexcli.plugin import Surrogate, UexError, UsageError, hookimpl, option
 if TYPE_CHECKING:
     from torch import nn
 
-HINT = "Write --surrogate mobilefacenet --weights FILE.safetensors"
+HINT = "Write `surrogate=mobilefacenet` `weights=FILE.safetensors`"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Mobilefacenet(Surrogate):
         if not self.weights:
             return UexError("surrogate 'mobilefacenet' needs its weights.", hint=HINT)
         if self.weights != "random" and not Path(self.weights).is_file():
-            return UsageError(f"--weights {self.weights}: no such file.", hint=HINT)
+            return UsageError(f"`weights={self.weights}`: no such file.", hint=HINT)
         return None
 
     def build(self, *, num_classes: int, channels: int, size: int) -> nn.Module:

@@ -168,7 +168,7 @@ def _run(request: Request, shard: shards.Shard, output: Path, listener: Listener
 def _guessable(noise: noise_file.Noise) -> list[str]:
     """What is to be said of noise that anybody can make again."""
     known = seeding.can_be_guessed(noise.header.get("seed"))
-    return ["the seed of this noise can be guessed, and the noise made again: fit anew, without --seed"] * known
+    return ["the seed of this noise can be guessed, and the noise made again: fit anew, without `seed`"] * known
 
 
 def _header(protector: Protector, request: Request, source: Source, found: samples.Labelled) -> dict[str, Any]:
@@ -265,19 +265,19 @@ def _protector(
 
 def _suffix(request: Request) -> str:
     if request.format not in photo_files.SUFFIXES:
-        raise UsageError(f"--format {request.format}: unknown.", hint=f"Known: {', '.join(photo_files.SUFFIXES)}.")
+        raise UsageError(f"`format={request.format}`: unknown.", hint=f"Known: {', '.join(photo_files.SUFFIXES)}.")
     if request.format in photo_files.LOSSY and not request.allow_lossy:
         raise UsageError(
-            f"--format {request.format} is lossy and breaks the bound.",
-            hint="Add --allow-lossy to write and measure it all the same.",
+            f"`format={request.format}` is lossy and breaks the bound.",
+            hint="Add `allow_lossy=True` to write and measure it all the same.",
         )
     samples.check_options(request.on_error, request.jobs)
     if request.limit is not None and request.limit < 1:
-        raise UsageError(f"--limit {request.limit}: at least 1.")
+        raise UsageError(f"`limit={request.limit}`: at least 1.")
     if request.usage is not None and not request.usage.strip():
-        raise UsageError("--usage-info: it is empty.", hint="Say what may not be done, or leave it out.")
+        raise UsageError("`usage_info`: it is empty.", hint="Say what may not be done, or leave it out.")
     if not 0 <= request.png_level <= 9:
-        raise UsageError(f"--png-level {request.png_level}: not within 0 to 9.")
+        raise UsageError(f"`png_level={request.png_level}`: not within 0 to 9.")
     return photo_files.SUFFIXES[request.format]
 
 
@@ -285,19 +285,19 @@ def _check_output(request: Request, output: Path, source: Source, found: samples
     """Refuse an output that is a file, holds the noise file, or lies among the photos; put right what a kill left."""
     with atomic.told(output):
         if output.exists() and not output.is_dir():
-            raise UsageError(f"{output} is a file.", hint="Give -o a folder.")
+            raise UsageError(f"{output} is a file.", hint="Give `output` a folder.")
     target, secret = output.resolve(), request.noise.resolve()
     if any(sample.array is None for sample in found.samples):
         root = source.root.resolve()
         real = {root} if root.is_file() else {root, *_linked(root, found)}
         if any(target == one or one in target.parents or target in one.parents for one in real):
             raise UsageError(
-                f"-o {output} lies in or around {request.photos}.",
+                f"`output={output}` lies in or around {request.photos}.",
                 hint="Write the release beside the photos, never among them.",
             )
     if target in secret.parents:
         raise UsageError(
-            f"{request.noise} lies in -o {output}, and is secret.", hint="Give the release its own folder."
+            f"{request.noise} lies in `output={output}`, and is secret.", hint="Give the release its own folder."
         )
     if not request.dry_run:
         staging.recover(output)
@@ -324,7 +324,7 @@ def _chosen(wanted: samples.Labelled, protector: Protector, listener: Listener) 
 
 def _unwanted(found: samples.Labelled, chosen: Sequence[plugin.Sample], shard: shards.Shard) -> list[LeftOut]:
     keys = {sample.key for sample in chosen}
-    return [LeftOut(key, f"{key}: outside --limit.") for key in found.keys if key not in keys and shard.holds(key)]
+    return [LeftOut(key, f"{key}: outside `limit`.") for key in found.keys if key not in keys and shard.holds(key)]
 
 
 def _start(

@@ -36,7 +36,8 @@ def is_done(
         return True
     if not force:
         raise UsageError(
-            f"{output} exists, and is not this release.", hint="Use -o for another folder, or --force to replace it."
+            f"{output} exists, and is not this release.",
+            hint="Use `output` for another folder, or `force=True` to replace it.",
         )
     staging.check_replaceable(output)
     return False

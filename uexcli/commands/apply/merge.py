@@ -73,18 +73,18 @@ def _run(request: Request, listener: Listener) -> Result:
     if beside is None:
         raise UsageError(
             f"the noise file of these parts lies neither here nor beside {output}, and its receipt belongs beside it.",
-            hint="Say --receipt FILE, beside the noise.",
+            hint="Say `receipt=FILE`, beside the noise.",
         )
     receipt.check(beside)
     if not beside.parent.is_dir():
-        raise UsageError(f"--receipt {beside}: there is no such folder.", hint="Say --receipt FILE, beside the noise.")
+        raise UsageError(f"`receipt={beside}`: there is no such folder.", hint="Say `receipt=FILE`, beside the noise.")
     leftovers.sweep(beside.parent)
     header = {**header, "receipt": str(beside)}
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file.", hint="Give RELEASE another name.")
     if output.exists() and not staging.is_free(output):
         if not request.force:
-            raise UsageError(f"{output} exists.", hint="Use --force to replace it.")
+            raise UsageError(f"{output} exists.", hint="Use `force=True` to replace it.")
         staging.check_replaceable(output)
     items = sorted(
         ((item, folder) for (_, folder), one in zip(found, parts, strict=True) for item in one.items),

@@ -46,6 +46,6 @@ def warn_far_images(done: Sequence[Written], listener: Listener) -> tuple[Assign
         others = f" and {len(far) - 1:,} more" if len(far) > 1 else ""
         listener.warn(
             f"unlike any photo that was fitted: {worst.key} ({worst.near:.2f} times as far as the farthest){others}; "
-            "--near lists them all"
+            "`near=True` lists them all"
         )
     return new

@@ -116,7 +116,7 @@ class Cells:
                 leftovers.sweep(self.folder)
                 leftovers.unnamed(self.folder).close()
         except atomic.WriteError as error:
-            raise atomic.WriteError(error.message, hint="Keep the trainings elsewhere, with --cells DIR.") from None
+            raise atomic.WriteError(error.message, hint="Keep the trainings elsewhere, with `cells=DIR`.") from None
 
     def _write(self, path: Path, document: Mapping[str, Any]) -> None:
         atomic.write(path, json.dumps(document, default=str).encode(), private=True)

@@ -40,7 +40,7 @@ def of_data(folds: Sequence[Data]) -> list[str]:
     elif levels is not None and (most := max(map(_most, folds))) < REACHED * levels:
         found.append(
             f"no image comes near the bound: at most {most} of {levels} levels at this size; "
-            "was the release re-encoded, or is --size far below the photos'?"
+            "was the release re-encoded, or is `size` far below the photos'?"
         )
     if tests < FEW:
         found.append(f"only {tests} test images: accuracies are uncertain by about {100 / tests**0.5:.0f} points")
@@ -85,7 +85,7 @@ def _of_cells(cells: Sequence[Cell], tests: int) -> list[str]:
         elif cell.verdict == ALIKE:
             found.append(
                 f"{where} clean and protected differ by less than they are uncertain: they cannot be told apart; "
-                "take more test images, or more --seeds"
+                "take more test images, or more `seeds`"
             )
         if cell.protected.mean("last") - cell.clean.mean("last") > _together(clean, protected, tests):
             found.append(

@@ -85,7 +85,7 @@ def _run(request: Request, listener: Listener) -> Result | Partial:
         informed=informed,
     )  # fmt: skip
     if request.weights != "auto" and not any("weights" in options_of(type(job.target)) for job in jobs):
-        raise UsageError("--weights: no pretrained net is tried.", hint="Name one, for example --target probe.")
+        raise UsageError("`weights`: no pretrained net is tried.", hint="Name one, for example `targets=probe`.")
     grounds = _grounds(jobs, folds, sources, request, device, listener)
     jobs = [dataclasses.replace(job, at=at) for at in wanted for job in jobs]
     first = grounds[next(iter(wanted)), jobs[0].size]
@@ -101,7 +101,7 @@ def _run(request: Request, listener: Listener) -> Result | Partial:
         listener.say(f"Scenario: {words}.")
     listener.say(
         f"On {tests:,} test images accuracies that differ by less than about {100 * told_apart(tests):.1f} points may "
-        f"not be told apart{'' if protocol.seeds > 1 else '; what another start of the nets gives is for --seeds'}."
+        f"not be told apart{'' if protocol.seeds > 1 else '; what another start of the nets gives is for `seeds`'}."
     )
     early = of_data(folds)
     for text in early:
@@ -121,7 +121,7 @@ def _run(request: Request, listener: Listener) -> Result | Partial:
         raise UexError(
             f"under {plainly(worst.against)} the clean baseline reaches {worst.clean.mean('last'):.1%}, not above "
             f"chance ({worst.chance:.1%}): nothing can be said.",
-            hint="Train longer (--epochs), or on more images.",
+            hint="Train longer (`epochs`), or on more images.",
         )
     result = Result(
         cells=tuple(made),
@@ -273,15 +273,15 @@ def check(request: Request, protocol: Protocol) -> None:
         UsageError: it is out of range, does not go together, or a report is there already.
     """
     if protocol.seeds < 1:
-        raise UsageError(f"--seeds {protocol.seeds}: at least 1.")
+        raise UsageError(f"`seeds={protocol.seeds}`: at least 1.")
     if protocol.epochs is not None and protocol.epochs < 1:
-        raise UsageError(f"--epochs {protocol.epochs}: at least 1.")
+        raise UsageError(f"`epochs={protocol.epochs}`: at least 1.")
     if protocol.size is not None and protocol.size < 8:
-        raise UsageError(f"--size {protocol.size}: too small.", hint="Use 8 or more.")
+        raise UsageError(f"`size={protocol.size}`: too small.", hint="Use 8 or more.")
     if request.max_learnability is not None and not 0 <= request.max_learnability <= 1:
-        raise UsageError(f"--max-learnability {request.max_learnability}: not within 0 to 1.")
+        raise UsageError(f"`max_learnability={request.max_learnability}`: not within 0 to 1.")
     if not 0 < request.pairs_middle <= 1:
-        raise UsageError(f"--pairs-middle {request.pairs_middle}: not above 0 and at most 1.")
+        raise UsageError(f"`pairs_middle={request.pairs_middle}`: not above 0 and at most 1.")
     folds.check(protocol.folds, together=request.into is None, tested=request.test is not None)
     for wanted, _ in scenarios_of(request).values():
         eval_scenario.check(wanted)
@@ -290,11 +290,11 @@ def check(request: Request, protocol: Protocol) -> None:
     if protocol.view not in crops.VIEWS:
         raise unknown("view", protocol.view, crops.VIEWS)
     if request.into is not None and protocol.view != crops.SQUASH:
-        raise UsageError("--into: photos of two sets are squashed.", hint="Leave --view out.")
+        raise UsageError("`into`: photos of two sets are squashed.", hint="Leave `view` out.")
     if request.into_test is not None and request.into is None:
-        raise UsageError("--into-test: there is no --into.")
+        raise UsageError("`into_test`: there is no `into`.")
     if request.report is not None and request.report.exists() and not request.force:
-        raise UsageError(f"{request.report}: exists already.", hint="Use --force to replace it.")
+        raise UsageError(f"{request.report}: exists already.", hint="Use `force=True` to replace it.")
     samples.check_options(request.on_error)
 
 

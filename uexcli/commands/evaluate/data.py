@@ -128,7 +128,7 @@ def _pair(request: Sources, listener: Listener) -> Paired:
     source = source_of(registry, request.photos).samples(labels=request.labels)
     if not source.labels:
         raise UsageError(
-            f"{request.photos}: no labels.", hint="Sort the photos into class folders, or give --labels FILE.csv."
+            f"{request.photos}: no labels.", hint="Sort the photos into class folders, or give `labels=FILE.csv`."
         )
     tell_notes(source.notes, listener)
     released = source_of(registry, request.release).read()
@@ -219,14 +219,14 @@ def read_pairs(path: Path, size: int, channels: int, middle: float, device: torc
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except FileNotFoundError:
-        raise UsageError(f"--pairs {path}: no such file.") from None
+        raise UsageError(f"`pairs={path}`: no such file.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UexError(f"--pairs {path}: cannot be read ({error}).") from None
+        raise UexError(f"`pairs={path}`: cannot be read ({error}).") from None
     if not rows or not {"a", "b", "same"} <= set(rows[0]):
-        raise UexError(f"--pairs {path}: no CSV with the header a,b,same.")
+        raise UexError(f"`pairs={path}`: no CSV with the header a,b,same.")
     same = torch.tensor([str(row["same"]).strip().lower() in {"1", "true", "yes"} for row in rows])
     if bool(same.all()) or not bool(same.any()):
-        raise UexError(f"--pairs {path}: pairs of the same face and of others are both needed.")
+        raise UexError(f"`pairs={path}`: pairs of the same face and of others are both needed.")
 
     def shown(column: str, row: dict[str, str]) -> np.ndarray:
         name = row[column] or ""
@@ -234,7 +234,7 @@ def read_pairs(path: Path, size: int, channels: int, middle: float, device: torc
             (root / name for root in (path.parent, path.parent / "images") if name and (root / name).is_file()), None
         )
         if found is None:
-            raise UexError(f"--pairs {path}: there is no {name}.", hint="Names are relative to the CSV.")
+            raise UexError(f"`pairs={path}`: there is no {name}.", hint="Names are relative to the CSV.")
         return crops.middle(photo_files.open_photo(plugin.Sample(name, None, path=found)), middle, size, channels)
 
     sides = [

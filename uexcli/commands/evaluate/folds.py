@@ -25,7 +25,7 @@ def number(asked: int | None, count: int) -> int:
     if asked is None:
         return FOLDS if FOLDS < count < FEW else 1
     if asked > count:
-        raise UsageError(f"--folds {asked}: there are only {count} photos.")
+        raise UsageError(f"`folds={asked}`: there are only {count} photos.")
     return asked
 
 
@@ -36,11 +36,11 @@ def check(asked: int | None, *, together: bool, tested: bool) -> None:
         UsageError: less than one fold, or several of photos within another set or beside a test set.
     """
     if asked is not None and asked < 1:
-        raise UsageError(f"--folds {asked}: at least 1.")
+        raise UsageError(f"`folds={asked}`: at least 1.")
     if asked not in {None, 1} and not together:
-        raise UsageError("--folds: not with --into.", hint="Leave one of them out.")
+        raise UsageError("`folds`: not with `into`.", hint="Leave one of them out.")
     if asked not in {None, 1} and tested:
-        raise UsageError("--folds: there is --test.", hint="Leave one of them out.")
+        raise UsageError("`folds`: there is `test`.", hint="Leave one of them out.")
 
 
 def slices(folds: Tensor) -> tuple[Tensor, list[tuple[slice, slice]]]:
@@ -62,7 +62,7 @@ def held_out(found: samples.Labelled) -> Tensor:
         mine.sort(key=lambda position: _hash(found.samples[position].key))
         held[mine[: max(1, round(HELD_OUT * len(mine)))] if len(mine) > 1 else []] = True
     if not bool(held.any()):
-        raise UexError("every class has a single image: none can be held out.", hint="Give --test DIR.")
+        raise UexError("every class has a single image: none can be held out.", hint="Give `test=DIR`.")
     return held
 
 
@@ -78,7 +78,7 @@ def shared_out(found: samples.Labelled, digests: Sequence[str], count: int) -> T
         for position in mine:  # each class goes on where the one before ended, so that no fold stays empty
             places.setdefault(digests[position], len(places) % count)
     if len(places) < count:
-        raise UexError("most of the photos are copies of one another: no folds can be made.", hint="Give --test DIR.")
+        raise UexError("most of the photos are copies of one another: no folds can be made.", hint="Give `test=DIR`.")
     return torch.tensor([places[digest] for digest in digests])
 
 

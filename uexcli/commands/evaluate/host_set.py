@@ -38,7 +38,7 @@ def into(data: Data, host: str, test: str | None, sources: Sources, listener: Li
 
     found = source_of(registry, host).samples()
     if not found.labels:
-        raise UexError(f"--into {host}: no labels.", hint="Give a set of class folders.")
+        raise UexError(f"`into={host}`: no labels.", hint="Give a set of class folders.")
     loaded = get(found, "read host")
     device = data.labels.device
     classes = tuple(dict.fromkeys((*loaded.found.classes, *data.classes)))
@@ -58,7 +58,7 @@ def into(data: Data, host: str, test: str | None, sources: Sources, listener: Li
         tests, test_labels = without_trained(test, shown, loaded)
         strangers = sorted(set(shown.found.classes) - set(loaded.found.classes))
         if strangers or not shown.found.classes:
-            raise UexError(f"--into-test {test}: its classes are not those of {host}: {', '.join(strangers[:3])}.")
+            raise UexError(f"`into_test={test}`: its classes are not those of {host}: {', '.join(strangers[:3])}.")
         images, test_labels = loaded.images, theirs(shown.found.classes, test_labels)
     most = int(host_labels.bincount().max())
     kept = _first(data.labels, most)
@@ -88,7 +88,7 @@ def _others(loaded: samples.Loaded, ours: frozenset[str], listener: Listener) ->
         return loaded
     listener.warn(f"{len(loaded.digests) - len(kept)} images of the host are among the photos, and are left out")
     if not kept:
-        raise UexError("--into: all of its images are among the photos.", hint="Give another set.")
+        raise UexError("`into`: all of its images are among the photos.", hint="Give another set.")
     return samples.Loaded(
         loaded.found.only(kept),
         loaded.images[kept],

@@ -128,7 +128,7 @@ def _pretrained(
     else:
         listener.warn(
             "the main threat was not tried: whoever trains today starts from a pretrained net, and none is at hand. "
-            f"{next(iter(lacking.values())).hint} Or give --weights FILE"
+            f"{next(iter(lacking.values())).hint} Or give `weights=FILE`"
         )
     return found
 

@@ -67,9 +67,9 @@ def text(name: str) -> str:
     try:
         return Path(name).read_text("utf-8")
     except FileNotFoundError:
-        raise UsageError(f"--protocol {name}: no such file.") from None
+        raise UsageError(f"`protocol={name}`: no such file.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UexError(f"--protocol {name}: cannot be read ({error}).") from None
+        raise UexError(f"`protocol={name}`: cannot be read ({error}).") from None
 
 
 def read(name: str) -> Protocol:
@@ -82,7 +82,7 @@ def read(name: str) -> Protocol:
     try:
         found = schema.read_toml(text(name).encode())
     except schema.Mismatch as error:
-        raise UexError(f"--protocol {name}: {error}.") from None
+        raise UexError(f"`protocol={name}`: {error}.") from None
     return parse(found, name)
 
 
@@ -98,6 +98,6 @@ def parse(found: Mapping[str, Any], name: str) -> Protocol:
         try:
             FIELDS[key](value, key)
         except schema.Mismatch as error:
-            raise UsageError(f"--protocol {name}: {error}.") from None
+            raise UsageError(f"`protocol={name}`: {error}.") from None
     lists = {key: tuple(found[key]) for key in ("targets", "against", "pretrained") if key in found}
     return Protocol(**{**found, **lists, "name": name})

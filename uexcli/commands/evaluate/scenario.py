@@ -60,9 +60,9 @@ def check(wanted: Wanted) -> None:
         UsageError: a share outside (0, 1], or a merge into fewer than 2 classes.
     """
     if not 0 < wanted.share <= 1:
-        raise UsageError(f"--share {wanted.share:g}: not above 0 and at most 1.")
+        raise UsageError(f"`shares={wanted.share:g}`: not above 0 and at most 1.")
     if wanted.merge is not None and _is_number(wanted.merge) and int(wanted.merge) < 2:
-        raise UsageError(f"--merge {wanted.merge}: learnability needs two classes or more.")
+        raise UsageError(f"`merges={wanted.merge}`: learnability needs two classes or more.")
 
 
 def _is_number(text: str) -> bool:
@@ -140,14 +140,14 @@ def _classes(data: Data, wanted: Sequence[str]) -> list[int]:
         count = round(float(share[1]) / 100 * len(data.classes))
         order = sorted(range(len(data.classes)), key=lambda number: _hash(data.classes[number]))
         if not 0 < count <= len(data.classes):
-            raise UsageError(f"--protect-class {wanted[0]}: that is {count} of {len(data.classes)} classes.")
+            raise UsageError(f"`protect_classes={wanted[0]}`: that is {count} of {len(data.classes)} classes.")
         return sorted(order[:count])
     found: set[int] = set()
     for pattern in wanted:
         matched = {n for n, name in enumerate(data.classes) if name == pattern or fnmatch.fnmatchcase(name, pattern)}
         if not matched:
             known = ", ".join(data.classes[:8])
-            raise UsageError(f"--protect-class {pattern}: no such class.", hint=f"There are {known}.")
+            raise UsageError(f"`protect_classes={pattern}`: no such class.", hint=f"There are {known}.")
         found |= matched
     return sorted(found)
 
@@ -175,18 +175,18 @@ def _merged(data: Data, merge: str) -> Data:
     if _is_number(merge):
         count = int(merge)
         if count >= len(data.classes):
-            raise UsageError(f"--merge {merge}: there are only {len(data.classes)} classes.")
+            raise UsageError(f"`merges={merge}`: there are only {len(data.classes)} classes.")
         numbers = [number % count for number in range(len(data.classes))]
         names = ["+".join(data.classes[number::count][:3]) for number in range(count)]
     else:
         groups = _groups(Path(merge))
         lacking = [name for name in data.classes if name not in groups]
         if lacking:
-            raise UexError(f"--merge {merge}: says no group for class {lacking[0]}.")
+            raise UexError(f"`merges={merge}`: says no group for class {lacking[0]}.")
         names = sorted({groups[name] for name in data.classes})
         numbers = [names.index(groups[name]) for name in data.classes]
         if len(names) < 2:
-            raise UexError(f"--merge {merge}: all classes are in one group.")
+            raise UexError(f"`merges={merge}`: all classes are in one group.")
     table = torch.tensor(numbers, device=data.labels.device)
     return dataclasses.replace(
         data, labels=table[data.labels], test_labels=table[data.test_labels], classes=tuple(names)
@@ -198,14 +198,14 @@ def _groups(path: Path) -> dict[str, str]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except FileNotFoundError:
-        raise UsageError(f"--merge {path}: neither a number nor a file.") from None
+        raise UsageError(f"`merges={path}`: neither a number nor a file.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UexError(f"--merge {path}: cannot be read ({error}).") from None
+        raise UexError(f"`merges={path}`: cannot be read ({error}).") from None
     if not rows or not {"class", "group"} <= set(rows[0]):
-        raise UexError(f"--merge {path}: no CSV with the header class,group.")
+        raise UexError(f"`merges={path}`: no CSV with the header class,group.")
     groups: dict[str, str] = {}
     for row in rows:
         name, group = str(row["class"]), str(row["group"])
         if groups.setdefault(name, group) != group:
-            raise UexError(f"--merge {path}: class {name} is in '{groups[name]}' and in '{group}'.")
+            raise UexError(f"`merges={path}`: class {name} is in '{groups[name]}' and in '{group}'.")
     return groups

@@ -91,7 +91,7 @@ class Plan:
         if self.cells.used:
             self.listener.say(
                 f"{self.cells.used} of {self.total} trainings were done before, in {self.cells.folder} "
-                "(--fresh does them again)"
+                "(`fresh=True` does them again)"
             )
         if mine:
             self._do(mine)

@@ -124,7 +124,7 @@ def _run(request: Request, listener: Whole) -> Result:
         if existing.header.get(ENCODER_WEIGHTS) != made_of.encoder:
             raise UsageError(
                 f"{setup.output} was fitted with other weights of '{plan.encoder}'.",
-                hint="Use -o for another name, or --force to replace it.",
+                hint="Use `output` for another name, or `force=True` to replace it.",
             )
         if request.seed is None and seeding.can_be_guessed(existing.header.get("seed")):
             listener.warn(
@@ -200,9 +200,7 @@ def _run(request: Request, listener: Whole) -> Result:
 def _check(measured: Mapping[str, float], problem: BankProblem, plan: Plan, listener: Listener) -> None:
     """Refuse no noise at all; warn of less than was allowed."""
     if measured["rms_levels"] == 0:
-        raise UexError(
-            f"method '{plan.method}' found no noise at all.", hint="Try other -O options, or a larger --eps."
-        )
+        raise UexError(f"method '{plan.method}' found no noise at all.", hint="Try other `options`, or a larger `eps`.")
     if measured["at_bound"] == 0 and problem.norm.bounded:
         listener.warn("the noise of not one image reaches the bound")
 
@@ -223,7 +221,8 @@ def _read(setup: Setup, request: Request, memory: Memory, listener: Listener) ->
     existing = setup.existing
     if existing is not None and existing.header["dataset"].get("fingerprint") != _fingerprint(loaded):
         raise UsageError(
-            f"{setup.output} was fitted on other photos.", hint="Use -o for another name, or --force to replace it."
+            f"{setup.output} was fitted on other photos.",
+            hint="Use `output` for another name, or `force=True` to replace it.",
         )
     return loaded
 

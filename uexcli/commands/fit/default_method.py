@@ -53,14 +53,14 @@ def told_of_method(registry: Registry, asked: Asked, method: plugin.Method) -> s
     """Say in a sentence what the choice is for, and what stood in the way of another."""
     text = f"{asked.kind if asked.labelled else 'no labels'}: {method.name}, {method.summary}"
     if method.name != USUAL_METHOD:
-        text += f" (--method {USUAL_METHOD} for the one of Huang et al.)"
+        text += f" (`method={USUAL_METHOD}` for the one of Huang et al.)"
     for cls in _best_first(registry, asked):
         if cls.name == method.name:
             break
         if not _carries(cls, asked):
-            text += f"; --method {cls.name} holds better, and takes long for so many on a CPU"
+            text += f"; `method={cls.name}` holds better, and takes long for so many on a CPU"
         elif missing := next(_missing(registry, cls, asked), None):
-            text += f"; --method {cls.name} holds better: {missing.hint or missing.message}"
+            text += f"; `method={cls.name}` holds better: {missing.hint or missing.message}"
     return text
 
 

@@ -48,7 +48,7 @@ def parse(text: str) -> int:
     """
     found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
     if found is None:
-        raise UsageError(f"--memory {text}: not a size.", hint="Write 4GiB, or 0 for as little as possible.")
+        raise UsageError(f"`memory={text}`: not a size.", hint="Write 4GiB, or 0 for as little as possible.")
     return int(float(found[1]) * UNITS[found[2]])
 
 
@@ -68,8 +68,8 @@ def settle(request: Request, setup: Setup) -> Memory:
         limit = parse(request.memory)
         if 0 < limit < host:
             raise UexError(
-                f"--memory {request.memory}: this fit takes at least {told(host)}.",
-                hint="Use a smaller -O batch or --size, or --memory 0 for as little as possible.",
+                f"`memory={request.memory}`: this fit takes at least {told(host)}.",
+                hint="Use a smaller `options[batch]` or `size`, or `memory=0` for as little as possible.",
             )
         keep = host + data <= limit
     else:

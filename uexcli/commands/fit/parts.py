@@ -71,10 +71,10 @@ def pick(
     if norm_class.needs_images and not mode_class.own and not method_class.gives_network:
         raise UsageError(
             f"norm '{norm_class.name}' needs the image each noise is added to; {mode_class.name} noise serves several.",
-            hint="Use --mode samplewise.",
+            hint="Use `mode=samplewise`.",
         )
     if not method_class.needs_surrogate and surrogate != "auto":
-        raise UsageError(f"method '{method_class.name}' uses no surrogate.", hint="Leave --surrogate out.")
+        raise UsageError(f"method '{method_class.name}' uses no surrogate.", hint="Leave `surrogate` out.")
     fixed = None if preset is None else method_class.preset(preset, own=mode_class.own)
     classes: list[type[plugin.Plugin]] = [method_class, norm_class, mode_class]
     if method_class.needs_surrogate:
@@ -83,13 +83,13 @@ def pick(
         classes.append(_surrogate(registry, method_class, wanted if surrogate == AUTO else surrogate))
     given = {key: str(value) for key, value in fixed.options.items()} if fixed is not None else {}
     if "weights" in options and not any("weights" in options_of(cls) for cls in classes):
-        raise UsageError("--weights: no net of this fit takes any.", hint="Name one: --surrogate efficientnet_lite0")
+        raise UsageError("`weights`: no net of this fit takes any.", hint="Name one: `surrogate=efficientnet_lite0`")
     try:
         made = configure(classes, {**given, **options})
     except UsageError as error:
         if named or method == USUAL_METHOD:
             raise
-        hint = f"{error.hint or ''} Without --method the method is {method}; --method {USUAL_METHOD} for another."
+        hint = f"{error.hint or ''} Without `method` the method is {method}; `method={USUAL_METHOD}` for another."
         raise UsageError(error.message, hint=hint.strip()) from None
     for part in made:
         missing = part.lacks()
@@ -119,7 +119,7 @@ def _surrogate(registry: Registry, method: type[plugin.Method], name: str) -> ty
     why = "has no gradient to fit noise by" if not cls.has_gradient else "knows nothing before it is trained"
     hint = f"Use one of {', '.join(sorted(each.name for each in known))}."
     if not cls.has_gradient:
-        hint += f" To group images by it: --mode clusterwise -O encoder={cls.name}:FILE"
+        hint += f" To group images by it: `mode=clusterwise` `options[encoder]={cls.name}:FILE`"
     raise UsageError(f"method '{method.name}': the surrogate '{cls.name}' {why}.", hint=hint)
 
 
@@ -153,7 +153,7 @@ def _encoder(registry: Registry, spec: str, surrogate: plugin.Surrogate | None) 
     if not made.pretrained:
         known = [name for name, entry in sorted(registry.entries["surrogate"].items()) if _pretrained(entry.cls)]
         raise UsageError(
-            f"-O encoder={spec}: '{made.name}' knows nothing before it is trained.",
+            f"`options[encoder]={spec}`: '{made.name}' knows nothing before it is trained.",
             hint=f"Use {PIXELS}, or one of {', '.join(known)}.",
         )
     missing = made.lacks()
@@ -178,7 +178,7 @@ def _mode(
     cls = cast(type[plugin.Granularity], registry.find("granularity", mode).cls)
     if method.modes and cls.name not in method.modes:
         raise UsageError(
-            f"method '{method.name}' makes no {cls.name} noise.", hint=f"Use --mode {' or '.join(method.modes)}."
+            f"method '{method.name}' makes no {cls.name} noise.", hint=f"Use `mode={' or '.join(method.modes)}`."
         )
     return cls
 
@@ -193,12 +193,12 @@ def _check_norm(method: type[plugin.Method], norm: type[plugin.Norm]) -> None:
     if method.norms and norm.name not in method.norms:
         raise UsageError(
             f"method '{method.name}' does not work under norm '{norm.name}'.",
-            hint=f"Use --norm {' or '.join(method.norms)}.",
+            hint=f"Use `norm={' or '.join(method.norms)}`.",
         )
     if not norm.bounded and norm.name not in (method.default_norm, *method.norms):
         raise UsageError(
             f"norm '{norm.name}' sets no bound, and method '{method.name}' fits its noise within one.",
-            hint=f"Use --norm {method.default_norm}.",
+            hint=f"Use `norm={method.default_norm}`.",
         )
 
 

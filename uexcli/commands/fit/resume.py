@@ -36,7 +36,8 @@ def take_up(request: Request, setup: Setup) -> tuple[Setup, int | None]:
         return setup, seed if isinstance(seed, int) else None
     if existing is None and not request.force:
         raise UsageError(
-            f"{path} is left from an interrupted fit.", hint="Add --resume to go on, or --force to start afresh."
+            f"{path} is left from an interrupted fit.",
+            hint="Add `resume=True` to go on, or `force=True` to start afresh.",
         )
     return setup, None
 
@@ -47,7 +48,7 @@ def clear(setup: Setup, job: dict[str, Any], listener: Listener) -> None:
     if state_file.job_of(path) == job:
         path.unlink()
     elif path.exists():
-        listener.warn(f"{path} is left from another fit; go on with that by --resume")
+        listener.warn(f"{path} is left from another fit; go on with that by `resume=True`")
 
 
 @contextlib.contextmanager

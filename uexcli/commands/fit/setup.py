@@ -58,12 +58,12 @@ def prepare(request: Request) -> Setup:
     machine.settle(device)
     photo_files.limit_pixels(request.max_pixels)
     if request.size is not None and request.size < SMALLEST:
-        raise UsageError(f"--size {request.size}: too small.", hint=f"Use {SMALLEST} or more.")
+        raise UsageError(f"`size={request.size}`: too small.", hint=f"Use {SMALLEST} or more.")
     if request.limit is not None and request.limit < 2:
-        raise UsageError(f"--limit {request.limit}: at least 2 images are needed.")
+        raise UsageError(f"`limit={request.limit}`: at least 2 images are needed.")
     if request.seed is not None and not 0 <= request.seed < 1 << seeding.MOST_BITS:
         raise UsageError(
-            f"--seed: not between 0 and 2^{seeding.MOST_BITS} - 1.",
+            f"`seed`: not between 0 and 2^{seeding.MOST_BITS} - 1.",
             hint="Leave it out, and one is drawn that cannot be guessed.",
         )
     source = source_of(registry, request.photos)
@@ -85,9 +85,13 @@ def prepare(request: Request) -> Setup:
         device=device.type,
     )
     if request.compiled and parts.surrogate is None:
-        raise UsageError(f"method '{parts.method.name}' uses no surrogate to compile.", hint="Leave --compile out.")
+        raise UsageError(
+            f"method '{parts.method.name}' uses no surrogate to compile.", hint="Leave `compile=True` out."
+        )
     if request.compiled and parts.method.gives_network:
-        raise UsageError(f"the nets of method '{parts.method.name}' cannot be compiled.", hint="Leave --compile out.")
+        raise UsageError(
+            f"the nets of method '{parts.method.name}' cannot be compiled.", hint="Leave `compile=True` out."
+        )
     patch = None if request.patch is None else check_patch(request.patch, parts)
     if request.eps is not None:
         parts.norm.parse(request.eps)  # a wrong bound is told before anything is read
@@ -96,7 +100,7 @@ def prepare(request: Request) -> Setup:
     size = request.size or (small and max(small, SMALLEST)) or side_of_photos(parts.method, seen.side, device.type)
     if patch is not None and patch.size >= size:
         raise UsageError(
-            f"--patch {patch}: as big as the image, which is fitted at {size} px.", hint="Use a smaller one."
+            f"`patch={patch}`: as big as the image, which is fitted at {size} px.", hint="Use a smaller one."
         )
     eps_text = request.eps or fit_parts.usual_eps(parts, seen.channels, size)
     eps = parts.norm.parse(eps_text)
@@ -171,9 +175,9 @@ def side_of_photos(method: plugin.Method, side: int, device: str) -> int:
 def check_patch(text: str, parts: Parts) -> Patch:
     """Read `--patch`; not every method and norm works on a part of the image."""
     if not parts.method.takes_patches:
-        raise UsageError(f"method '{parts.method.name}' makes no patches.", hint="Leave --patch out.")
+        raise UsageError(f"method '{parts.method.name}' makes no patches.", hint="Leave `patch` out.")
     if parts.norm.needs_images:
-        raise UsageError(f"norm '{parts.norm.name}' judges whole images, not patches.", hint="Use --norm linf or l2.")
+        raise UsageError(f"norm '{parts.norm.name}' judges whole images, not patches.", hint="Use `norm=linf` or l2.")
     return Patch.parse(text)
 
 
@@ -181,7 +185,7 @@ def find_photos(source: Source, request: Request) -> samples.Labelled:
     """List the photos of a request; labelled ones must have two classes or more."""
     samples.check_options(request.on_error)
     if request.no_labels and request.labels is not None:
-        raise UsageError("--no-labels and --labels exclude each other.", hint="Give one of them.")
+        raise UsageError("`no_labels=True` and `labels` exclude each other.", hint="Give one of them.")
     found = source.samples(labels=request.labels, strict=not request.no_labels)
     if request.no_labels:
         found = found.bare()
@@ -197,7 +201,7 @@ def check_enough(photos: str, found: samples.Labelled) -> None:
     if len(found.classes) == 1:
         raise UexError(
             f"{photos}: all {len(found.samples)} images are of one class, '{found.classes[0]}'.",
-            hint="Give the folder above it, --labels FILE.csv, or a flat folder to protect without labels.",
+            hint="Give the folder above it, `labels=FILE.csv`, or a flat folder to protect without labels.",
         )
 
 
@@ -224,17 +228,17 @@ def check_existing(
     """
     with atomic.told(output):
         if output.is_dir():
-            raise UsageError(f"{output} is a folder.", hint="Give -o a file name.")
+            raise UsageError(f"{output} is a folder.", hint="Give `output` a file name.")
         if not output.exists():
             return None
     listed = [sample for sample in found.samples if sample.array is None]
     root = source.root.resolve()
     among = root == output.resolve() or root in output.resolve().parents
     if listed and among and not output.name.endswith(noise_file.SUFFIX):
-        raise UsageError(f"-o {output} is a file among the photos.", hint="Give -o another name.")
+        raise UsageError(f"`output={output}` is a file among the photos.", hint="Give `output` another name.")
     if request.force:
         return None
-    hint = "Use -o for another name, or --force to replace it."
+    hint = "Use `output` for another name, or `force=True` to replace it."
     try:
         noise = noise_file.read(output)
     except UexError as error:

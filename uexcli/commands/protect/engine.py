@@ -29,7 +29,7 @@ def check(engine: str) -> None:
     if kind not in (TORCH, ONNX) or (colon and kind == TORCH):
         raise unknown("engine", engine, [TORCH, ONNX, f"{ONNX}:MODEL.onnx"])
     if colon and not Path(model).is_file():
-        raise UsageError(f"--engine {engine}: no such ONNX model.", hint="Write one with: uex export NOISE MODEL.onnx")
+        raise UsageError(f"`engine={engine}`: no such ONNX model.", hint="Write one with: uex export NOISE MODEL.onnx")
 
 
 def start(

@@ -76,13 +76,13 @@ def plan(
 
 
 def _too_large(key: str, shape: Shape, needed: float, most: float, memory: str | None, skip: bool | None) -> UexError:
-    leave = "" if skip is None else " Or leave out what is too large with --on-error skip."
+    leave = "" if skip is None else " Or leave out what is too large with `on_error=skip`."
     size = f"{key}: {shape.width}x{shape.height} px take about {told(needed)} of memory"
     if memory is None:
-        hint = f"Free some, or go on all the same with --memory {_option(needed)}.{leave}"
+        hint = f"Free some, or go on all the same with `memory={_option(needed)}`.{leave}"
         return UexError(f"{size}, and {told(most)} can be had here.", hint=hint)
-    hint = f"Give --memory {_option(needed)}, or 0 for one photo at a time whatever it takes.{leave}"
-    return UexError(f"{size}, and --memory is {memory}.", hint=hint)
+    hint = f"Give `memory={_option(needed)}`, or 0 for one photo at a time whatever it takes.{leave}"
+    return UexError(f"{size}, and `memory` is {memory}.", hint=hint)
 
 
 def _option(size: float) -> str:
@@ -131,5 +131,5 @@ def enough(key: str) -> Iterator[None]:
         if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
             raise
         raise UexError(
-            f"{key}: there was not enough memory for it.", hint="Use fewer --jobs, or a machine with more memory."
+            f"{key}: there was not enough memory for it.", hint="Use fewer `jobs`, or a machine with more memory."
         ) from None

@@ -108,12 +108,12 @@ def compare(session: photo_graph.PhotoSession, protector: Protector) -> int:
         made, taken, _ = session(pixels, -1 if session.chooses else row)
         if taken != row:
             raise UexError(
-                f"the ONNX model chooses noise {taken} where torch chooses {row}.", hint="Use --engine torch."
+                f"the ONNX model chooses noise {taken} where torch chooses {row}.", hint="Use `engine=torch`."
             )
         wanted = protector.protect(photo, "", row)
         largest = max(largest, int(np.abs(made.astype(np.int16) - wanted.astype(np.int16)).max()))
     if largest > CLOSE:
-        raise UexError(f"the ONNX model and torch differ by {largest} levels of 255.", hint="Use --engine torch.")
+        raise UexError(f"the ONNX model and torch differ by {largest} levels of 255.", hint="Use `engine=torch`.")
     return largest
 
 

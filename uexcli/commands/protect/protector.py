@@ -206,7 +206,7 @@ class Protector:
         why = limits.too_long(shape.height, shape.width, self.suffix, deep=deep)
         if why is None:
             return None
-        others = "--format tiff" if self.suffix == ".png" else "--format png, tiff or jxl"
+        others = "`format=tiff`" if self.suffix == ".png" else "`format=png`, tiff or jxl"
         return UexError(f"{key}: {why}.", hint=f"Write it with {others}.")
 
     def memory(self, shape: Shape, *, whole: bool = False) -> float:

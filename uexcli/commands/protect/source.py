@@ -84,7 +84,7 @@ def encoding(registry: Registry, noise: noise_file.Noise, weights: Path | None) 
         return Encoding(None, device=torch.device("cpu"), **shape)
     elsewhere = None if weights is None else {"weights": str(weights)}
     encoder = cast(plugin.Surrogate, part(registry, noise, ENCODER, elsewhere))
-    where = "where its weights are now: --weights FILE, or --weights auto to download them"
+    where = "where its weights are now: `weights=FILE`, or `weights=auto` to download them"
     try:
         missing = encoder.lacks()
         if missing is not None:

@@ -49,15 +49,15 @@ def run(request: Request, listener: Listener | None = None) -> Result:
         UexError: it cannot be checked at all (no images, a damaged manifest, an unreadable source).
     """
     if request.strict and request.fast:
-        raise UsageError("--strict decodes every file, --fast none.", hint="Leave one of them out.")
+        raise UsageError("`strict=True` decodes every file, `fast=True` none.", hint="Leave one of them out.")
     report = request.junit
     if report is None:
         return _check(request, listener or Listener())
     with claim(report):
         if report.exists() and not request.force:
-            raise UsageError(f"{report}: exists already.", hint="Use --force to replace it.")
+            raise UsageError(f"{report}: exists already.", hint="Use `force=True` to replace it.")
         if request.release.resolve() in report.resolve().parents:
-            raise UsageError(f"--junit {report} lies in the release.", hint="Write it elsewhere.")
+            raise UsageError(f"`junit={report}` lies in the release.", hint="Write it elsewhere.")
         result = _check(request, listener or Listener())
         junit.write(report, f"uex verify {request.release}", cases(result))
         return result
@@ -79,15 +79,15 @@ def _check(request: Request, listener: Listener) -> Result:
         raise UexError(f"{root}: no image in this release.")
     if request.source is None and not (root / layout.SUMS).is_file():
         raise UexError(
-            f"{root}: no {layout.SUMS} here, so there is nothing to check against.", hint="Give --source PHOTOS."
+            f"{root}: no {layout.SUMS} here, so there is nothing to check against.", hint="Give `source=PHOTOS`."
         )
     findings += checksums(root, there, checks, request, listener)
     bound = _bound(request, facts, registry) if request.source is not None else None
     if request.source is None:
-        checks["bound"] = "not checked: give --source"
-        checks["coverage"] = "not checked: give --source"
+        checks["bound"] = "not checked: give `source`"
+        checks["coverage"] = "not checked: give `source`"
         if request.noise is not None:
-            raise UsageError("--noise: the photos are needed to tell the noise.", hint="Give --source PHOTOS.")
+            raise UsageError("`noise`: the photos are needed to tell the noise.", hint="Give `source=PHOTOS`.")
         room = None if request.fast else _room(_released(root, pictures), DECODE_BYTES, "", request, listener)
         if room is not None:
             findings += decodes(root, pictures, room, listener)
@@ -116,7 +116,7 @@ def _check(request: Request, listener: Listener) -> Result:
         findings += leaks.find(root, found, pictures, pairs, checked, usual, room.jobs, listener)
         checks["leaks"] = "every released image was compared with its source; odd ones with every source"
     else:
-        checks["bound"] = "not checked: --fast decodes nothing"
+        checks["bound"] = "not checked: `fast=True` decodes nothing"
     result = _result(request, findings, len(found.samples), pictures, checked, counts, bound, checks, room)
     return _strict(result, request, pictures, found.samples, room, listener)
 
@@ -213,7 +213,7 @@ def _bound(request: Request, facts: Mapping[str, Any], registry: Registry) -> Bo
     name = request.norm or stated["name"]
     cls = registry.find("norm", name).cls
     if name != stated["name"] and request.eps is None and "eps" in facts:
-        raise UsageError(f"--norm {name}: the release states its bound under {stated['name']}.", hint="Add --eps.")
+        raise UsageError(f"`norm={name}`: the release states its bound under {stated['name']}.", hint="Add `eps`.")
     try:
         norm = remake(cls, stated["options"] if name == stated["name"] else {})
     except ValueError:
@@ -221,7 +221,7 @@ def _bound(request: Request, facts: Mapping[str, Any], registry: Registry) -> Bo
     assert isinstance(norm, plugin.Norm)
     text = request.eps or facts.get("eps_text")
     if text is None and "eps" not in facts:
-        raise UsageError(f"{request.release}: the bound is not known.", hint="Say it with --eps 8/255.")
+        raise UsageError(f"{request.release}: the bound is not known.", hint="Say it with `eps=8/255`.")
     eps = norm.parse(str(text)) if text is not None else float(facts["eps"])
     if request.eps is not None and "eps_text" in facts and name == stated["name"]:
         bounds.check(norm, request.eps, eps, str(facts["eps_text"]), at=" in this release")
@@ -233,7 +233,7 @@ def _apart(root: Path, found: samples.Labelled, place: Path) -> None:
     for sample in found.samples[:1]:
         lies = (sample.path or place).resolve()
         if sample.array is None and (target == lies or target in lies.parents):
-            raise UsageError(f"--source lies inside {root}.", hint="Give the folder of the original photos.")
+            raise UsageError(f"`source` lies inside {root}.", hint="Give the folder of the original photos.")
 
 
 def _released(root: Path, pictures: Sequence[str]) -> list[plugin.Sample]:

@@ -45,7 +45,9 @@ def _check_network(network: object, problem: BankProblem, method: str) -> nn.Mod
 
 
 def _not_finite(method: str) -> UexError:
-    return UexError(f"method '{method}' gave noise that is not finite.", hint="Try a smaller -O lr or -O step.")
+    return UexError(
+        f"method '{method}' gave noise that is not finite.", hint="Try a smaller `options[lr]` or `options[step]`."
+    )
 
 
 def computed(forward: Forward, images: Tensor, rows: Tensor, norm: Norm, eps: float) -> Tensor:
@@ -57,7 +59,9 @@ def computed(forward: Forward, images: Tensor, rows: Tensor, norm: Norm, eps: fl
     with torch.inference_mode():
         noise = forward(images, rows).float()
         if not bool(noise.isfinite().all()):
-            raise UexError("the network gives noise that is not finite.", hint="Fit again, with a smaller -O lr.")
+            raise UexError(
+                "the network gives noise that is not finite.", hint="Fit again, with a smaller `options[lr]`."
+            )
         return norm.project(noise, eps, images)
 
 

@@ -29,7 +29,7 @@ class Patch:
         """
         size, colon, where = text.partition(":")
         if re.fullmatch(r"[1-9]\d{0,4}", size, re.ASCII) is None or (colon and where != "random"):
-            raise UsageError(f"--patch {text}: not a patch.", hint="Write its side in pixels: 16, or 16:random.")
+            raise UsageError(f"`patch={text}`: not a patch.", hint="Write its side in pixels: 16, or 16:random.")
         return cls(int(size), bool(colon))
 
     def __str__(self) -> str:

@@ -352,7 +352,7 @@ class BankProblem(plugin.Problem):
             self.data.store.release()
         each = torch.cat(losses)
         if not bool(finite):
-            raise UexError("the surrogate diverged: its outputs are not finite.", hint="Try a smaller -O lr.")
+            raise UexError("the surrogate diverged: its outputs are not finite.", hint="Try a smaller `options[lr]`.")
         wrong, count = self.reduce(wrong), self.reduce(torch.full_like(wrong, len(each)))
         return plugin.Verdict(int(wrong) / int(count), each)
 

@@ -182,7 +182,7 @@ def check_size(width: int, height: int) -> None:
         UexError: it has more.
     """
     if width * height > _limit:
-        raise UexError(f"{width}x{height} pixels are more than {_limit:,}; see --max-pixels.")
+        raise UexError(f"{width}x{height} pixels are more than {_limit:,}; see `max_pixels`.")
 
 
 def _photo(values: np.ndarray, mode: str, icc: bytes | None, digest: str, shown: tuple[png.Chunk, ...]) -> Photo:
@@ -213,7 +213,7 @@ def limit_pixels(most: int | None) -> None:
     """
     global _limit  # noqa: PLW0603 - as Pillow has it
     if most is not None and most < 1:
-        raise UsageError(f"--max-pixels {most}: at least 1.")
+        raise UsageError(f"`max_pixels={most}`: at least 1.")
     _limit = most or MAX_PIXELS
 
 

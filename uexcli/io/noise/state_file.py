@@ -75,7 +75,7 @@ class StateFile(plugin.Journal):
             if different:
                 raise UsageError(
                     f"{self.path} is the state of another fit ({', '.join(different)} differ).",
-                    hint="Repeat that fit's options, or use --force, without --resume, to start afresh.",
+                    hint="Repeat that fit's options, or use `force=True`, without `resume=True`, to start afresh.",
                 )
             self._state = state or None
             return True
@@ -161,7 +161,7 @@ def job_of(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    hint = "Use --force, without --resume, to start afresh."
+    hint = "Use `force=True`, without `resume=True`, to start afresh."
     try:
         found, metadata = tensors.read(path)
         document = schema.read_json(metadata[ENTRY], documents.VERSIONED)

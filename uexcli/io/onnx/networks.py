@@ -125,7 +125,7 @@ def program(
         raise UexError(f"ONNX models cannot be written here ({error}).", hint=f"Run: {INSTALL}") from None
     except Exception as error:  # the exporter fails in as many ways as there are networks
         raise UexError(
-            f"this network cannot be written as ONNX ({short(error)}).", hint="Run it in torch: --engine torch"
+            f"this network cannot be written as ONNX ({short(error)}).", hint="Run it in torch: `engine=torch`"
         ) from error
 
 
@@ -173,7 +173,7 @@ class Session:
         try:
             made = self._session.run([OUTPUT], {name: given[name] for name in self._inputs})
         except Exception as error:
-            raise UexError(f"ONNX Runtime cannot run the model ({short(error)}).", hint="Use --engine torch.") from None
+            raise UexError(f"ONNX Runtime cannot run the model ({short(error)}).", hint="Use `engine=torch`.") from None
         return torch.from_numpy(made[0])
 
 
@@ -286,7 +286,7 @@ def check(session: Session, network: nn.Module, *, channels: int, size: int, num
         if not difference < CLOSE:  # also where it is no number
             raise UexError(
                 f"the ONNX model and its network differ by {255 * difference:.3g} levels of 255.",
-                hint="Run it in torch: --engine torch",
+                hint="Run it in torch: `engine=torch`",
             )
         largest = max(largest, 255 * difference)
     return largest

@@ -309,7 +309,7 @@ class PhotoSession:
             protected, taken, near = self._session.run(list(OUTPUTS), given)
         except Exception as error:
             raise UexError(
-                f"ONNX Runtime cannot run the model ({networks.short(error)}).", hint="Use --engine torch."
+                f"ONNX Runtime cannot run the model ({networks.short(error)}).", hint="Use `engine=torch`."
             ) from None
         return protected, int(taken[0]), float(near[0]) if near[0] >= 0 else None
 

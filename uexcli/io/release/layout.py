@@ -18,7 +18,7 @@ from uexcli.io import atomic, documents, schema
 FACTS = "uex-release.json"
 SUMS = "SHA256SUMS"
 SCHEMA = "uex.release/1"
-RESTORE = "Take it from where the release came from, or remove it and give --eps."
+RESTORE = "Take it from where the release came from, or remove it and give `eps`."
 JOB = ".uex-job.json"  # while it grows
 JOURNAL = ".uex-journal.jsonl"  # while it grows; private
 CROISSANT = "croissant.json"

@@ -40,7 +40,7 @@ def parse(text: str | None) -> Shard:
         return Shard()
     found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise UsageError(f"--shard {text}: not of the form i/n.", hint="For example --shard 1/4, and 2/4, 3/4, 4/4.")
+        raise UsageError(f"`shard={text}`: not of the form i/n.", hint="For example `shard=1/4`, and 2/4, 3/4, 4/4.")
     return Shard(int(found[1]), int(found[2]))
 
 

@@ -55,7 +55,7 @@ def growing(output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) 
         except UexError as error:
             written = layout.files(folder) if (folder / layout.JOURNAL).is_file() else []
             if kept or len(written) >= WORTH_KEEPING:
-                error.hint = f"{error.hint} What was written is kept: --resume goes on with it.".strip()
+                error.hint = f"{error.hint} What was written is kept: `resume=True` goes on with it.".strip()
             else:
                 _remove(folder)
             raise
@@ -152,7 +152,7 @@ def _take_up(folder: Path, job: Mapping[str, Any], *, resume: bool, force: bool)
         if not (force or begun or worthless or (resume and whole)):
             raise _left(folder, same=same)
         if not mark.exists() and not begun and not whole:
-            raise UsageError(f"{folder} is not uex's; --force would delete it.", hint="Move it away.")
+            raise UsageError(f"{folder} is not uex's; `force=True` would delete it.", hint="Move it away.")
         _remove(folder)
     return False
 
@@ -166,12 +166,13 @@ def _copied(mark: Path) -> bool:
 def _left(folder: Path, *, same: bool) -> UsageError:
     """Say what lies in the way, and how to go on."""
     if same:
-        hint = "Add --resume to go on, or --force to start afresh."
+        hint = "Add `resume=True` to go on, or `force=True` to start afresh."
         return UsageError(f"{folder} is left from an interrupted run.", hint=hint)
     if _copied(folder / JOB):
-        hint = "Use --force to delete it and go on, or run that uex convert again."
+        hint = "Use `force=True` to delete it and go on, or run that uex convert again."
         return UsageError(f"{folder} is left from an interrupted uex convert.", hint=hint)
-    hint = "Repeat that run with --resume to go on with it. Remove it, or use --force, to start afresh without it."
+    hint = "Repeat that run with `resume=True` to go on with it. "
+    hint += "Remove it, or use `force=True`, to start afresh without it."
     return UsageError(f"{folder} is left from an interrupted run of another job.", hint=hint)
 
 
@@ -193,21 +194,21 @@ def check_replaceable(output: Path) -> None:
     Raises:
         UsageError: names the first thing that is not the release's.
     """
-    hint = "Use -o for another folder."
+    hint = "Use `output` for another folder."
     if (output / shards.FILE).is_file():
         known = {item["written"]["name"] for item in part.read(output).items if "written" in item}
         _without_strangers(output, {*known, shards.FILE}, hint)
         return
     ours = layout.read_facts(output) is not None or (output / layout.COPIED).is_file()
     if not ours or not (output / layout.SUMS).is_file():
-        raise UsageError(f"{output} is no uex release; --force would delete what is in it.", hint=hint)
+        raise UsageError(f"{output} is no uex release; `force=True` would delete what is in it.", hint=hint)
     _without_strangers(output, set(layout.read_sums(output / layout.SUMS)), hint)
 
 
 def _without_strangers(output: Path, known: set[str], hint: str) -> None:
     strangers = sorted(set(layout.files(output)) - known)
     if strangers:
-        raise UsageError(f"{output} also holds {strangers[0]}; --force would delete it.", hint=hint)
+        raise UsageError(f"{output} also holds {strangers[0]}; `force=True` would delete it.", hint=hint)
 
 
 def finish(folder: Path, output: Path, *, force: bool) -> None:
@@ -224,7 +225,7 @@ def finish(folder: Path, output: Path, *, force: bool) -> None:
         old = output.with_name(output.name + OLD)
         replacing = output.exists() and any(output.iterdir())
         if replacing and not force:
-            raise UsageError(f"{output} came to be meanwhile.", hint="Use --force to replace it.")
+            raise UsageError(f"{output} came to be meanwhile.", hint="Use `force=True` to replace it.")
         if replacing:
             check_replaceable(output)  # again: the run was long
         for name in (layout.JOURNAL, JOB):  # private: neither may ever be in a release
@@ -249,7 +250,7 @@ def _fill(folder: Path, output: Path, *, force: bool) -> None:
     """
     if (output / layout.SUMS).is_file():
         if not force:
-            raise UsageError(f"{output} came to hold a release meanwhile.", hint="Use --force to replace it.")
+            raise UsageError(f"{output} came to hold a release meanwhile.", hint="Use `force=True` to replace it.")
         for name in (*layout.read_sums(output / layout.SUMS), layout.SUMS):
             (output / name).unlink(missing_ok=True)
         for name, _, _ in os.walk(output, topdown=False):

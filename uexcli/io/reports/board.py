@@ -9,6 +9,8 @@ from itertools import chain, zip_longest
 from statistics import fmean
 from typing import Any
 
+from uexcli.wording import as_flags
+
 Row = Mapping[str, Any]
 Column = tuple[str, str]  # target and countermeasure
 FACTS = ("fit, s", "bound", "PSNR, dB", "verify", "detected")
@@ -144,7 +146,7 @@ def doubts(rows: Sequence[Row]) -> list[Doubt]:
         name = full_name(row, rows)
         for text in row["warnings"]:
             about = ABOUT.fullmatch(text)
-            said = about["rest"] if about else text
+            said = as_flags(about["rest"] if about else text)
             doubt = found.setdefault(SHARE.sub("%", said), Doubt([], {}))
             doubt.texts.append(said)
             places = doubt.rows.setdefault(name, [])

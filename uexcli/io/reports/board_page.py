@@ -11,6 +11,7 @@ from uexcli.io.reports import board, curves
 from uexcli.io.reports.board import Row
 from uexcli.io.reports.evaluation import shell
 from uexcli.io.reports.html import escape
+from uexcli.wording import as_flags
 
 DRAWN = 3 * curves.HUES  # rows in one picture, which all look different
 WIDE, NARROW = 1040, 360  # px of a picture on a desk and on a phone
@@ -186,7 +187,7 @@ def _row(row: Row, name: str, number: int) -> str:
     """What a row was made with, its cells, curves and doubts. The anchor lies inside: a link to it opens the row."""
     worst = f"worst {100 * row['worst_peak']:.1f}"
     summary = f"<summary><b>{escape(name)}</b> {board.SILENT if board.is_silent(row) else worst}</summary>"
-    doubts = "".join(f"<li>{escape(text)}</li>" for text in row["warnings"])
+    doubts = "".join(f"<li>{escape(as_flags(text))}</li>" for text in row["warnings"])
     body = [
         _made_with(row),
         _cells(row),

@@ -12,7 +12,7 @@ from typing import Any
 
 from uexcli.io.reports import confusion, curves
 from uexcli.io.reports.html import escape
-from uexcli.wording import visible
+from uexcli.wording import as_flags, visible
 
 Cell = Mapping[str, Any]
 LOOKS = {"clean": "clean", "protected": "protected", "clean_part": "hue-1"}
@@ -131,7 +131,7 @@ def _section(title: str, body: str, note: str = "") -> str:
 def _doubts(warnings: Sequence[str]) -> str:
     if not warnings:
         return ""
-    items = "".join(f"<li>{escape(text)}</li>" for text in warnings)
+    items = "".join(f"<li>{escape(as_flags(text))}</li>" for text in warnings)
     return f'<section class="doubts" role="note">\n<h2>Doubts</h2>\n<ul>{items}</ul>\n</section>'
 
 
