@@ -24,7 +24,7 @@ def release(request: fit.Request, noise: Path, into: Path) -> dict[str, Any]:
     if not told.exists():
         told.write_text(json.dumps({"seconds": fitted.seconds if fresh else None}))
     apply.run(apply.Request(noise, request.photos, into, resume=True), Told())
-    return {**json.loads(told.read_text()), **likeness(request.photos, into)}
+    return {**json.loads(told.read_text()), **likeness(str(request.photos), into)}
 
 
 def likeness(photos: str, released: Path) -> dict[str, float]:

@@ -32,6 +32,7 @@ ALLOWED = {
     "io": {"io", "registry", "core"},
     "commands": {"commands", "registry", "core", "io", "runtime", "builtin"},
     "cli": {"cli", "commands", "registry"},
+    "python": {"python", "commands", "registry", "io", "runtime"},
     "testing": {"core", "registry", "io"},
     "__main__": {"cli"},
 }

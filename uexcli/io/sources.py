@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
 
 from uexcli.errors import Terminated, UexError, UsageError
 from uexcli.io import labels as csv_labels
@@ -20,6 +23,9 @@ class Source:
 
     uri: str
     dataset: Dataset
+
+    def __str__(self) -> str:
+        return self.uri
 
     @property
     def root(self) -> Path:
@@ -70,12 +76,39 @@ class Source:
         return replace(label(samples), notes=tuple(notes))
 
 
-def source_of(registry: Registry, uri: str) -> Source:
-    """Find the dataset plugin that a URI is for; a plain path is a folder.
+@dataclass(frozen=True)
+class Held(Dataset):
+    """Images that a program holds in memory."""
+
+    name: ClassVar[str] = "arrays"
+    summary: ClassVar[str] = "images in memory"
+    ordered: ClassVar[bool] = True
+    held: tuple[Sample, ...] = ()
+
+    def accepts(self, uri: str) -> bool:
+        """None: they are handed over, not named."""
+        return False
+
+    def read(self, uri: str, *, split: str = "train") -> list[Sample]:
+        """Give them, whichever split is asked for."""
+        return list(self.held)
+
+
+def source_in_memory(images: Iterable[np.ndarray], labels: Sequence[str] | None, keys: Sequence[str]) -> Source:
+    """Make a source of uint8 images `(H, W, 3)` or `(H, W)`, named by `keys`; labels are class names."""
+    named = labels if labels is not None else [None] * len(keys)
+    held = [Sample(key, label, array=image) for key, label, image in zip(keys, named, images, strict=True)]
+    return Source(f"{len(held):,} images in memory", Held(tuple(held)))
+
+
+def source_of(registry: Registry, uri: str | Source) -> Source:
+    """Find the dataset plugin that a URI is for; a plain path is a folder. A source stays what it is.
 
     Raises:
         UsageError: there is no such plugin.
     """
+    if isinstance(uri, Source):
+        return uri
     makers = [registry.find("dataset", name).cls for name in registry.names("dataset") if name != "folder"]
     for cls in [*makers, registry.find("dataset", "folder").cls]:
         dataset = cls()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from uexcli.errors import UexError, UsageError
-from uexcli.runtime import room
+from uexcli.runtime import process, room
 
 # glibc's mallopt: how much freed memory at the top to keep, how much to grow by, from which size on to map blocks on
 # their own, and how many.
@@ -75,7 +75,8 @@ def settle(device: torch.device, *, photos: bool = False) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
         # Filling new memory is for those who read what they did not write.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    _keep_memory(photos=photos)
+    if not process.BORROWED:
+        _keep_memory(photos=photos)
 
 
 def _keep_memory(*, photos: bool) -> None:

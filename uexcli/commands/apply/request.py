@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uexcli.commands.protect import engine as noise_engine
+from uexcli.io.sources import Source
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class Request:
     """What to protect, with which noise, and where to."""
 
     noise: Path
-    photos: str
+    photos: str | Source
     output: Path
     format: str = "png"
     allow_lossy: bool = False

@@ -232,7 +232,7 @@ def _informed(request: Request, registry: Registry, listener: Listener) -> tuple
     """Give the countermeasures of who knows the method, as the release says it; none for a blind attacker."""
     if request.attacker == BLIND:
         return ()
-    root = Path(request.release)
+    root = Path(str(request.release))
     facts = (layout.read_facts(root) if root.is_dir() else None) or {}
     found: dict[str, None] = {}
     for kind in ("method", "granularity"):

@@ -21,7 +21,7 @@ from uexcli.io import samples
 from uexcli.io.images import crops, photo_files
 from uexcli.io.pool import parallel
 from uexcli.io.release import layout
-from uexcli.io.sources import source_of
+from uexcli.io.sources import Source, source_of
 from uexcli.messages import Listener, tell_notes
 from uexcli.registry import load, remake
 
@@ -53,9 +53,9 @@ class Data:
 class Sources:
     """Where the images are, and how to read them."""
 
-    photos: str
-    release: str
-    test: str | None
+    photos: str | Source
+    release: str | Source
+    test: str | Source | None
     labels: Path | None
     size: int | None
     on_error: str
@@ -98,7 +98,7 @@ def read(request: Sources, device: torch.device, listener: Listener) -> tuple[Da
         digests = frozenset((*digests, *test.digests))
         tests, test_labels = _tested(request, test, clean, listener)
         every = range(len(clean.labels))
-        return (data(whole, every, tests.to(device), test_labels.to(device), request.test),)
+        return (data(whole, every, tests.to(device), test_labels.to(device), str(request.test)),)
     count = folds.number(request.folds, len(clean.labels))
     if count == 1:
         held = folds.held_out(clean.found)
@@ -132,7 +132,7 @@ def _pair(request: Sources, listener: Listener) -> Paired:
         )
     tell_notes(source.notes, listener)
     released = source_of(registry, request.release).read()
-    root = Path(request.release)
+    root = Path(str(request.release))
     facts = layout.read_facts(root) if root.is_dir() else None
     partner = layout.pair(source.keys, [sample.key for sample in released], (facts or {}).get("suffix", ".png"))
     by_key = {sample.key: sample for sample in released}
@@ -189,7 +189,7 @@ def _tested(request: Sources, test: samples.Loaded, clean: samples.Loaded, liste
     left = int(_among(test.digests, set(clean.digests)).sum())
     if left:
         listener.warn(f"{left} test images are also among the training images, and are left out")
-    images, labels = without_trained(request.test or "", test, clean)
+    images, labels = without_trained(str(request.test or ""), test, clean)
     renumber = torch.tensor([classes.index(name) for name in test.found.classes])
     return images, renumber[labels]
 

@@ -47,11 +47,11 @@ def write(path: Path, result: Result, pairs: Sequence[tuple[np.ndarray, np.ndarr
     Raises:
         WriteError: it cannot be written.
     """
-    root = Path(request.release)
+    root = Path(str(request.release))
     stated = (layout.read_facts(root) if root.is_dir() else None) or {}
     facts: dict[str, object] = {
-        "photos": request.photos,
-        "release": request.release,
+        "photos": str(request.photos),
+        "release": str(request.release),
         "protocol": result.protocol or "as on the command line",
         "uexcli": __version__,
         **{key: stated[key] for key in ("method", "granularity", "eps_text", "images", "lossless") if key in stated},

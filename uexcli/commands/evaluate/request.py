@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from uexcli.io.sources import Source
+
 BLIND, INFORMED = "blind", "informed"
 
 
@@ -15,9 +17,9 @@ ATTACKERS = (BLIND, INFORMED)
 class Request:
     """What to compare, and how to train; what is None or empty is the protocol's."""
 
-    photos: str
-    release: str
-    test: str | None = None
+    photos: str | Source
+    release: str | Source
+    test: str | Source | None = None
     protocol: str | None = None
     targets: tuple[str, ...] = ()
     against: tuple[str, ...] = ()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from statistics import fmean
+from typing import Any
 
 from torch import Tensor
 
@@ -77,6 +79,40 @@ class Result:
     def passed(self) -> bool:
         """Whether the gate holds; true where none was set."""
         return not self.exceeded and not self.undecided
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a cell, the worst first: accuracies on clean test images and what is learnable, shares of 1."""
+        return [
+            {
+                "target": cell.target,
+                "against": cell.against,
+                **({"scenario": cell.at} if cell.at else {}),
+                "clean": cell.clean.mean("last"),
+                "protected": cell.protected.mean("last"),
+                "protected_peak": cell.protected.mean("peak"),
+                "learnability": cell.learnability_peak,
+                "verdict": cell.verdict,
+            }
+            for cell in self.cells
+        ]
+
+    def to_pandas(self) -> Any:
+        """Give the rows as a pandas DataFrame; pandas must be installed."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows())
+
+    def _repr_html_(self) -> str:
+        """A table, as notebooks show it."""
+        rows = self.rows()
+        heads = "".join(f"<th>{escape(name)}</th>" for name in (rows[0] if rows else ()))
+        body = "".join(f"<tr>{''.join(f'<td>{_shown(value)}</td>' for value in row.values())}</tr>" for row in rows)
+        doubts = "".join(f"<li>{escape(text)}</li>" for text in self.warnings)
+        return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table><ul>{doubts}</ul>"
+
+
+def _shown(value: object) -> str:
+    return f"{100 * value:.1f} %" if isinstance(value, float) else escape("" if value is None else str(value))
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,7 @@ def _run(request: Request, listener: Whole) -> Result:
                 "eps": setup.eps,
                 "eps_text": setup.eps_text,
                 "seed": seed,
-                "dataset": {"uri": request.photos, "count": plan.images, "fingerprint": _fingerprint(loaded)},
+                "dataset": {"uri": str(request.photos), "count": plan.images, "fingerprint": _fingerprint(loaded)},
                 "measured": measured,
                 "torch": torch.__version__,
                 "device": setup.device.type,
@@ -217,7 +217,7 @@ def _read(setup: Setup, request: Request, memory: Memory, listener: Listener) ->
     )
     for lost in loaded.skipped:
         listener.warn(f"skipped {lost.reason}")
-    check_enough(request.photos, loaded.found)
+    check_enough(str(request.photos), loaded.found)
     existing = setup.existing
     if existing is not None and existing.header["dataset"].get("fingerprint") != _fingerprint(loaded):
         raise UsageError(

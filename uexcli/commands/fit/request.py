@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from uexcli.io.sources import Source
+
 
 @dataclass(frozen=True)
 class Request:
     """What to fit, and how; None means: choose what is usual."""
 
-    photos: str
+    photos: str | Source
     output: Path | None = None
     method: str | None = None  # None: what is usual for such photos
     mode: str | None = None

@@ -190,7 +190,7 @@ def find_photos(source: Source, request: Request) -> samples.Labelled:
     if request.no_labels:
         found = found.bare()
     found = samples.limited(found, request.limit, ordered=source.dataset.ordered)
-    check_enough(request.photos, found)
+    check_enough(str(request.photos), found)
     return found
 
 
@@ -207,7 +207,7 @@ def check_enough(photos: str, found: samples.Labelled) -> None:
 
 def output_of(request: Request) -> Path:
     """Where the noise file goes."""
-    return request.output or Path(default_name(request.photos))
+    return request.output or Path(default_name(str(request.photos)))
 
 
 def default_name(uri: str) -> str:

@@ -24,7 +24,6 @@ from uexcli.io.images.second import exact, scaled
 from uexcli.plugin import Sample
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit, where it would only warn
-Image.MAX_IMAGE_PIXELS = None  # checked below, before anything is decoded, and as an error
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP", "JXL", "HEIF")
 SUFFIXES = {"png": ".png", "tiff": ".tiff", "webp": ".webp", "jxl": ".jxl", "jpeg": ".jpg"}
 LOSSY = frozenset({"jpeg"})
@@ -38,8 +37,6 @@ COLOUR_ONLY = frozenset({".webp"})
 FLATTENED = "alpha dropped"  # by a lossy format without alpha
 SHALLOW = "16 bits to 8"
 COLOURED = "L to RGB"  # by a format without grey
-# Pillow warns of odd metadata without saying in which file; the pixels are what counts here.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 @dataclass(frozen=True)
@@ -163,6 +160,16 @@ def _shown(image: Image.Image, data: bytes, parts: bare.Bare) -> tuple[Image.Ima
     return plain, replace(look, changes=(*changes, *look.changes))
 
 
+def settle_pillow() -> None:
+    """Let Pillow open what `check_size` allows, and keep to itself what it thinks of odd metadata.
+
+    It says so without naming the file, and the pixels are what counts here.
+    """
+    if Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = None
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
 def opened(data: bytes) -> Image.Image:
     """Open a file's bytes of which the header says no more than is allowed; raises whatever a decoder does."""
     if jxl.is_one(data):  # which opening decodes
@@ -170,6 +177,7 @@ def opened(data: bytes) -> Image.Image:
         check_size(told.width, told.height)
         if told.animated:  # of which the plugin gives the first frame
             raise UexError("is animated; uex protects single images.")
+    settle_pillow()
     image = Image.open(io.BytesIO(data), formats=_formats())
     check_size(*image.size)
     return image
@@ -356,6 +364,7 @@ def size_and_grey(sample: Sample) -> tuple[int, int, bool]:
         return int(sample.array.shape[0]), int(sample.array.shape[1]), sample.array.ndim == 2
     try:
         with io.BytesIO(sample.encoded()) if sample.path is None else sample.path.open("rb") as file:
+            settle_pillow()
             is_jxl = jxl.is_one(file.read(jxl.MARK))
             file.seek(0)  # of others no more is read than the header
             with opened(file.read()) if is_jxl else Image.open(file, formats=_formats()) as image:

@@ -1,0 +1,50 @@
+"""What long work changes in a process, put back for a program that calls uex as a library."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from PIL import Image
+
+BORROWED = False  # the process is a program's, which goes on when the work is done
+
+
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Put back what work changes: Pillow's limit, warning filters, threads, determinism, environment.
+
+    What cannot be put back, such as malloc's thresholds, is left alone meanwhile (see `machine.settle`).
+    """
+    global BORROWED  # noqa: PLW0603 - of the process, as what it stands for
+    borrowed, BORROWED = BORROWED, True
+    pixels, filters, environment = Image.MAX_IMAGE_PIXELS, list(warnings.filters), dict(os.environ)
+    threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    strict, only_warns = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        BORROWED = borrowed
+        Image.MAX_IMAGE_PIXELS = pixels
+        if list(warnings.filters) != filters:
+            warnings.resetwarnings()  # drops what is cached of them, too
+            cast(list[Any], warnings.filters).extend(filters)
+        for name in set(os.environ) - set(environment):
+            del os.environ[name]
+        os.environ.update(environment)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        torch.backends.cudnn.benchmark = benchmark
+        torch.use_deterministic_algorithms(strict, warn_only=only_warns)
+        torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
+        if device is not None:
+            torch.cuda.set_device(device)
