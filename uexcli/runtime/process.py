@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import warnings
 from collections.abc import Iterator
 from typing import Any, cast
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -16,7 +18,7 @@ BORROWED = False  # the process is a program's, which goes on when the work is d
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """Put back what work changes: Pillow's limit, warning filters, threads, determinism, environment.
+    """Put back what work changes: Pillow's limit, warning filters, threads, determinism, random numbers, environment.
 
     What cannot be put back, such as malloc's thresholds, is left alone meanwhile (see `machine.settle`).
     """
@@ -29,7 +31,10 @@ def kept() -> Iterator[None]:
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
     fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-    device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+    used = torch.cuda.is_initialized()
+    device = torch.cuda.current_device() if used else None
+    drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    on_devices = torch.cuda.get_rng_state_all() if used else []
     try:
         yield
     finally:
@@ -46,5 +51,9 @@ def kept() -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
         torch.use_deterministic_algorithms(strict, warn_only=only_warns)
         torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
+        random.setstate(drawn[0])
+        np.random.set_state(drawn[1])
+        torch.set_rng_state(drawn[2])
         if device is not None:
+            torch.cuda.set_rng_state_all(on_devices)
             torch.cuda.set_device(device)
