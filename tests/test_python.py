@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -76,6 +77,19 @@ def test_a_release_in_memory_is_evaluated(noise: uexcli.Noise) -> None:
     assert found.train_images == 24 and found.test_images == 12
     pandas = pytest.importorskip("pandas")
     assert isinstance(found.to_pandas(), pandas.DataFrame)
+
+
+def test_grey_images_stay_grey() -> None:
+    grey = list(images()[..., 0])
+    fitted = uexcli.fit(grey, LABELS, mode="samplewise", eps="8/255", seed=1, **SMALL)
+    for before, after in zip(grey, fitted.apply(grey), strict=True):
+        assert after.shape == before.shape == (16, 16) and 0 < abs(after.astype(int) - before).max() <= 8
+
+
+def test_images_may_be_of_any_sizes() -> None:
+    several = [picture(number, 16 + 8 * (number % 3)) for number in range(12)]
+    fitted = uexcli.fit(several, LABELS[:12], mode="samplewise", eps="8/255", seed=1, **SMALL)
+    assert [after.shape for after in fitted.apply(several)] == [before.shape for before in several]
 
 
 class Listed:
@@ -182,3 +196,15 @@ def test_its_names_are_known() -> None:
     with pytest.raises(AttributeError, match="nosuch"):
         _ = uexcli.nosuch
     assert picture(0, 8).shape == (8, 8, 3)
+
+
+@pytest.mark.filterwarnings("ignore:(only|under|the noise) ")
+def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = (Path(uexcli.__file__).parent.parent / "docs" / "python.md").read_text()
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(block, "docs/python.md", "exec"), names)
+    said = capsys.readouterr().out
+    assert "small, against none" in said and "`eps=2.0`" in said
+    assert names["found"].rows()[0]["protected"] < names["found"].rows()[0]["clean"] - 0.1

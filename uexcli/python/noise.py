@@ -16,6 +16,7 @@ from uexcli.errors import UexError, UsageError
 from uexcli.io.images import photo_files
 from uexcli.io.noise import noise_file
 from uexcli.io.sources import Source
+from uexcli.plugin import Sample
 from uexcli.python.images import name_of, pixels_of, source_of_images
 from uexcli.registry import load
 from uexcli.runtime import process
@@ -99,11 +100,12 @@ class Noise:
         free = [name for name in names if name not in known]
         return free[: len(images)]
 
-    def _protected(self, sample: Any) -> np.ndarray:
+    def _protected(self, sample: Sample) -> np.ndarray:
         photo = photo_files.open_photo(sample)
         row, _ = self._protector.row(sample, photo)
         made = self._protector.protect(photo, sample.key, row)
-        return made[:, :, 0] if photo.grey else made
+        assert sample.array is not None
+        return made[:, :, 0] if sample.array.ndim == 2 else made
 
     @functools.cached_property
     def _protector(self) -> Protector:
