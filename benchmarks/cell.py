@@ -127,7 +127,7 @@ def _plain(request: fit.Request, cell: Cell) -> dict[str, Any]:
     if not cell.settled:
         machine._keep_memory = lambda *, photos: None  # as a script has it that knows nothing of uex
     problem = _problem(dataclasses.replace(request, precision="float32"))
-    own = problem.own
+    own = problem.per_sample
     began = time.perf_counter()
     run = reference.fit(
         problem.images,
@@ -169,7 +169,7 @@ def _rates(problem: BankProblem, row: dict[str, Any], *, plain: bool) -> dict[st
     model, delta = problem.build(), problem.start(random=False)
     counted = flops.per_image(problem.make_surrogate(), problem.images.shape[1], problem.images.shape[2])
     batch = torch.arange(min(problem.chunk, len(problem.images)), device=problem.images.device)
-    steps = 5 if problem.own else 1
+    steps = 5 if problem.per_sample else 1
     problem.move(model, delta, batch, step=0.1, steps=steps)
     done, began = 0, time.perf_counter()
     while (passed := time.perf_counter() - began) < MOVING:

@@ -197,7 +197,7 @@ def test_the_published_generator_has_its_size() -> None:
 @pytest.mark.parametrize("side", [17, 18, 19])
 def test_sides_that_are_not_a_multiple_of_four(side: int) -> None:
     reports: list[Progress] = []
-    method = UnlearnableClusters(**UnlearnableClusters.least)
+    method = UnlearnableClusters(**UnlearnableClusters.test_options)
     delta = method.fit(make_problem(side=side), reports.append)
     assert delta.shape == (3, 3, side, side)
     assert reports[-1].done == reports[-1].total == 3
@@ -330,7 +330,7 @@ def test_what_cannot_be_is_refused_before_work(words: tuple[str, ...], message: 
 @pytest.mark.parametrize("method", ["em", "advpoison", "lsp", "pil", "ar", "emax"])
 def test_other_methods_run_cluster_by_cluster_without_labels(method: str, flat: Path, uex: Uex) -> None:
     cls = registry.load().find("method", method).cls
-    options = [word for key, value in getattr(cls, "least", {}).items() for word in ("-O", f"{key}={value}")]
+    options = [word for key, value in getattr(cls, "test_options", {}).items() for word in ("-O", f"{key}={value}")]
     words = ("--mode", "clusterwise", "-O", "clusters=2", "-O", "encoder=pixels", "--seed", 1)
     ran = uex("fit", flat, "--method", method, *words, *options)
     assert ran.code == 0, ran.err

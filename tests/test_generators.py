@@ -34,7 +34,7 @@ EPS = 8 / 255
 
 
 def least(cls: type[plugin.Method]) -> plugin.Method:
-    return cls(**cls.least)
+    return cls(**cls.test_options)
 
 
 def make_problem(seed: int = 1, count: int = 24, side: int = 16, **changes: Any) -> BankProblem:
@@ -412,7 +412,7 @@ def test_noise_stays_inside_another_norm(cls: type[plugin.Method]) -> None:
 @pytest.mark.parametrize("cls", METHODS)
 def test_presets_are_options_of_the_method(cls: type[plugin.Method]) -> None:
     for name in cls.presets:
-        cls(**cls.preset(name, own=False).options)
+        cls(**cls.preset(name, per_sample=False).options)
     with pytest.raises(ValueError, match="at least 1"):
         cls(generator_width=0)  # type: ignore[call-arg]
 

@@ -42,7 +42,7 @@ def test_one_step_agrees_with_the_cpu(mode: str, photos: Path, uex: Callable[...
 
 @pytest.mark.parametrize("name", registry.load().names("method"))
 def test_every_method_goes_all_the_way_and_repeats_itself(name: str, photos: Path, uex: Callable[..., Ran]) -> None:
-    least: dict[str, Any] = registry.load().find("method", name).cls.least  # type: ignore[attr-defined]
+    least: dict[str, Any] = registry.load().find("method", name).cls.test_options  # type: ignore[attr-defined]
     options = [word for key, value in least.items() for word in ("-O", f"{key}={value}")]
     words = ("--method", name, "--seed", 1, "--device", "cuda", "-q", *options)
     for output in ("one", "two"):

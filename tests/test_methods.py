@@ -25,7 +25,7 @@ from uexcli.core.fit.patch import Patch, lift, paste
 from uexcli.core.fit.problem import BankProblem
 from uexcli.core.nets import SmallNet
 from uexcli.core.seeding import generator
-from uexcli.core.training import shaken
+from uexcli.core.training import perturb_weights
 from uexcli.io.noise import noise_file
 from uexcli.testing import pictures
 
@@ -199,7 +199,7 @@ def test_nudging_along_the_gradient_is_moving() -> None:
             task.move(model, moved, batch, step=0.2)
             leaf = task.published(nudged, batch).requires_grad_(True)
             loss = functional.cross_entropy(frozen(leaf), task.labels[batch], reduction="sum")
-            task.nudge(nudged, batch, torch.autograd.grad(loss, leaf)[0], step=0.2)
+            task.apply_gradient(nudged, batch, torch.autograd.grad(loss, leaf)[0], step=0.2)
         assert float(moved.abs().max()) > 0
         torch.testing.assert_close(nudged, moved, rtol=0, atol=1e-6)
 
@@ -337,7 +337,7 @@ def test_sem_meets_no_adversary_while_the_noise_moves(monkeypatch: pytest.Monkey
 def test_shaken_weights_come_back_to_the_bit() -> None:
     model = problem(OWN).build()
     before = [weight.clone() for weight in model.parameters()]
-    with shaken(model, 0.1, generator(0, "shake")):
+    with perturb_weights(model, 0.1, generator(0, "shake")):
         moved = [
             float((weight - old).detach().square().mean().sqrt())
             for weight, old in zip(model.parameters(), before, strict=True)
@@ -359,11 +359,11 @@ def test_pue_steps_along_the_mean_gradient_over_jittered_nets() -> None:
         total: Any = 0.0
         leaf = task.published(wanted, batch).requires_grad_(True)
         for _ in range(3 if std else 1):
-            with shaken(model, std, draws):
+            with perturb_weights(model, std, draws):
                 frozen.refresh()
                 loss = functional.cross_entropy(frozen(leaf), task.labels, reduction="sum")
                 total = total + torch.autograd.grad(loss, leaf)[0]
-        task.nudge(wanted, batch, total, step=0.1)
+        task.apply_gradient(wanted, batch, total, step=0.1)
     torch.testing.assert_close(delta, wanted, rtol=0, atol=1e-6)
 
 

@@ -258,7 +258,7 @@ def test_lpips_reads_the_names_of_the_lpips_package(lpips: plugin.Norm, lpips_we
     save_file({**renamed, "classifier.6.bias": torch.zeros(1000)}, tmp_path / "theirs.safetensors")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, str(tmp_path / "theirs.safetensors"))
-        assert lpips.lacks() is None
+        assert lpips.missing_requirement() is None
         assert torch.equal(lpips.size(images * 0.1, images), wanted)
 
 
@@ -309,14 +309,14 @@ def test_a_broken_file_of_weights_is_told_in_one_line(
         lpips.size(images * 0, images)
     assert VARIABLE in raised.value.hint
     if how not in {"finite", "negative"}:  # which the header does not tell
-        assert str(lpips.lacks()) == str(raised.value)
+        assert str(lpips.missing_requirement()) == str(raised.value)
 
 
 def test_lpips_without_weights_says_where_they_are_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     images = torch.full((1, 3, 16, 16), 0.5)
     for value, complaint in (("", f"{VARIABLE} is not set"), (str(tmp_path / "nowhere"), "is no file")):
         monkeypatch.setenv(VARIABLE, value)
-        lacking = norm("lpips").lacks()
+        lacking = norm("lpips").missing_requirement()
         assert lacking is not None
         assert complaint in lacking.message
         assert VARIABLE in lacking.hint

@@ -59,7 +59,7 @@ def slow_steps(task: BankProblem, model: nn.Module, delta: Tensor, batch: Tensor
             else:
                 moved = bank[row] - step * task.eps * total[row] / total[row].norm()
                 bank[row] = moved * min(1.0, task.eps / float(moved.norm()))
-            if task.own:
+            if task.per_sample:
                 image = task.images[int((task.rows == row).nonzero())].double() / 255
                 bank[row] = (image + bank[row]).clamp(0, 1) - image
     return bank
@@ -355,12 +355,12 @@ def test_the_plain_reference_loop_finds_the_same_noise() -> None:
 
 def test_presets_carry_the_papers_constants() -> None:
     cls: Any = registry.registry.load().find("method", "em").cls
-    own, shared = (cls.preset("huang2021", own=own) for own in (True, False))
+    own, shared = (cls.preset("huang2021", per_sample=own) for own in (True, False))
     assert (own.surrogate, own.eps) == ("resnet18", "8/255")
     assert (own.options["theta_steps"], own.options["steps"], own.options["batch"]) == (10, 20, 512)
     assert (shared.options["steps"], shared.options["subset"], own.options["subset"]) == (1, 0.2, 1.0)
     for name in cls.presets:
-        cls(**cls.preset(name, own=False).options)
+        cls(**cls.preset(name, per_sample=False).options)
 
 
 def test_a_subset_moves_shared_noise_and_is_stratified() -> None:
@@ -480,7 +480,7 @@ def test_what_images_share_moves_by_sums_that_were_reduced(name: str) -> None:
         return tensor
 
     cls: Any = registry.load().find("method", name).cls
-    method = cls(**cls.least)
+    method = cls(**cls.test_options)
     rows = torch.arange(24) % 3 if "classwise" in (cls.modes or ("classwise",)) else torch.arange(24)
     task = problem(rows, count=24, side=16)
     norm: Any = registry.load().find("norm", cls.default_norm).cls()

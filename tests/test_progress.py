@@ -31,7 +31,7 @@ class Ear(Listener):
 def shares_of(photos: Path, method: str, **options: object) -> list[float]:
     """Fit, and give the shares that were shown."""
     cls = registry.load().find("method", method).cls
-    least = {key: str(value) for key, value in {**cls.least, **options}.items()}
+    least = {key: str(value) for key, value in {**cls.test_options, **options}.items()}
     mode = "clusterwise" if cls.modes == ("clusterwise",) else None
     surrogate = "torchvision" if method == "uc" else "auto"
     ear = Ear()

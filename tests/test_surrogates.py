@@ -86,7 +86,7 @@ def test_lite_classifies_real_photos(cls: type[_Lite], real_data: Path) -> None:
     """The published top-1 is 75 % or more; one that is put together wrongly is right about one photo in a thousand."""
     numbers = {"tench": 0, "english_springer": 217, "church": 497, "golf_ball": 574, "parachute": 701}
     surrogate, side = cls(), cls.native
-    if (missing := surrogate.lacks()) is not None:
+    if (missing := surrogate.missing_requirement()) is not None:
         pytest.skip(f"{missing} {missing.hint}")
     path = surrogate._path()
     assert path is not None
@@ -119,7 +119,7 @@ def test_lite0_takes_its_weights_from_a_file_with_the_published_bytes_only(tmp_p
     changed.write_bytes(path.read_bytes()[:-1] + b"\0\0")
     with pytest.raises(UexError, match="SHA-256"):
         EfficientnetLite0(weights=str(changed)).build(num_classes=2, channels=3, size=32)
-    missing = EfficientnetLite0(weights=str(tmp_path / "none.pth")).lacks()
+    missing = EfficientnetLite0(weights=str(tmp_path / "none.pth")).missing_requirement()
     assert missing is not None and "no such file" in str(missing)
 
 
@@ -150,7 +150,7 @@ def test_the_larger_lites_are_wider_and_deeper_as_published(cls: type[_Lite], we
 @each_lite
 def test_without_its_package_a_lite_says_what_to_install(cls: type[_Lite], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cls, "package", "no_such_package")
-    missing = cls().lacks()
+    missing = cls().missing_requirement()
     wanted = "photos" if cls is EfficientnetLite0 else "lite"
     assert missing is not None and cls.name in str(missing) and f"uexcli[{wanted}]" in (missing.hint or "")
     with pytest.raises(UexError, match="needs its weights"):

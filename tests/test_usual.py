@@ -89,8 +89,12 @@ def test_a_mode_in_which_it_does_little_is_not_what_it_is_chosen_for(
 def test_nets_that_were_named_are_those_that_have_to_be_here(known: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     """`-O nets=` leaves none but the surrogate, and `--weights` says where that one is."""
     for net in ("efficientnet_lite0", "efficientnet_lite1"):
-        lacks = plugin.UexError("no weights.", hint=HINT)
-        monkeypatch.setattr(known.find("surrogate", net).cls, "lacks", lambda self, lacks=lacks: lacks)
+        missing = plugin.UexError("no weights.", hint=HINT)
+        monkeypatch.setattr(
+            known.find("surrogate", net).cls,
+            "missing_requirement",
+            lambda self, missing=missing: missing,
+        )
     monkeypatch.setattr(Shift, "usual_for", {"photos": 3})
     assert usual_method(known, ASKED) == "good"
     options = {"nets": "", "weights": "lite0.pth"}
@@ -105,7 +109,7 @@ def test_a_surrogate_leaves_those_that_take_it(known: Registry) -> None:
 def test_what_takes_too_long_on_a_cpu_gives_way_and_is_named(known: Registry) -> None:
     many = dataclasses.replace(ASKED, images=1001)
     assert usual_method(known, many) == "good"
-    assert "--method better holds better" in told_of_method(known, many, Good())
+    assert "`method=better` holds better" in told_of_method(known, many, Good())
     assert usual_method(known, dataclasses.replace(many, device="cuda")) == "better"
 
 
@@ -113,6 +117,6 @@ def test_what_lacks_its_nets_gives_way_and_the_way_out_is_told(
     known: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net = known.find("surrogate", "efficientnet_lite0").cls
-    monkeypatch.setattr(net, "lacks", lambda self: plugin.UexError("no weights.", hint=HINT))
+    monkeypatch.setattr(net, "missing_requirement", lambda self: plugin.UexError("no weights.", hint=HINT))
     assert usual_method(known, ASKED) == "good"
     assert HINT in told_of_method(known, ASKED, Good())

@@ -55,7 +55,9 @@ def check(thing: type[plugin.Plugin] | plugin.Plugin) -> None:
         instance = thing
     else:
         instance = (
-            thing(**thing.least) if issubclass(thing, (plugin.Method, plugin.Surrogate, plugin.Target)) else thing()
+            thing(**thing.test_options)
+            if issubclass(thing, (plugin.Method, plugin.Surrogate, plugin.Target))
+            else thing()
         )
     _check_description(type(instance))
     for base, contract in CONTRACTS.items():
@@ -80,7 +82,7 @@ def check_norm(norm: plugin.Norm) -> None:
 
     One that is not `bounded` leaves all noise alone.
     """
-    if (lacking := norm.lacks()) is not None:
+    if (lacking := norm.missing_requirement()) is not None:
         raise AssertionError(f"norm '{norm.name}' cannot be checked here: {lacking}")
     images = pictures(6).float() / 255
     eps = norm.parse(norm.usual(3, SIDE))
@@ -131,7 +133,9 @@ def check_granularity(granularity: plugin.Granularity) -> None:
     assert first.shape == (24,) and first.dtype == torch.int64, "rows must be int64, one an image"
     assert sorted(set(first.tolist())) == list(range(int(first.max()) + 1)), "rows are not dense from 0"
     assert torch.equal(first, rows()), "rows differ from call to call"
-    assert granularity.own == (len(first.unique()) == 24), "`own` does not say whether rows serve one image"
+    assert granularity.per_sample == (len(first.unique()) == 24), (
+        "`per_sample` does not say whether rows serve one image"
+    )
     memory = granularity.memory(first, lambda: features)
     assert all(isinstance(tensor, Tensor) for tensor in memory.values()), "memory must be tensors"
     if granularity.can_assign:
@@ -285,7 +289,7 @@ def check_surrogate(surrogate: plugin.Surrogate) -> None:
 
     The features of an image do not depend on the others of its batch.
     """
-    if (lacking := surrogate.lacks()) is not None:
+    if (lacking := surrogate.missing_requirement()) is not None:
         raise AssertionError(f"surrogate '{surrogate.name}' cannot be checked here: {lacking}")
     for channels, size in ((3, 32), (1, 28), (3, 64)):
         model = surrogate.build(num_classes=5, channels=channels, size=size).eval()
@@ -341,7 +345,7 @@ def check_countermeasure(countermeasure: plugin.Countermeasure) -> None:
     What they change may be the images before training, or a batch, its labels included, while it goes on. To one that
     learns from clean images, ours are given, whatever it names.
     """
-    if (lacking := countermeasure.lacks()) is not None:
+    if (lacking := countermeasure.missing_requirement()) is not None:
         raise AssertionError(f"countermeasure '{countermeasure.name}' cannot be checked here: {lacking}")
     for channels in (3, 1):
         noisy = pictures(12, channels).float() + 16 * torch.randn(12, channels, SIDE, SIDE, generator=generator(4, "n"))
@@ -387,7 +391,7 @@ def _under(
 
 def check_target(target: plugin.Target) -> None:
     """Targets give accuracies in [0, 1], one an epoch, and repeat themselves; they report how far they are."""
-    if (lacking := target.lacks()) is not None:
+    if (lacking := target.missing_requirement()) is not None:
         raise AssertionError(f"target '{target.name}' cannot be checked here: {lacking}")
     images, labels = pictures(40), torch.arange(40) % 2
     images[labels == 1] //= 2

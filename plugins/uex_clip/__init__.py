@@ -27,12 +27,12 @@ class Clip(Surrogate):
     summary: ClassVar[str] = "the image tower of a CLIP, by open_clip: -O model=RN50, ViT-B-32, ..."
     paper: ClassVar[str] = "Radford et al., Learning transferable visual models from natural language, ICML 2021"
     pretrained: ClassVar[bool] = True
-    least: ClassVar[dict[str, str]] = {"weights": "random"}
+    test_options: ClassVar[dict[str, str]] = {"weights": "random"}
 
     model: str = option("RN50", "the model, as open_clip calls it")
     weights: str = option("auto", "auto: OpenAI's, downloaded once; a safetensors file; a name of open_clip's; random")
 
-    def lacks(self) -> UexError | None:
+    def missing_requirement(self) -> UexError | None:
         """The package."""
         if importlib.util.find_spec("open_clip") is None:
             return UexError(f"surrogate '{self.name}' needs open_clip.", hint=f"Run: {INSTALL}")
@@ -45,7 +45,7 @@ class Clip(Surrogate):
             UsageError: open_clip knows no such model.
             UexError: open_clip is missing, or the weights are neither here nor can be downloaded.
         """
-        missing = self.lacks()
+        missing = self.missing_requirement()
         if missing is not None:
             raise missing
         import open_clip

@@ -39,7 +39,7 @@ class UnlearnableClusters(Method):
     modes: ClassVar[tuple[str, ...]] = ("clusterwise", "classwise")
     presets: ClassVar[tuple[str, ...]] = ("zhang2023",)
     takes_patches: ClassVar[bool] = False
-    least: ClassVar[dict[str, Any]] = {"most_steps": 2, "batch": 8, "width": 4, "blocks": 1}
+    test_options: ClassVar[dict[str, Any]] = {"most_steps": 2, "batch": 8, "width": 4, "blocks": 1}
 
     epochs: int = option(50, "passes over the images for each cluster, unless most_steps ends them before")
     most_steps: int = option(120, "steps for each cluster at the most; 0: no such bound")
@@ -58,7 +58,7 @@ class UnlearnableClusters(Method):
             raise ValueError("lr must be above 0, and decay not below")
 
     @classmethod
-    def preset(cls, name: str, *, own: bool) -> Preset:
+    def preset(cls, name: str, *, per_sample: bool) -> Preset:
         """Give the paper's constants."""
         options = {"epochs": 50, "most_steps": 0, "batch": 256, "lr": 1e-4, "decay": 5e-4, "width": 64, "blocks": 6}
         return Preset(options, surrogate="resnet50", eps="16/255")

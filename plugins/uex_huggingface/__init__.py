@@ -37,7 +37,7 @@ class HuggingFace(Dataset):
     paper: ClassVar[str] = "Lhoest et al., Datasets: a community library for natural language processing, 2021"
     can_write: ClassVar[bool] = True
 
-    def lacks(self) -> UexError | None:
+    def missing_requirement(self) -> UexError | None:
         """The package that reads and writes parquet."""
         if importlib.util.find_spec("pyarrow") is None:
             return UexError(f"dataset '{self.name}' needs pyarrow.", hint=f"Run: {INSTALL}")
@@ -107,7 +107,7 @@ class HuggingFace(Dataset):
         write(root, samples)
 
     def _check(self) -> None:
-        missing = self.lacks()
+        missing = self.missing_requirement()
         if missing is not None:
             raise missing
 

@@ -34,7 +34,7 @@ class OnnxEncoder(Surrogate):
         if self.side < 8 or self.std <= 0:
             raise ValueError("side must be at least 8, and std above 0")
 
-    def lacks(self) -> UexError | None:
+    def missing_requirement(self) -> UexError | None:
         """The file."""
         if not self.weights:
             return UsageError("the encoder 'onnx' needs a model.", hint="Write `options[encoder]=onnx:FILE.onnx`")
@@ -48,7 +48,7 @@ class OnnxEncoder(Surrogate):
         Raises:
             UexError: there is none, ONNX Runtime cannot run it, or it is no image encoder.
         """
-        missing = self.lacks()
+        missing = self.missing_requirement()
         if missing is not None:
             raise missing
         from uex_onnx._session import Model

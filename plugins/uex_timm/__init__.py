@@ -22,12 +22,12 @@ class Timm(Surrogate):
     summary: ClassVar[str] = "any model of timm with its weights: -O model=resnet50.a1_in1k, ..."
     paper: ClassVar[str] = "Wightman, PyTorch Image Models, 2019"
     pretrained: ClassVar[bool] = True
-    least: ClassVar[dict[str, str]] = {"weights": "random", "model": "resnet18"}
+    test_options: ClassVar[dict[str, str]] = {"weights": "random", "model": "resnet18"}
 
     model: str = option("resnet50.a1_in1k", "the model, as timm calls it")
     weights: str = option("auto", "auto: timm's, downloaded once; a safetensors file; random: none")
 
-    def lacks(self) -> UexError | None:
+    def missing_requirement(self) -> UexError | None:
         """The package."""
         if importlib.util.find_spec("timm") is None:
             return UexError(f"surrogate '{self.name}' needs timm.", hint=f"Run: {INSTALL}")
@@ -40,7 +40,7 @@ class Timm(Surrogate):
             UsageError: timm knows no such model.
             UexError: timm is missing, or the weights are neither here nor can be downloaded.
         """
-        missing = self.lacks()
+        missing = self.missing_requirement()
         if missing is not None:
             raise missing
         import timm

@@ -112,7 +112,7 @@ def _plan(request: Request, registry: Registry, target: Source, listener: Listen
         every = {name: registry.find("dataset", name).cls for name in registry.names("dataset")}
         forms = [name for name, cls in every.items() if issubclass(cls, plugin.Dataset) and cls.can_write]
         raise UsageError(f"a {dataset.name} dataset cannot be written.", hint=f"These can: {', '.join(forms)}.")
-    missing = dataset.lacks()
+    missing = dataset.missing_requirement()
     if missing is not None:
         raise missing
     origin = source_of(registry, request.source)

@@ -13,7 +13,7 @@ from uexcli.core.optim import Sgd
 
 
 @contextlib.contextmanager
-def shaken(model: nn.Module, std: float, generator: Generator) -> Iterator[None]:
+def perturb_weights(model: nn.Module, std: float, generator: Generator) -> Iterator[None]:
     """Put Gaussian noise of a standard deviation on all weights; take it off again, to the bit."""
     weights = list(model.parameters())
     saved = [weight.detach().clone() for weight in weights]
@@ -48,7 +48,7 @@ def learn(
     total = torch.zeros((), device=inputs.device)
     copies = jitter[1] if jitter else 1
     for _ in range(copies):
-        with shaken(model, jitter[0], jitter[2]) if jitter else contextlib.nullcontext():
+        with perturb_weights(model, jitter[0], jitter[2]) if jitter else contextlib.nullcontext():
             loss = functional.cross_entropy(forward(model, inputs, autocast).float(), labels) / copies
             loss.backward()
         total = total + loss.detach()

@@ -45,7 +45,7 @@ class Plugin:
     paper: ClassVar[str] = ""
     aliases: ClassVar[tuple[str, ...]] = ()
 
-    def lacks(self) -> UexError | None:
+    def missing_requirement(self) -> UexError | None:
         """Say what this needs and does not find here, such as weights or a package, and the way out; None: nothing."""
         return None
 

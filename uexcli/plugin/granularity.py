@@ -41,7 +41,7 @@ class Granularity(Plugin, ABC):
     """Which images share a noise: the row of the bank that each one uses."""
 
     encoder: str = "pixels"  # what its features come from: `pixels`, a surrogate, or `auto`; see `uex_surrogates`
-    own: ClassVar[bool] = False  # every image has a row of its own
+    per_sample: ClassVar[bool] = False  # every image has a row of its own
     can_assign: ClassVar[bool] = False  # images that were not fitted can be given a row
     needs_labels: ClassVar[bool] = False
     default_without_labels: ClassVar[bool] = False  # what `fit` takes for images without labels

@@ -53,7 +53,7 @@ class Method(Plugin, ABC):
     takes_patches: ClassVar[bool] = True  # its bank may be smaller than the images
     seeded: ClassVar[bool] = True  # another seed gives other noise
     undone_by: ClassVar[tuple[str, ...]] = ()  # countermeasures that who knows the method takes, as `eval --against`
-    least: ClassVar[Mapping[str, Any]] = {}  # options with which a fit of a handful of images takes a second
+    test_options: ClassVar[Mapping[str, Any]] = {}  # options with which a fit of a handful of images takes a second
 
     @abstractmethod
     def fit(self, problem: Problem, on_step: OnStep) -> Tensor | nn.Module:
@@ -72,8 +72,8 @@ class Method(Plugin, ABC):
         raise UexError(f"method '{self.name}' makes no network.")
 
     @classmethod
-    def preset(cls, name: str, *, own: bool) -> Preset:
-        """Give the constants behind one of `presets`; `own` says whether every image has a noise of its own."""
+    def preset(cls, name: str, *, per_sample: bool) -> Preset:
+        """Give the constants behind one of `presets`; `per_sample` says whether every image has a noise of its own."""
         raise UsageError(f"method '{cls.name}' has no preset '{name}'.")
 
     def largest_batch(self, images: int) -> int:

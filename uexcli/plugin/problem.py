@@ -180,7 +180,7 @@ class Problem(ABC):
 
     @property
     @abstractmethod
-    def own(self) -> bool:
+    def per_sample(self) -> bool:
         """Whether each row serves exactly one image."""
 
     @property
@@ -272,15 +272,15 @@ class Problem(ABC):
 
         Of the gradient the share `branches` passes what skip connections lead around, where the net can be traced.
 
-        For methods whose loss `move` does not know, with `published` before and `nudge` after it.
+        For methods whose loss `move` does not know, with `published` before and `apply_gradient` after it.
         """
 
     @abstractmethod
-    def shaken(self, model: nn.Module, std: float, generator: Generator) -> AbstractContextManager[None]:
+    def perturb_weights(self, model: nn.Module, std: float, generator: Generator) -> AbstractContextManager[None]:
         """Put Gaussian noise of a standard deviation on all weights of a net, for as long as the context lasts."""
 
     @abstractmethod
-    def nudge(self, delta: Tensor, batch: Tensor, grad: Tensor, *, step: float) -> None:
+    def apply_gradient(self, delta: Tensor, batch: Tensor, grad: Tensor, *, step: float) -> None:
         """Take one projected step on the rows that the images `batch` use, in place, against a given gradient.
 
         `grad`, float `(B, C, S, S)`, is that of the summed loss with respect to the published images; the step is

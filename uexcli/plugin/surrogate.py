@@ -23,7 +23,7 @@ class Surrogate(Plugin, ABC):
     # `onnx_model`, the bytes of the model, and `shown(x)`, what of images that model takes.
     has_gradient: ClassVar[bool] = True
     native: ClassVar[int | None] = None  # side in px at which its weights were trained; `eval` shows it photos so
-    least: ClassVar[Mapping[str, Any]] = {}  # options with which it is built without weights
+    test_options: ClassVar[Mapping[str, Any]] = {}  # options with which it is built without weights
 
     @abstractmethod
     def build(self, *, num_classes: int, channels: int, size: int) -> nn.Module:

@@ -168,7 +168,7 @@ class Target(Plugin, ABC):
 
     batches: ClassVar[bool] = True  # it trains on batches of images, through `supervised` or `Trial.loss`
     crops: ClassVar[bool] = True  # with --view it sees crops of the photos, as `supervised` does, not their middles
-    least: ClassVar[Mapping[str, Any]] = {}  # options with which a run on a handful of images takes seconds
+    test_options: ClassVar[Mapping[str, Any]] = {}  # options with which a run on a handful of images takes seconds
 
     @abstractmethod
     def evaluate(self, trial: Trial) -> Outcome:

@@ -38,7 +38,7 @@ class Purify(Countermeasure):
         """The images named."""
         return (self.photos, self.count) if self.photos else None
 
-    def lacks(self) -> UexError | None:
+    def missing_requirement(self) -> UexError | None:
         """Ask for clean images."""
         if self.photos:
             return None

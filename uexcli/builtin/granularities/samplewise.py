@@ -18,7 +18,7 @@ class Samplewise(Granularity):
 
     name: ClassVar[str] = "samplewise"
     summary: ClassVar[str] = "every image has a noise of its own; protects only the images it was fitted on"
-    own: ClassVar[bool] = True
+    per_sample: ClassVar[bool] = True
 
     def rows(self, labels: Tensor, features: Callable[[], Tensor], secret: Secret, *, keys: Sequence[str]) -> Tensor:
         """0 to N - 1."""

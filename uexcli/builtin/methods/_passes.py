@@ -91,7 +91,7 @@ class Crafting(Run):
         """Make one pass, or what is left of it; `tell` hears the share of the pass that is done."""
         problem = self._problem
         order = order_of_pass(problem, self._batch, f"pass {self.passed}")
-        size = problem.chunk if problem.own else self._batch
+        size = problem.chunk if problem.per_sample else self._batch
         for batch in problem.batches(size, only=order[self._moved :]):
             problem.move(
                 model,
@@ -125,7 +125,7 @@ def order_of_pass(problem: Problem, batch: int, purpose: str, only: Tensor | Non
     """Give the order in which a pass visits the images, or `only` some: int64, shuffled where they share rows."""
     import torch
 
-    if problem.own:
+    if problem.per_sample:
         return torch.arange(len(problem.images))
     return torch.cat(list(problem.batches(batch, problem.generator(purpose), only)))
 

@@ -45,11 +45,11 @@ def step_behind_noise(
         shown = problem.published(delta, batch)
         grad = torch.zeros_like(shown)
         for _ in range(copies if std else 1):
-            with problem.shaken(model, std, generator):
+            with problem.perturb_weights(model, std, generator):
                 frozen.refresh()
             leaf = shown.detach().requires_grad_(True)
             seen = leaf if view is None else problem.view(leaf, view)
             loss = functional.cross_entropy(frozen(seen), labels, reduction="sum")
             grad += torch.autograd.grad(loss, leaf)[0]
-        problem.nudge(delta, batch, grad, step=step)
+        problem.apply_gradient(delta, batch, grad, step=step)
     frozen.refresh()

@@ -30,7 +30,7 @@ class AdvPoison(Method):
     paper: ClassVar[str] = "Fowl et al., Adversarial Examples Make Strong Poisons, NeurIPS 2021, arXiv 2106.10807"
     aliases: ClassVar[tuple[str, ...]] = ("tap",)
     presets: ClassVar[tuple[str, ...]] = ("quick",)
-    least: ClassVar[dict[str, object]] = {"epochs": 2, "steps": 26, "restarts": 2, "step": 0.2}
+    test_options: ClassVar[dict[str, object]] = {"epochs": 2, "steps": 26, "restarts": 2, "step": 0.2}
 
     epochs: int = option(40, "passes over the clean images to train the surrogate")
     steps: int = option(250, "steps of the noise")
@@ -46,7 +46,7 @@ class AdvPoison(Method):
             raise ValueError("epochs, steps, restarts, shift and batch must be at least 1, step and lr above 0")
 
     @classmethod
-    def preset(cls, name: str, *, own: bool) -> Preset:
+    def preset(cls, name: str, *, per_sample: bool) -> Preset:
         """One run of fewer, longer steps: minutes on a CPU for some thousand images."""
         return Preset({"epochs": 12, "steps": 100, "step": 0.1, "restarts": 1})
 
@@ -75,7 +75,7 @@ class _Run(Run):
     def __init__(self, method: AdvPoison, problem: Problem, on_step: OnStep) -> None:
         self._method, self._problem, self._on_step = method, problem, on_step
         self._teaching = Teaching(problem, epochs=method.epochs, batch=method.batch, lr=method.lr)
-        self._block = BLOCK if problem.own else 1
+        self._block = BLOCK if problem.per_sample else 1
         self._labels = (problem.labels + (method.shift % problem.num_classes or 1)) % problem.num_classes
         self._crafting = Crafting(
             problem,

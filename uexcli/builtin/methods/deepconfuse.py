@@ -48,7 +48,7 @@ class DeepConfuse(Method):
     presets: ClassVar[tuple[str, ...]] = ("quick", "feng2019")
     gives_network: ClassVar[bool] = True
     takes_patches: ClassVar[bool] = False
-    least: ClassVar[dict[str, Any]] = {
+    test_options: ClassVar[dict[str, Any]] = {
         "rounds": 2,
         "epochs": 2,
         "batch": 12,
@@ -84,7 +84,7 @@ class DeepConfuse(Method):
             raise ValueError("checkpoints, classes, marks and batches must be at least 0")
 
     @classmethod
-    def preset(cls, name: str, *, own: bool) -> Preset:
+    def preset(cls, name: str, *, per_sample: bool) -> Preset:
         """Give the paper's constants, days of work, or a `quick` try: minutes on two cores for 5,000 small images."""
         if name == "quick":
             return Preset(

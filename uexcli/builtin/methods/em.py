@@ -79,18 +79,18 @@ class ErrorMinimising(Method):
             raise ValueError("step and lr must be above 0, and stop in [0, 1)")
 
     @classmethod
-    def preset(cls, name: str, *, own: bool) -> Preset:
+    def preset(cls, name: str, *, per_sample: bool) -> Preset:
         """Give the paper's constants, as its scripts have them; without a bound to the rounds, hence a high one."""
         many = name == "huang2021-imagenet"
-        theta = {"huang2021": 10, "huang2021-cifar100": 20 if own else 10, "huang2021-imagenet": 100}[name]
+        theta = {"huang2021": 10, "huang2021-cifar100": 20 if per_sample else 10, "huang2021-imagenet": 100}[name]
         options = {
             "rounds": 100,
             "stop": 0.1 if many else 0.01,
             "theta_steps": theta,
-            "steps": 20 if own else 1,
+            "steps": 20 if per_sample else 1,
             "step": 0.1,
             "batch": 32 if many else 512,
-            "subset": 1.0 if own else 0.2,
+            "subset": 1.0 if per_sample else 0.2,
             "lr": 0.1,
             "augment": False,
             "settled": False,
@@ -101,7 +101,7 @@ class ErrorMinimising(Method):
 
     def fit(self, problem: Problem, on_step: OnStep) -> Tensor:
         """Run the rounds: all of them, or those an interrupted fit has left."""
-        run = EmRun(self, self._schedule(len(problem.images), own=problem.own), problem, on_step)
+        run = EmRun(self, self._schedule(len(problem.images), per_sample=problem.per_sample), problem, on_step)
         take_up(run, problem)
         while not run.finished:
             run.go_on()
@@ -113,23 +113,23 @@ class ErrorMinimising(Method):
 
     def work(self, images: int, *, rows: int) -> Work:
         """Passes of a round times rounds."""
-        own = rows == images
-        plan = self._schedule(images, own=own)
-        each = plan.passes(images * (1 if own else self.subset))
+        per_sample = rows == images
+        plan = self._schedule(images, per_sample=per_sample)
+        each = plan.passes(images * (1 if per_sample else self.subset))
         if self.weight_noise:  # in the rounds after the first few
             each *= len(levels(self.weight_noise)) * self.copies
         return Work(min(self.rounds, plan.usual_rounds) * each, (self.rounds + 1) * each)
 
-    def _schedule(self, count: int, *, own: bool) -> Schedule:
+    def _schedule(self, count: int, *, per_sample: bool) -> Schedule:
         """Fill in what was left to `auto`; measured on 5,000 and 10,000 CIFAR-10 images and on digits."""
         batch = self.largest_batch(count)
         return Schedule(
-            theta_steps=self.theta_steps or (max(8, round(0.75 * count / batch)) if own else 10),
-            steps=self.steps or (5 if own else 1),
-            step=self.step or (0.2 if own else 0.1),
+            theta_steps=self.theta_steps or (max(8, round(0.75 * count / batch)) if per_sample else 10),
+            steps=self.steps or (5 if per_sample else 1),
+            step=self.step or (0.2 if per_sample else 0.1),
             batch=batch,
-            early=self.early and own and self.steps is None and self.step is None,
-            usual_rounds=7 if own else 10,
+            early=self.early and per_sample and self.steps is None and self.step is None,
+            usual_rounds=7 if per_sample else 10,
         )
 
 
@@ -154,7 +154,7 @@ class EmRun(Run):
         self._view = problem.generator("view") if method.augment else None
         self._shaking = problem.generator("weights") if method.weight_noise else None
         self._frozen = problem.freeze(self._trainer.model) if method.weight_noise else None
-        self._only = None if problem.own or method.subset == 1 else _stratified(problem, method.subset)
+        self._only = None if problem.per_sample or method.subset == 1 else _stratified(problem, method.subset)
         start = problem.start(random=method.random_start)
         self._delta = problem.fill(start) if method.random_start else start
         self._best = problem.copy(self._delta)
@@ -212,7 +212,7 @@ class EmRun(Run):
         problem, plan = self._problem, self._plan
         steps, step = EARLY if plan.early and self._error > 0.5 else (plan.steps, plan.step)
         order = order_of_pass(problem, plan.batch, f"round {self.round}", self._only)
-        for batch in problem.batches(problem.chunk if problem.own else plan.batch, only=order[self._moved :]):
+        for batch in problem.batches(problem.chunk if problem.per_sample else plan.batch, only=order[self._moved :]):
             model = self._trainer.model
             if self._jittered:
                 assert self._shaking is not None and self._frozen is not None

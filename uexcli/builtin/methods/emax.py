@@ -27,7 +27,7 @@ class ErrorMaximising(Method):
     summary: ClassVar[str] = "error-maximising noise: adversarial examples of a net trained on the clean images"
     paper: ClassVar[str] = "Huang et al., Unlearnable Examples: Making Personal Data Unexploitable, ICLR 2021"
     presets: ClassVar[tuple[str, ...]] = ("quick",)
-    least: ClassVar[dict[str, object]] = {"epochs": 2, "steps": 2, "rounds": 2}
+    test_options: ClassVar[dict[str, object]] = {"epochs": 2, "steps": 2, "rounds": 2}
 
     epochs: int = option(60, "passes over the clean images to train the surrogate")
     rounds: int = option(10, "cap on the passes of the noise over the images")
@@ -46,7 +46,7 @@ class ErrorMaximising(Method):
             raise ValueError("step and lr must be above 0, and stop in (0, 1]")
 
     @classmethod
-    def preset(cls, name: str, *, own: bool) -> Preset:
+    def preset(cls, name: str, *, per_sample: bool) -> Preset:
         """Train the surrogate for minutes only."""
         return Preset({"epochs": 12})
 
@@ -62,19 +62,19 @@ class ErrorMaximising(Method):
 
     def work(self, images: int, *, rows: int) -> Work:
         """A training pass costs one and a half, a test a third."""
-        own = rows == images
-        teaching, each = 1.5 * images * self.epochs, images * (self._steps(own=own) + 0.4)
-        return Work(teaching + min(self.rounds, 1 if own else 10) * each, teaching + self.rounds * each)
+        per_sample = rows == images
+        teaching, each = 1.5 * images * self.epochs, images * (self._steps(per_sample=per_sample) + 0.4)
+        return Work(teaching + min(self.rounds, 1 if per_sample else 10) * each, teaching + self.rounds * each)
 
-    def _steps(self, *, own: bool) -> int:
-        return self.steps or (20 if own else 1)
+    def _steps(self, *, per_sample: bool) -> int:
+        return self.steps or (20 if per_sample else 1)
 
 
 class _Run(Run):
     def __init__(self, method: ErrorMaximising, problem: Problem, on_step: OnStep) -> None:
         self._method, self._problem, self._on_step = method, problem, on_step
         self._teaching = Teaching(problem, epochs=method.epochs, batch=method.batch, lr=method.lr)
-        steps = method._steps(own=problem.own)
+        steps = method._steps(per_sample=problem.per_sample)
         start = problem.start(random=False)
         self._crafting = Crafting(problem, start, steps=steps, step=method.step, batch=method.batch, ascend=True)
         self._error = 0.0
@@ -82,7 +82,7 @@ class _Run(Run):
     def result(self) -> Tensor:
         """Go on to the end."""
         method, crafting = self._method, self._crafting
-        stop = method.stop or (0.9 if self._problem.own else 0.8)
+        stop = method.stop or (0.9 if self._problem.per_sample else 0.8)
         self._teaching.go_on(self._save, lambda share: self._tell(TEACHING * share, "training the surrogate"))
         while crafting.passed < method.rounds and self._error < stop:
             crafting.go_on(self._teaching.model, self._save, self._tell_climb)

@@ -43,7 +43,7 @@ class GameUnlearnable(Method):
     presets: ClassVar[tuple[str, ...]] = ("quick",)
     gives_network: ClassVar[bool] = True
     takes_patches: ClassVar[bool] = False
-    least: ClassVar[dict[str, Any]] = {
+    test_options: ClassVar[dict[str, Any]] = {
         "epochs": 2,
         "batch": 12,
         "steps": 2,
@@ -78,7 +78,7 @@ class GameUnlearnable(Method):
             raise ValueError("copy_lr, eta, lr and generator_lr must be above 0")
 
     @classmethod
-    def preset(cls, name: str, *, own: bool) -> Preset:
+    def preset(cls, name: str, *, per_sample: bool) -> Preset:
         """Give a `quick` try: minutes on two CPU cores for 5,000 small images; the defaults are the paper's.
 
         The generator learns the classes and to mark them before the game, in which the net starts anew after every

@@ -57,7 +57,7 @@ class Pil(Method):
         delta = problem.copy(saved["delta"]) if "delta" in saved else problem.fill(problem.start(random=True))
         done = int(saved.get("done", 0))
         del saved  # it keeps the file of an old state
-        if problem.own:
+        if problem.per_sample:
             self._move_own(problem, delta, matrix, done, on_step)
         else:
             self._move_shared(problem, delta, matrix)

@@ -29,7 +29,13 @@ class RobustErrorMinimising(Method):
     undone_by: ClassVar[tuple[str, ...]] = ("grayscale", "jpeg:10")
     paper: ClassVar[str] = "Fu et al., Robust Unlearnable Examples, ICLR 2022, arXiv 2203.14533"
     presets: ClassVar[tuple[str, ...]] = ("quick", "fu2022-imagenet")
-    least: ClassVar[dict[str, object]] = {"train_steps": 3, "steps": 2, "draws": 2, "attack_steps": 2, "batch": 16}
+    test_options: ClassVar[dict[str, object]] = {
+        "train_steps": 3,
+        "steps": 2,
+        "draws": 2,
+        "attack_steps": 2,
+        "batch": 16,
+    }
     adversarial_noise: ClassVar[bool] = True  # False: rho is one uniform draw while the noise moves
 
     train_steps: int = option(5000, "steps of theta")
@@ -50,7 +56,7 @@ class RobustErrorMinimising(Method):
             raise ValueError("step, attack_step and lr must be above 0, and radius not below")
 
     @classmethod
-    def preset(cls, name: str, *, own: bool) -> Preset:
+    def preset(cls, name: str, *, per_sample: bool) -> Preset:
         """The paper's constants for ImageNet; or a short training with few draws and a weak adversary."""
         if name == "fu2022-imagenet":
             fixed = {"train_steps": 3000, "steps": 7, "step": 0.25, "draws": 4, "attack_steps": 7, "attack_step": 0.25}
@@ -123,13 +129,15 @@ class _Run(Run):
         import torch
 
         problem = self._problem
-        if problem.own:
+        if problem.per_sample:
             rows = problem.rows[batch].to(self._delta.device)
             start = problem.secret(f"start of {self._learnt}, {self._moved}").uniform(len(batch), *problem.shape[1:])
             self._delta[rows] = start.to(self._delta) * problem.norm.reach(problem.eps)
-            problem.nudge(self._delta, batch, torch.zeros_like(problem.inputs(batch)), step=0)  # into the ball and box
+            problem.apply_gradient(
+                self._delta, batch, torch.zeros_like(problem.inputs(batch)), step=0
+            )  # into the ball and box
         for _ in range(self._method.steps):
-            problem.nudge(self._delta, batch, self._gradient(batch), step=self._method.step)
+            problem.apply_gradient(self._delta, batch, self._gradient(batch), step=self._method.step)
 
     def _gradient(self, batch: Tensor) -> Tensor:
         """Sum the gradients behind the adversary over the draws, `(B, C, S, S)`."""

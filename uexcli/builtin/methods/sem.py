@@ -25,7 +25,7 @@ class StableErrorMinimising(RobustErrorMinimising):
     adversarial_noise: ClassVar[bool] = False
 
     @classmethod
-    def preset(cls, name: str, *, own: bool) -> Preset:
+    def preset(cls, name: str, *, per_sample: bool) -> Preset:
         """A short training with few draws."""
         return Preset({"train_steps": 500, "batch": 128, "steps": 5, "step": 0.4, "draws": 2, "attack_steps": 3})
 

@@ -30,7 +30,7 @@ class SelfEnsemble(Method):
     paper: ClassVar[str] = "Chen et al., Self-Ensemble Protection, ICLR 2023, arXiv 2211.12005"
     presets: ClassVar[tuple[str, ...]] = ("quick",)
     takes_patches: ClassVar[bool] = False
-    least: ClassVar[dict[str, object]] = {"epochs": 2, "checkpoints": 2, "steps": 2, "inner": 2}
+    test_options: ClassVar[dict[str, object]] = {"epochs": 2, "checkpoints": 2, "steps": 2, "inner": 2}
 
     epochs: int = option(120, "passes over the clean images to train the surrogate")
     checkpoints: int | None = option(None, "of the training that are kept, equally spaced; auto: 15 reduced, else 30")
@@ -51,7 +51,7 @@ class SelfEnsemble(Method):
             raise ValueError("epochs, checkpoints, steps, shift, inner and batch must be at least 1, step, lr above 0")
 
     @classmethod
-    def preset(cls, name: str, *, own: bool) -> Preset:
+    def preset(cls, name: str, *, per_sample: bool) -> Preset:
         """Fewer checkpoints of a shorter training, fewer and longer steps."""
         return Preset({"epochs": 15, "checkpoints": 5, "steps": 10, "step": 0.3, "inner": 5})
 
@@ -101,8 +101,10 @@ class _Run(Run):
         nets = [_Net(method, problem, model) for model in self._kept]
         while self._step < method.steps:
             order = order_of_pass(problem, method.batch, f"step {self._step}")
-            for batch in problem.batches(problem.chunk if problem.own else method.batch, only=order[self._moved :]):
-                problem.nudge(self._delta, batch, self._gradient(nets, batch), step=method.step)
+            for batch in problem.batches(
+                problem.chunk if problem.per_sample else method.batch, only=order[self._moved :]
+            ):
+                problem.apply_gradient(self._delta, batch, self._gradient(nets, batch), step=method.step)
                 self._moved += len(batch)
                 problem.journal.save(self.state)
                 self._tell((self._step + self._moved / len(order)) / method.steps)

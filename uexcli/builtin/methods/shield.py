@@ -41,7 +41,7 @@ class Shield(Method):
     norms: ClassVar[tuple[str, ...]] = ("linf",)
     takes_patches: ClassVar[bool] = False
     usual_for: ClassVar[dict[str, int]] = {"photos": 1, "small images": 1}
-    least: ClassVar[dict[str, Any]] = {"steps": 2}
+    test_options: ClassVar[dict[str, Any]] = {"steps": 2}
 
     blue: float = option(1.0, "share of blue that carries a texture of its own; the rest goes with red and green")
     against: str = option("", "adversarial: red is the opposite of blue; holds under adversarial:4/255, not under JPEG")

@@ -52,7 +52,7 @@ class Shift(Method):
     usual_most: ClassVar[int] = 1000  # some 50 minutes of two cores
     photo_side: ClassVar[int] = 224  # noise that is stretched from 128 px to that does next to nothing
     modes: ClassVar[tuple[str, ...]] = ("samplewise", "classwise", "clusterwise")
-    least: ClassVar[dict[str, Any]] = {"steps": 2, "batch": 8, "nets": "", "lessons": 2}
+    test_options: ClassVar[dict[str, Any]] = {"steps": 2, "batch": 8, "nets": "", "lessons": 2}
 
     nets: str = option(NETS, "further pretrained surrogates beside the one of --surrogate, with commas")
     robust: float = option(1.0, "levels of change that the nets are first taught to bear; 0: they stay as they are")
@@ -134,7 +134,7 @@ class _Fit:
                 hint="Put photos in class folders; without labels, photos that are all alike are one class.",
             )
         self._delta = problem.start(random=False)
-        if method.jnd and not (problem.own and self._delta.shape[2:] == problem.images.shape[2:]):
+        if method.jnd and not (problem.per_sample and self._delta.shape[2:] == problem.images.shape[2:]):
             raise UexError(
                 "shift: jnd needs a noise for each photo, as big as it.", hint="Use `mode=samplewise`, no `patch`."
             )
@@ -220,7 +220,7 @@ class _Fit:
             self._done, self._part = int(saved["done"]), int(saved["part"])
             self._speed = None if speed is None else speed.clone()
             del saved, speed  # of a file that may be mapped, and is replaced
-        if problem.own:
+        if problem.per_sample:
             self._each()
         else:
             self._shared()
@@ -276,7 +276,7 @@ class _Fit:
         grad = grad / grad.abs().mean((1, 2, 3), keepdim=True).clamp(min=torch.finfo(grad.dtype).tiny)
         if speed is not None:
             grad = grad + self._method.momentum * speed
-        problem.nudge(self._delta, batch, grad, step=length)
+        problem.apply_gradient(self._delta, batch, grad, step=length)
         if self._method.jnd:
             self._limit(batch)
         return grad

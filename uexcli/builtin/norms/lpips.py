@@ -50,7 +50,7 @@ class Lpips(Perceptual):
         "Zhang et al., The unreasonable effectiveness of deep features as a perceptual metric, CVPR 2018"
     )
 
-    def lacks(self) -> UexError | None:
+    def missing_requirement(self) -> UexError | None:
         """Say what is wrong with the file of weights, from its header alone."""
         try:
             _names(_file())

@@ -25,7 +25,7 @@ class _Lite(Surrogate):
 
     paper: ClassVar[str] = "Tan and Le, EfficientNet: Rethinking model scaling, ICML 2019"
     pretrained: ClassVar[bool] = True
-    least: ClassVar[dict[str, str]] = {"weights": "random"}
+    test_options: ClassVar[dict[str, str]] = {"weights": "random"}
 
     package: ClassVar[str]
     file: ClassVar[str]
@@ -43,7 +43,7 @@ class _Lite(Surrogate):
         if self.side is not None and self.side < 32:
             raise ValueError("side must be at least 32")
 
-    def lacks(self) -> UexError | None:
+    def missing_requirement(self) -> UexError | None:
         """The package with the weights, or the file that was named."""
         if self.weights == "random":
             return None
@@ -84,7 +84,7 @@ class _Lite(Surrogate):
 
         import torch
 
-        missing, path = self.lacks(), self._path()
+        missing, path = self.missing_requirement(), self._path()
         if missing is not None:
             raise missing
         assert path is not None

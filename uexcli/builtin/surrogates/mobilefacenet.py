@@ -22,11 +22,11 @@ class Mobilefacenet(Surrogate):
     summary: ClassVar[str] = "a face embedder, for --method shift: --surrogate mobilefacenet --weights FILE.safetensors"
     paper: ClassVar[str] = "Chen et al., MobileFaceNets, CCBR 2018"
     pretrained: ClassVar[bool] = True
-    least: ClassVar[dict[str, Any]] = {"weights": "random"}
+    test_options: ClassVar[dict[str, Any]] = {"weights": "random"}
 
     weights: str = option("", "safetensors file of its weights; random: none")
 
-    def lacks(self) -> UexError | None:
+    def missing_requirement(self) -> UexError | None:
         """The file."""
         if not self.weights:
             return UexError("surrogate 'mobilefacenet' needs its weights.", hint=HINT)
@@ -42,7 +42,7 @@ class Mobilefacenet(Surrogate):
         """
         from uexcli.builtin.surrogates._mobilefacenet import MobileFaceNet
 
-        missing = self.lacks()
+        missing = self.missing_requirement()
         if missing is not None:
             raise missing
         weights = None if self.weights == "random" else self.weights

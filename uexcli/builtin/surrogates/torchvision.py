@@ -17,7 +17,7 @@ class _Classifier(Surrogate):
 
     pretrained: ClassVar[bool] = True
     native: ClassVar[int | None] = 224
-    least: ClassVar[dict[str, str]] = {"weights": "random"}
+    test_options: ClassVar[dict[str, str]] = {"weights": "random"}
 
     weights: str = option("auto", "auto: torchvision's, downloaded once; a safetensors file; random: none")
     side: int | None = option(None, "side at which the net sees images; auto: twice theirs, from 128 px to its own")
@@ -50,7 +50,7 @@ class Torchvision(_Classifier):
     name: ClassVar[str] = "torchvision"
     summary: ClassVar[str] = "any classifier of torchvision with ImageNet weights: -O model=NAME"
     paper: ClassVar[str] = "TorchVision maintainers and contributors, TorchVision, 2016"
-    least: ClassVar[dict[str, str]] = {"weights": "random", "model": "resnet18"}
+    test_options: ClassVar[dict[str, str]] = {"weights": "random", "model": "resnet18"}
 
     model: str = option("resnet101", "the classifier, as torchvision calls it")
 

@@ -31,7 +31,7 @@ class Scratch(Target):
 
     optimiser: ClassVar[str] = "sgd"
     augment: ClassVar[bool] = True
-    least: ClassVar[dict[str, Any]] = {"epochs": 1}
+    test_options: ClassVar[dict[str, Any]] = {"epochs": 1}
 
     def __post_init__(self) -> None:
         """Refuse what trains nothing."""

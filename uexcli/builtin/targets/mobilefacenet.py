@@ -19,7 +19,7 @@ class Mobilefacenet(Target):
     name: ClassVar[str] = "mobilefacenet"
     summary: ClassVar[str] = "a face embedder, fine-tuned; mobilefacenet:FILE.safetensors has its weights"
     paper: ClassVar[str] = "Chen et al., MobileFaceNets, CCBR 2018"
-    least: ClassVar[dict[str, Any]] = {"weights": "random", "epochs": 1}
+    test_options: ClassVar[dict[str, Any]] = {"weights": "random", "epochs": 1}
 
     weights: str = option("", "safetensors file of its weights, or random: from scratch")
     epochs: int = option(10, "epochs, where --epochs does not say")
@@ -30,7 +30,7 @@ class Mobilefacenet(Target):
         """Refuse what trains nothing."""
         check(self.epochs, self.batch, self.lr)
 
-    def lacks(self) -> UexError | None:
+    def missing_requirement(self) -> UexError | None:
         """Say that its weights are to be given."""
         if self.weights:
             return None

@@ -42,9 +42,9 @@ class OnnxProbe(Target):
 
     model: str = option("", "the ONNX file")
 
-    least: ClassVar[dict[str, Any]] = {"model": "any.onnx"}
+    test_options: ClassVar[dict[str, Any]] = {"model": "any.onnx"}
 
-    def lacks(self) -> UexError | None:
+    def missing_requirement(self) -> UexError | None:
         """The file."""
         if self.model:
             return None

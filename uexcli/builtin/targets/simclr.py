@@ -17,7 +17,7 @@ class Simclr(Target):
     crops: ClassVar[bool] = False
     paper: ClassVar[str] = "Chen et al., A simple framework for contrastive learning, ICML 2020"
     batches: ClassVar[bool] = False
-    least: ClassVar[dict[str, Any]] = {"epochs": 1, "width": 4}
+    test_options: ClassVar[dict[str, Any]] = {"epochs": 1, "width": 4}
 
     epochs: int = option(40, "epochs without labels, where --epochs does not say")
     batch: int = option(256, "images in a batch")

@@ -45,7 +45,7 @@ def against_of(registry: Registry, spec: str, clean: CleanImages | None = None) 
         return Against(PLAIN)
     parts = tuple(registry.make(plugin.Countermeasure, "countermeasure", part) for part in spec.split("+"))
     for part in parts:
-        if (lacking := part.lacks()) is not None:
+        if (lacking := part.missing_requirement()) is not None:
             raise lacking
     return Against(spec, parts, clean or CleanImages(registry))
 
@@ -81,7 +81,7 @@ def jobs_of(
     for spec in dict.fromkeys(protocol.targets):
         name = _default(device, size, protocol.view) if spec == "auto" else spec
         target = _target(registry, name, protocol, weights)
-        if (lacking := target.lacks() or lacks_weights(registry, target)) is not None:
+        if (lacking := target.missing_requirement() or lacks_weights(registry, target)) is not None:
             raise lacking
         if protocol.view != crops.SQUASH and not target.crops:
             listener.warn(f"target '{name}' sees the middles of the photos, not crops of them")
@@ -163,7 +163,7 @@ def native_of(registry: Registry, target: plugin.Target) -> int | None:
 def lacks_weights(registry: Registry, target: plugin.Target) -> UexError | None:
     """Say what a target's pretrained net lacks."""
     made = _surrogate_of(registry, target)
-    return None if made is None else made.lacks()
+    return None if made is None else made.missing_requirement()
 
 
 def fits(count: int, size: int, channels: int, free: int | None) -> bool:

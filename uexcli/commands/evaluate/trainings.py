@@ -220,7 +220,7 @@ class Plan:
             raise UsageError(
                 f"surrogate '{name}' knows nothing before it is trained.", hint="For example efficientnet_lite0."
             )
-        if (lacking := made.lacks()) is not None:
+        if (lacking := made.missing_requirement()) is not None:
             raise lacking
         shape = side.images.shape
         return made.build(num_classes=classes, channels=int(shape[1]), size=int(shape[2]))

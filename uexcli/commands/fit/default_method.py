@@ -119,6 +119,6 @@ def _missing(registry: Registry, cls: type[plugin.Method], asked: Asked) -> Iter
     usual = [PRETRAINED] if asked.surrogate == AUTO and "weights" not in options else []
     for spec in (*usual, *method.ensemble):
         net: plugin.Surrogate = registry.make(plugin.Surrogate, "surrogate", spec)  # type: ignore[type-abstract]
-        missing = net.lacks()
+        missing = net.missing_requirement()
         if missing is not None:
             yield missing

@@ -60,7 +60,7 @@ def settle(request: Request, setup: Setup) -> Memory:
         UexError: it is less than a fit of these photos takes at the least.
     """
     count, one = len(setup.found.samples), setup.channels * setup.size**2
-    own = setup.parts.granularity.own
+    own = setup.parts.granularity.per_sample
     data = count * one * (1 + (4 * setup.parts.method.banks if own else 0))
     work = _work(setup, one) + _looking(setup)
     host = machine.resident() + (work if setup.device.type == "cpu" else chunk_of(one) * one * 4)

@@ -68,14 +68,14 @@ def pick(
     norm_class = cast(type[plugin.Norm], registry.find("norm", norm or method_class.default_norm).cls)
     mode_class = _mode(registry, method_class, mode, labelled=labelled)
     _check_norm(method_class, norm_class)
-    if norm_class.needs_images and not mode_class.own and not method_class.gives_network:
+    if norm_class.needs_images and not mode_class.per_sample and not method_class.gives_network:
         raise UsageError(
             f"norm '{norm_class.name}' needs the image each noise is added to; {mode_class.name} noise serves several.",
             hint="Use `mode=samplewise`.",
         )
     if not method_class.needs_surrogate and surrogate != "auto":
         raise UsageError(f"method '{method_class.name}' uses no surrogate.", hint="Leave `surrogate` out.")
-    fixed = None if preset is None else method_class.preset(preset, own=mode_class.own)
+    fixed = None if preset is None else method_class.preset(preset, per_sample=mode_class.per_sample)
     classes: list[type[plugin.Plugin]] = [method_class, norm_class, mode_class]
     if method_class.needs_surrogate:
         wanted = PRETRAINED if method_class.needs_pretrained else "small" if device == "cpu" else "resnet18"
@@ -92,7 +92,7 @@ def pick(
         hint = f"{error.hint or ''} Without `method` the method is {method}; `method={USUAL_METHOD}` for another."
         raise UsageError(error.message, hint=hint.strip()) from None
     for part in made:
-        missing = part.lacks()
+        missing = part.missing_requirement()
         if missing is not None:
             raise missing
     granularity = cast(plugin.Granularity, made[2])
@@ -133,7 +133,7 @@ def _ensemble(
         net: plugin.Surrogate = registry.make(plugin.Surrogate, "surrogate", spec)  # type: ignore[type-abstract]
         if net == surrogate:
             continue
-        missing = net.lacks()
+        missing = net.missing_requirement()
         if missing is not None:
             raise missing
         found.append(net)
@@ -148,7 +148,7 @@ def _encoder(registry: Registry, spec: str, surrogate: plugin.Surrogate | None) 
         if surrogate is not None and surrogate.pretrained:
             return surrogate
         usual = cast(plugin.Surrogate, registry.find("surrogate", PRETRAINED).cls())
-        return usual if usual.lacks() is None else None
+        return usual if usual.missing_requirement() is None else None
     made: plugin.Surrogate = registry.make(plugin.Surrogate, "surrogate", spec)  # type: ignore[type-abstract]
     if not made.pretrained:
         known = [name for name, entry in sorted(registry.entries["surrogate"].items()) if _pretrained(entry.cls)]
@@ -156,7 +156,7 @@ def _encoder(registry: Registry, spec: str, surrogate: plugin.Surrogate | None) 
             f"`options[encoder]={spec}`: '{made.name}' knows nothing before it is trained.",
             hint=f"Use {PIXELS}, or one of {', '.join(known)}.",
         )
-    missing = made.lacks()
+    missing = made.missing_requirement()
     if missing is not None:
         raise missing
     return made

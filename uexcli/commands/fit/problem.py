@@ -66,7 +66,7 @@ def make_problem(setup: Setup, loaded: samples.Loaded, seed: int, store: Store, 
     keys = loaded.found.keys
     if len(loaded.labels):
         labels, source = loaded.labels, f"{len(loaded.found.classes)} classes"
-    elif parts.granularity.needs_labels or parts.granularity.own:
+    elif parts.granularity.needs_labels or parts.granularity.per_sample:
         labels, source = _pseudo_labels(images, seed, parts.grouper, device, told)
     else:  # the groups that share a noise are the classes, once they are known
         labels, source = torch.zeros(count, dtype=torch.int64), ""
@@ -133,7 +133,7 @@ def estimate(method: plugin.Method, problem: BankProblem) -> tuple[float, float]
     work = method.work(len(problem.images), rows=problem.num_rows)
     if not work.most:
         return None
-    if problem.norm.needs_images and not problem.own:  # a network's noise: only the surrogate's passes are timed
+    if problem.norm.needs_images and not problem.per_sample:  # a network's noise: only the surrogate's passes are timed
         linf = load().make(plugin.Norm, "norm", "linf")  # type: ignore[type-abstract]
         problem = dataclasses.replace(problem, noise=dataclasses.replace(problem.noise, norm=linf, eps=8 / 255))
     model, delta = problem.build(), problem.start(random=False)

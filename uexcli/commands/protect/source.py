@@ -86,7 +86,7 @@ def encoding(registry: Registry, noise: noise_file.Noise, weights: Path | None) 
     encoder = cast(plugin.Surrogate, part(registry, noise, ENCODER, elsewhere))
     where = "where its weights are now: `weights=FILE`, or `weights=auto` to download them"
     try:
-        missing = encoder.lacks()
+        missing = encoder.missing_requirement()
         if missing is not None:
             raise missing
         with network_of.cut() if weights is None else contextlib.nullcontext():

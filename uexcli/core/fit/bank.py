@@ -54,7 +54,7 @@ class NoiseBank:
         return None if self.places is None else self.places[batch.to(self.data.device)]
 
     @property
-    def own(self) -> bool:
+    def per_sample(self) -> bool:
         """Whether each row serves exactly one image."""
         return self.num_rows == len(self.data)
 
@@ -81,7 +81,7 @@ class NoiseBank:
         return delta
 
     def _row_keys(self) -> list[str]:
-        if not self.own:
+        if not self.per_sample:
             return [f"row {row}" for row in range(self.num_rows)]
         names = [""] * self.num_rows
         for key, row in zip(self.data.keys, self.rows.tolist(), strict=True):
@@ -120,10 +120,10 @@ class NoiseBank:
     def _by_chunk(self, delta: Tensor, change: Callable[[Tensor, Tensor | None], Tensor]) -> Tensor:
         """Apply `change` to the bank a chunk of rows at a time, in place, each with its image where it serves one."""
         data, image_of = self.data, torch.empty_like(self.rows)
-        if self.own:
+        if self.per_sample:
             image_of[self.rows] = torch.arange(len(self.rows), device=self.rows.device)
         for part in _slices(delta):
-            images = data.inputs(image_of[part]) if self.own else None
+            images = data.inputs(image_of[part]) if self.per_sample else None
             if images is not None and self.places is not None:
                 images = lift(images, self.places[image_of[part].to(data.device)], self.shape[2])
             delta[part] = change(delta[part].to(data.device, torch.float32), images).to(delta.device)

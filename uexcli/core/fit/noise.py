@@ -81,7 +81,7 @@ def noise_of(made: Tensor | nn.Module, problem: BankProblem) -> NoiseOf:
 
 def on_grid(delta: Tensor, problem: BankProblem) -> Tensor:
     """Bring the bank, in place, to what can be written: whole levels where a row has one image or the norm levels."""
-    if problem.own:
+    if problem.per_sample:
         for batch in problem.batches(chunk_of(delta[0].numel())):
             images, rows = problem.images[batch].to(problem.device), problem.rows[batch].to(delta.device)
             written = publish(images, problem.noise.spread(delta, batch), problem.norm, problem.eps).float()

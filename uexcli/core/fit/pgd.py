@@ -26,16 +26,16 @@ def alone(tensor: Tensor) -> Tensor:
 class Step:
     """What one step does: how far, how often, under which norm, and what lies between noise and net.
 
-    A negative `length` climbs. With `survival`, an (S, S) matrix, the net sees the noise as resizing leaves it. `own`:
-    each row serves one image. `reduce` adds up
-    gradients of rows that images share over the machines that share the fit.
+    A negative `length` climbs. With `survival`, an (S, S) matrix, the net sees the noise as resizing leaves it. With
+    `per_sample` each row serves one image. `reduce` adds up gradients of rows that images share over the machines that
+    share the fit.
     """
 
     norm: Norm
     eps: float
     length: float
     count: int
-    own: bool
+    per_sample: bool
     survival: Tensor | None = field(default=None, compare=False)  # one and the same throughout a fit
     reduce: Reduce = field(default=alone, compare=False)
 
@@ -64,7 +64,9 @@ def move(forward: Forward, bank: Tensor, parts: Sequence[Part], step: Step) -> T
     for number in range(step.count):
         grads = []
         for part in parts:
-            noise = arriving(bank if step.own else bank[part.index], step.survival, part.places, part.images.shape[2])
+            noise = arriving(
+                bank if step.per_sample else bank[part.index], step.survival, part.places, part.images.shape[2]
+            )
             cuts = None if part.cuts is None else part.cuts[number]
             grads.append(input_gradient(forward, part.images + noise, part.labels, cuts))
         bank = take(bank, parts, grads, step)
@@ -73,16 +75,16 @@ def move(forward: Forward, bank: Tensor, parts: Sequence[Part], step: Step) -> T
 
 def take(bank: Tensor, parts: Sequence[Part], grads: Sequence[Tensor], step: Step) -> Tensor:
     """Take one step on the rows of one batch along the gradients, `(B, C, S, S)`, at each part's published images."""
-    grad = None if step.own else torch.zeros_like(bank)
+    grad = None if step.per_sample else torch.zeros_like(bank)
     for part, each in zip(parts, grads, strict=True):
         pulled = through(each, None if step.survival is None else step.survival.T)
         if part.places is not None:
             pulled = lift(pulled, part.places, bank.shape[2])
         grad = pulled if grad is None else grad.index_add_(0, part.index, pulled)
     assert grad is not None
-    if not step.own:
+    if not step.per_sample:
         grad = step.reduce(grad)
-    images = parts[0].images if step.own else None
+    images = parts[0].images if step.per_sample else None
     if images is not None and parts[0].places is not None:
         images = lift(images, parts[0].places, bank.shape[2])
     bank = step.norm.project(bank - step.length * step.norm.steepest(grad), step.eps, images)

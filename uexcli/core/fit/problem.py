@@ -24,7 +24,7 @@ from uexcli.core.fit.trainer import SgdTrainer
 from uexcli.core.nets import as_input
 from uexcli.core.optim import Sgd
 from uexcli.core.pixels import publish
-from uexcli.core.training import shaken
+from uexcli.core.training import perturb_weights
 from uexcli.errors import UexError
 
 
@@ -109,9 +109,9 @@ class BankProblem(plugin.Problem):
         return self.noise.shape
 
     @property
-    def own(self) -> bool:
+    def per_sample(self) -> bool:
         """Whether each row serves exactly one image."""
-        return self.noise.own
+        return self.noise.per_sample
 
     def reduce(self, tensor: Tensor) -> Tensor:
         """Add up what was summed over a batch, over all machines that share the fit."""
@@ -228,7 +228,7 @@ class BankProblem(plugin.Problem):
         if generator is not None:
             drawn = [draw(len(batch), self.images.shape[2], generator) for _ in range(steps)]
             cuts = torch.stack(drawn).to(self.device)
-        if not self.own:
+        if not self.per_sample:
             self._move_shared(frozen, delta, batch, cuts, plan, labels)
             return
         done = 0
@@ -282,10 +282,10 @@ class BankProblem(plugin.Problem):
             moved = self.execution.engine.attempt(work)
         delta[touched] = moved.to(delta.device)
 
-    def nudge(self, delta: Tensor, batch: Tensor, grad: Tensor, *, step: float) -> None:
+    def apply_gradient(self, delta: Tensor, batch: Tensor, grad: Tensor, *, step: float) -> None:
         """Take one projected step on the rows of a batch, in place, against a gradient."""
         every, plan = slice(0, len(batch)), self._plan(step, 1)
-        if self.own:
+        if self.per_sample:
             touched, index = self.rows[batch].to(delta.device), None
         else:
             touched, index = self.noise.touched(batch, delta)
@@ -295,7 +295,7 @@ class BankProblem(plugin.Problem):
 
     def _plan(self, step: float, steps: int) -> pgd.Step:
         length = step * self.norm.reach(self.eps)
-        return pgd.Step(self.norm, self.eps, length, steps, self.own, self.survival, self.execution.reduce)
+        return pgd.Step(self.norm, self.eps, length, steps, self.per_sample, self.survival, self.execution.reduce)
 
     def _part(
         self,
@@ -315,9 +315,11 @@ class BankProblem(plugin.Problem):
             self.noise.places_of(picked),
         )
 
-    def shaken(self, model: nn.Module, std: float, generator: Generator) -> contextlib.AbstractContextManager[None]:
+    def perturb_weights(
+        self, model: nn.Module, std: float, generator: Generator
+    ) -> contextlib.AbstractContextManager[None]:
         """Put Gaussian noise on a net's weights for a while."""
-        return shaken(model, std, generator)
+        return perturb_weights(model, std, generator)
 
     def freeze(self, model: nn.Module, *, features: bool = False, branches: float = 1.0) -> plugin.Frozen:
         """Give a fast copy of a net for input gradients."""
