@@ -310,10 +310,10 @@ def test_other_weights_than_the_fits_are_refused(flat: Path, uex: Uex) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--method", "uc", "--surrogate", "small"), "knows nothing before it is trained"),
+        (("--method", "uc", "--surrogate", "small"), "is not pretrained"),
         (("--method", "uc", "--surrogate", "onnx"), "has no gradient"),
         (("--method", "em", "--surrogate", "onnx"), "Use one of"),
-        (("--mode", "clusterwise", "--method", "random", "-O", "encoder=small"), "knows nothing before it is trained"),
+        (("--mode", "clusterwise", "--method", "random", "-O", "encoder=small"), "is not pretrained"),
         (("--mode", "clusterwise", "--method", "random", "-O", "encoder=nothing"), "nothing"),
         (("--mode", "clusterwise", "--method", "random", "-O", "encoder=onnx:no.onnx"), "no such ONNX model"),
         (("--mode", "samplewise", "--method", "uc"), "makes no samplewise noise"),

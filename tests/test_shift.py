@@ -264,7 +264,7 @@ def test_it_runs_against_the_nets_that_are_named(photos: Path, uex: Uex) -> None
     assert "through 2 nets" in ran.out and "against efficientnet_lite0 (2 nets)" in ran.err
     assert "side=40" in uex("info", "sides.safetensors").out
     ran = uex(*words, "-O", "nets=small", "-o", "none.safetensors")
-    assert ran.code == 2 and "knows nothing before it is trained" in ran.err
+    assert ran.code == 2 and "is not pretrained" in ran.err
     ran = uex(*words, "-O", "nets=nosuch", "-o", "none.safetensors")
     assert ran.code == 2 and "nosuch" in ran.err
 

@@ -219,7 +219,7 @@ def test_an_encoder_that_cannot_run_on_a_gpu_is_quiet_about_it(onnx_encoder: Pat
 @pytest.mark.parametrize(
     ("words", "code", "wanted"),
     [
-        (("--target", "probe:small"), 2, "knows nothing before it is trained"),
+        (("--target", "probe:small"), 2, "is not pretrained"),
         (("--target", "probe:nothing"), 2, "unknown surrogate"),
         (("--target", "onnx"), 2, "needs a model"),
         (("--target", "mobilefacenet"), 3, "needs weights"),

@@ -38,7 +38,7 @@ class UexError(Exception):
 
 
 class UsageError(UexError):
-    """What was typed cannot be meant: exit 2."""
+    """An invalid argument or option: exit 2."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint, code=Exit.USAGE)

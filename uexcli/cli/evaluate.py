@@ -60,7 +60,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="SPEC",
-            help="Who learns; repeatable.  \\[default: airbench, narrow on a CPU; for photos a pretrained net as well]",
+            help="Model to train; may be repeated.  \\[default: airbench, narrow on a CPU; for photos a pretrained net as well]",
             autocompletion=opt.names_of("target"),
             show_default=False,
         ),
@@ -110,7 +110,11 @@ def evaluate(
     ] = None,
     into: Annotated[
         str | None,
-        typer.Option(metavar="PHOTOS", help="Put the images into this set, whose own stay clean.", show_default=False),
+        typer.Option(
+            metavar="PHOTOS",
+            help="Mix the protected images into this dataset, whose own images stay clean.",
+            show_default=False,
+        ),
     ] = None,
     into_test: Annotated[
         str | None, typer.Option(metavar="DIR", help="Test images of --into.", show_default=False)

@@ -47,7 +47,9 @@ def fit(
     norm: Annotated[
         str | None,
         typer.Option(
-            help="What small means.  \\[default: the method's]", show_default=False, autocompletion=opt.names_of("norm")
+            help="Norm that bounds the noise.  \\[default: the method's]",
+            show_default=False,
+            autocompletion=opt.names_of("norm"),
         ),
     ] = None,
     eps: Annotated[
@@ -66,7 +68,7 @@ def fit(
     limit: Annotated[int | None, typer.Option(help="Fit this many images only.", show_default=False)] = None,
     labels: opt.Labels = None,
     no_labels: Annotated[
-        bool, typer.Option("--no-labels", help="Fit as if nothing was known of classes, whatever the folders say.")
+        bool, typer.Option("--no-labels", help="Ignore class folders; treat the images as unlabelled.")
     ] = False,
     patch: Annotated[
         str | None,

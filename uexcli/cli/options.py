@@ -76,7 +76,7 @@ Weights = Annotated[
     typer.Option(metavar="FILE", help="Weights of the pretrained net.", show_default=False),
 ]
 OnError = Annotated[str, typer.Option(metavar="fail|skip", help="What to do with an image that cannot be used.")]
-Size = Annotated[str, typer.Option(help="Side in pixels that images are squashed to, or auto.")]
+Size = Annotated[str, typer.Option(help="Side in pixels that images are resized to, or auto.")]
 Jobs = Annotated[
     int | None,
     typer.Option(help="Images at a time.  \\[default: all cores, if memory allows]", show_default=False),
@@ -91,5 +91,8 @@ Memory = Annotated[
 ]
 MaxPixels = Annotated[
     int | None,
-    typer.Option(help="Refuse larger images, as a small file may claim.  \\[default: 89478485]", show_default=False),
+    typer.Option(
+        help="Reject images with more pixels (protects against decompression bombs).  \\[default: 89478485]",
+        show_default=False,
+    ),
 ]

@@ -46,7 +46,7 @@ class Plugin:
     aliases: ClassVar[tuple[str, ...]] = ()
 
     def missing_requirement(self) -> UexError | None:
-        """Say what this needs and does not find here, such as weights or a package, and the way out; None: nothing."""
+        """Return an error naming a missing requirement, such as weights or a package, and how to fix it, or None."""
         return None
 
 

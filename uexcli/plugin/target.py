@@ -149,7 +149,7 @@ class Trial(ABC):
         `weights` is `auto` or a file, as its option of that name; `auto` where it has no such option.
 
         Raises:
-            UexError: there is no such surrogate, it knows nothing before it is trained, or its weights are not here.
+            UexError: there is no such surrogate, it is not pretrained, or its weights are not here.
         """
 
     @abstractmethod

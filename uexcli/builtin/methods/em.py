@@ -134,7 +134,7 @@ class ErrorMinimising(Method):
 
 
 class EmRun(Run):
-    """A fit under way: all that changes, so that it can be put down at any step and taken up again."""
+    """A fit under way: all that changes, so that it can be paused at any step and resumed."""
 
     def __init__(self, method: ErrorMinimising, plan: Schedule, problem: Problem, on_step: OnStep) -> None:
         self.round = 0
@@ -243,7 +243,7 @@ class EmRun(Run):
             self.least, self._best_is_now = error, True
 
     def result(self) -> Tensor:
-        """The best bank, and the last words."""
+        """The best bank, and the final status."""
         stop = self._method.stop
         why = "" if self.least <= stop else f", above the {stop:.1%} to stop at: more rounds may protect better"
         self._on_step(Progress(1, 1, f"{self.round} rounds, surrogate error {self.least:.1%}{why}"))

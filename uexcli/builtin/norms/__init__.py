@@ -1,1 +1,1 @@
-"""What small means."""
+"""Norm that bounds the noise."""

@@ -41,7 +41,7 @@ from uexcli.messages import Listener, tell_notes, visible
 from uexcli.registry import Registry, load
 from uexcli.runtime import machine
 
-MANY = 1000  # images, of which it is said before that they are to be protected
+MANY = 1000  # number of images above which the job is announced
 
 
 @dataclass(frozen=True)

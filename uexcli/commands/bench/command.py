@@ -115,7 +115,7 @@ def run(request: Request, listener: Listener | None = None) -> Result:
     What is there already is not done again: fits go on from their state, trainings are kept.
 
     Raises:
-        UsageError: recipes that say what cannot be meant.
+        UsageError: the recipes are invalid.
         UexError: a row cannot be done.
     """
     listener = listener or Listener()

@@ -43,7 +43,7 @@ def check(recipes: Recipes, device: str) -> Protocol:
 
 
 def _with_options(recipes: Recipes, targets: tuple[str, ...]) -> tuple[str, ...]:
-    """Write the options of targets into their names: what a name says already goes before."""
+    """Write the options of targets into their names: what a name already says takes precedence."""
     registry = load()
     named = [spec for spec in targets if spec != "auto"]
     read = {spec: registry.read("target", spec) for spec in named}

@@ -78,7 +78,7 @@ class Cells:
         return outcome
 
     def remember(self, key: str, make: Callable[[], Any], read: Callable[[Any], T]) -> T:
-        """Give what JSON has of something else that was worked out before, or work it out and keep it; then read it."""
+        """Return the cached JSON value for a key, computing and storing it on a miss; then read it."""
         path = self.folder / f"{key[:40]}.json"
         if not self.fresh:
             with contextlib.suppress(OSError, ValueError, TypeError):

@@ -48,7 +48,7 @@ def of_data(folds: Sequence[Data]) -> list[str]:
     if leaked:
         found.append(
             f"{leaked} test images are, pixel for pixel at this size, among the training images: "
-            "memory passes for learning; test on others"
+            "memorised images count as learnt; use a different test set"
         )
     return found
 

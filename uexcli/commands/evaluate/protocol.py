@@ -31,7 +31,7 @@ FIELDS: dict[str, schema.Kind] = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """What an evaluation tries; what the command line says goes before it."""
+    """What an evaluation tries; the command line overrides it."""
 
     name: str = ""
     summary: str = ""

@@ -50,7 +50,7 @@ class Scenario:
     classes: tuple[str, ...]
     protected_classes: tuple[str, ...]  # where not all are
     share: float  # of the training images that are protected
-    words: str  # what is asked, "" for the plain question
+    words: str  # description of the scenario, "" if none
 
 
 def check(wanted: Wanted) -> None:

@@ -217,9 +217,7 @@ class Plan:
         """Build a pretrained net for the images of a side."""
         made = surrogate(self.registry, name, weights)
         if not made.pretrained:
-            raise UsageError(
-                f"surrogate '{name}' knows nothing before it is trained.", hint="For example efficientnet_lite0."
-            )
+            raise UsageError(f"surrogate '{name}' is not pretrained.", hint="For example efficientnet_lite0.")
         if (lacking := made.missing_requirement()) is not None:
             raise lacking
         shape = side.images.shape

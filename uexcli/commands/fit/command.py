@@ -74,7 +74,7 @@ class Result:
     written: bool
     already: bool = False
     seconds: float = 0.0
-    outcome: str = ""  # the method's own last words
+    outcome: str = ""  # the method's final status
     largest: float = 0.0
     at_bound: float = 0.0
     psnr: float = 0.0

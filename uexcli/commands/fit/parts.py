@@ -116,7 +116,7 @@ def _surrogate(registry: Registry, method: type[plugin.Method], name: str) -> ty
     known = [each for each in all_known if each.has_gradient and (each.pretrained or not method.needs_pretrained)]
     if cls in known:
         return cls
-    why = "has no gradient to fit noise by" if not cls.has_gradient else "knows nothing before it is trained"
+    why = "has no gradient to fit noise by" if not cls.has_gradient else "is not pretrained"
     hint = f"Use one of {', '.join(sorted(each.name for each in known))}."
     if not cls.has_gradient:
         hint += f" To group images by it: `mode=clusterwise` `options[encoder]={cls.name}:FILE`"
@@ -153,7 +153,7 @@ def _encoder(registry: Registry, spec: str, surrogate: plugin.Surrogate | None) 
     if not made.pretrained:
         known = [name for name, entry in sorted(registry.entries["surrogate"].items()) if _pretrained(entry.cls)]
         raise UsageError(
-            f"`options[encoder]={spec}`: '{made.name}' knows nothing before it is trained.",
+            f"`options[encoder]={spec}`: '{made.name}' is not pretrained.",
             hint=f"Use {PIXELS}, or one of {', '.join(known)}.",
         )
     missing = made.missing_requirement()

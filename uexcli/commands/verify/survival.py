@@ -22,7 +22,7 @@ def steps_for(height: int, width: int) -> tuple[str, ...]:
 
 
 def survival(source: np.ndarray, published: np.ndarray) -> dict[str, float]:
-    """Do the same to both, uint8 (H, W, C), and give the share of the noise in what is then between them, by step.
+    """Fraction of the noise that remains after each transform is applied to both images, uint8 (H, W, C).
 
     1: all of it is there; 0: nothing along it is. JPEG is Pillow's, with colours at half size; sizes are bilinear.
     Only steps that can be done to them are.

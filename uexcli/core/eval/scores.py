@@ -1,4 +1,4 @@
-"""What a target's net makes of the test images, epoch by epoch, and in the end of much else."""
+"""Per-epoch test accuracy and the final metrics of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where banks lie."""
+"""Storage of noise banks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An endless stream of shuffled batches that can be stopped and taken up again."""
+"""An endless stream of shuffled batches that can be stopped and resumed."""
 
 from __future__ import annotations
 
