@@ -60,7 +60,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="SPEC",
-            help="Model to train; may be repeated.  \\[default: airbench, narrow on a CPU; for photos a pretrained net as well]",
+            help="Model to train; may be repeated.  \\[default: airbench; for photos a pretrained net as well]",
             autocompletion=opt.names_of("target"),
             show_default=False,
         ),

@@ -138,9 +138,7 @@ class Course(Run):
         take_up(self, self._problem)
         while self._passed < self._total:
             self._pass()
-        self._tell(
-            self._stages[-1], self._stages[-1].passes
-        )  # a fit that was stopped at its very end has told nothing yet
+        self._tell(self._stages[-1], self._stages[-1].passes)  # a fit stopped at its very end has told nothing yet
         # laid out as a fresh one is, so that one made from its weights computes the same bits
         made = self._generator.to(memory_format=torch.contiguous_format)
         return made.eval().requires_grad_(False)
