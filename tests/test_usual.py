@@ -59,7 +59,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Registry:
 def test_what_holds_best_is_chosen(known: Registry) -> None:
     assert usual_method(known, ASKED) == "better"
     said = told_of_method(known, ASKED, Better())
-    assert said.startswith("photos: better, better noise") and f"--method {USUAL_METHOD}" in said
+    assert said.startswith("photos: better, better noise") and f"`method={USUAL_METHOD}`" in said
 
 
 @pytest.mark.parametrize(
