@@ -11,10 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 import uexcli
 from uexcli import registry
+from uexcli.cli.app import app
 from uexcli.errors import Exit
+from uexcli.wording import ARGUMENTS, RENAMED, as_flags
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "uexcli"
@@ -163,3 +166,29 @@ def test_the_changelog_has_its_form() -> None:
 
 def test_the_version_is_one() -> None:
     assert f"version: {uexcli.__version__}\n" in (ROOT / "CITATION.cff").read_text().replace('"', "")
+
+
+def test_arguments_that_messages_name_are_options() -> None:
+    """What the command line makes of them, and that a name of a file between backticks stays what it is."""
+    commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
+    known = {option for each in commands for part in each.params for option in part.opts}
+    assert {as_flags(f"`{name}`") for name in ARGUMENTS} <= known
+    assert {as_flags(f"`{name}`").split()[0] for name in RENAMED} <= known
+    assert as_flags("Use `mode=samplewise`, `options[lr]=0.1` or `force=True`.") == (
+        "Use --mode samplewise, -O lr=0.1 or --force."
+    )
+    assert as_flags("it's; `x`: no such file") == "it's; `x`: no such file"
+    for path in MODULES:
+        if path.is_relative_to(PACKAGE / "cli"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith("Error"):
+                for text in re.findall(r"(?<![\w`-])--[a-z][\w-]+", " ".join(strings(node))):
+                    pytest.fail(f"{path.name}: an error names the option {text}, not the argument")
+
+
+def strings(node: ast.Call) -> list[str]:
+    """The words of a message, without commands to paste."""
+    parts = [*node.args, *(word.value for word in node.keywords)]
+    texts = [each for part in parts for each in ast.walk(part) if isinstance(each, ast.Constant)]
+    return [str(text.value) for text in texts if "uex " not in str(text.value)]

@@ -54,7 +54,7 @@ def test_where_no_pretrained_net_is_at_hand_it_is_said() -> None:
     made = jobs(eval_protocol.Protocol(pretrained=("probe:efficientnet_lite0,gone.pth",)), heard)
     assert made == [(eval_jobs.NARROW, "none", 64)]
     (text,) = heard.warned
-    assert text.startswith("the main threat was not tried") and "uexcli[photos]" in text and "--weights" in text
+    assert text.startswith("the main threat was not tried") and "uexcli[photos]" in text and "`weights=" in text
 
 
 def test_of_several_pretrained_nets_those_at_hand_are_tried() -> None:

@@ -171,7 +171,7 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_nothing(
 
 def trained(surrogate: str, channels: int = 3, size: int = 32) -> nn.Module:
     """A net whose batch norms have seen something."""
-    made: Any = registry.registry.load().find("surrogate", surrogate).cls()
+    made: Any = registry.load().find("surrogate", surrogate).cls()
     torch.manual_seed(0)
     model = made.build(num_classes=5, channels=channels, size=size).train()
     for parameter in model.parameters():
@@ -354,7 +354,7 @@ def test_the_plain_reference_loop_finds_the_same_noise() -> None:
 
 
 def test_presets_carry_the_papers_constants() -> None:
-    cls: Any = registry.registry.load().find("method", "em").cls
+    cls: Any = registry.load().find("method", "em").cls
     own, shared = (cls.preset("huang2021", per_sample=own) for own in (True, False))
     assert (own.surrogate, own.eps) == ("resnet18", "8/255")
     assert (own.options["theta_steps"], own.options["steps"], own.options["batch"]) == (10, 20, 512)
@@ -377,7 +377,7 @@ def test_a_subset_moves_shared_noise_and_is_stratified() -> None:
 
 
 def method(**options: Any) -> Any:
-    return registry.registry.load().find("method", "em").cls(**options)
+    return registry.load().find("method", "em").cls(**options)
 
 
 @pytest.mark.parametrize("rows", [torch.arange(48), torch.arange(48) % 3])
@@ -415,7 +415,7 @@ def test_lsp_is_linearly_separable_with_the_stated_length() -> None:
     from sklearn.linear_model import LogisticRegression
 
     task = problem(torch.arange(60), count=60, side=32, norm="l2")
-    delta = registry.registry.load().find("method", "lsp").cls().fit(task, lambda _: None)  # type: ignore[attr-defined]
+    delta = registry.load().find("method", "lsp").cls().fit(task, lambda _: None)  # type: ignore[attr-defined]
     lengths = delta.flatten(1).norm(dim=1)
     torch.testing.assert_close(lengths, torch.full_like(lengths, 0.5), rtol=1e-4, atol=0)
     flat, labels = delta.flatten(1).numpy(), task.labels.numpy()
@@ -424,7 +424,7 @@ def test_lsp_is_linearly_separable_with_the_stated_length() -> None:
 
 
 def test_the_surrogates_stem_follows_the_image_size() -> None:
-    resnet: Any = registry.registry.load().find("surrogate", "resnet18").cls()
+    resnet: Any = registry.load().find("surrogate", "resnet18").cls()
     small = resnet.build(num_classes=10, channels=3, size=32)
     large = resnet.build(num_classes=10, channels=3, size=224)
     assert small.net.conv1.stride == (1, 1)

@@ -190,7 +190,7 @@ def test_without_a_network_torchvisions_weights_have_a_way_out(monkeypatch: pyte
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
     with pytest.raises(UexError, match="cannot be downloaded") as caught:
         make("resnet50").build(num_classes=2, channels=3, size=64)
-    assert "--weights" in (caught.value.hint or "") and "efficientnet_lite0" in (caught.value.hint or "")
+    assert "`weights=" in (caught.value.hint or "") and "efficientnet_lite0" in (caught.value.hint or "")
     assert asked["weights_only"] and asked["check_hash"] and "resnet50-0676ba61" in asked["url"]
     with pytest.raises(UsageError, match="no classifier 'resnet5'"):
         Torchvision(model="resnet5").build(num_classes=2, channels=3, size=64)
@@ -245,7 +245,7 @@ def test_without_a_network_their_weights_have_a_way_out(name: str, monkeypatch: 
     monkeypatch.setattr(module, "create_model", refuse)
     with pytest.raises(UexError, match="cannot be downloaded") as caught:
         make(name).build(num_classes=2, channels=3, size=64)
-    assert "--weights" in (caught.value.hint or "")
+    assert "`weights=" in (caught.value.hint or "")
 
 
 def test_timms_weights_come_from_a_file(tmp_path: Path) -> None:

@@ -41,9 +41,68 @@ def _bytes(char: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in data)
 
 
-ARGUMENT = re.compile(r"`([a-z_]+)(?:\[(\w+)\])?(?:=([^`]*))?`")
-FLAGS = {"output": "-o", "options": "-O options", "targets": "--target", "shares": "--share", "merges": "--merge"}
-FLAGS |= {"protect_classes": "--protect-class"}
+RENAMED = {"output": "-o", "options": "-O options", "targets": "--target", "shares": "--share", "merges": "--merge"}
+RENAMED |= {"protect_classes": "--protect-class"}
+ARGUMENTS = frozenset(
+    [
+        "against",
+        "allow_lossy",
+        "allow_missing",
+        "attacker",
+        "cells",
+        "compile",
+        "croissant",
+        "device",
+        "engine",
+        "epochs",
+        "eps",
+        "fast",
+        "folds",
+        "force",
+        "format",
+        "fresh",
+        "into",
+        "into_test",
+        "jobs",
+        "junit",
+        "keep_metadata",
+        "labels",
+        "limit",
+        "max_learnability",
+        "max_pixels",
+        "memory",
+        "method",
+        "mode",
+        "near",
+        "no_labels",
+        "noise",
+        "norm",
+        "on_error",
+        "pairs",
+        "pairs_middle",
+        "patch",
+        "png_level",
+        "precision",
+        "preset",
+        "protocol",
+        "receipt",
+        "report",
+        "resume",
+        "seed",
+        "seeds",
+        "shard",
+        "size",
+        "source",
+        "split",
+        "strict",
+        "surrogate",
+        "test",
+        "usage_info",
+        "view",
+        "weights",
+    ]
+)  # named as their options are
+ARGUMENT = re.compile(rf"`({'|'.join(sorted({*ARGUMENTS, *RENAMED}))})(?:\[(\w+)\])?(?:=([^`]*))?`")
 
 
 def as_flags(text: str) -> str:
@@ -53,7 +112,7 @@ def as_flags(text: str) -> str:
         name, key, value = found.groups()
         if key is not None:
             return f"-O {key}" if value is None else f"-O {key}={value}"
-        option = FLAGS.get(name, "--" + name.replace("_", "-"))
+        option = RENAMED.get(name, "--" + name.replace("_", "-"))
         return option if value in (None, "True") else f"{option} {value}"
 
     return ARGUMENT.sub(flag, text)
