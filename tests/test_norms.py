@@ -328,7 +328,8 @@ def test_lpips_without_weights_says_where_they_are_looked_for(monkeypatch: pytes
 
 
 def test_what_is_wrong_with_weights_is_said_without_torch(lpips_weights: Path) -> None:
-    code = "import sys; from uexcli.builtin.norms.lpips import Lpips; print(Lpips().lacks(), 'torch' in sys.modules)"
+    code = "import sys; from uexcli.builtin.norms.lpips import Lpips; "
+    code += "print(Lpips().missing_requirement(), 'torch' in sys.modules)"
     environment = {**os.environ, VARIABLE: str(lpips_weights)}
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["None", "False"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -60,7 +61,9 @@ def test_it_is_what_the_commands_make(noise: uexcli.Noise, tmp_path: Path, uex: 
     assert ran.code == 0, ran.err
     from_files = uexcli.load_noise("files.noise.safetensors")
     result = uexcli.apply(from_files, folder, tmp_path / "release")
-    assert result.written == 24
+    assert result.written == 24 and result.receipt is not None and result.receipt.is_file()
+    assert uexcli.apply(from_files, folder, tmp_path / "release").already
+    assert uexcli.apply(uexcli.fit(folder, method="random"), folder, tmp_path / "other").receipt is None
     checked = uexcli.verify(tmp_path / "release", folder, noise=from_files)
     assert not checked.findings and checked.bounded
     uex_found = uexcli.evaluate(folder, tmp_path / "release", targets=["small:width=4,batch=8"], epochs=8, folds=1)
@@ -208,3 +211,17 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     said = capsys.readouterr().out
     assert "small, against none" in said and "`eps=2.0`" in said
     assert names["found"].rows()[0]["protected"] < names["found"].rows()[0]["clean"]
+
+
+def test_what_does_nothing_is_refused() -> None:
+    with pytest.raises(uexcli.UexError, match="`resume`"):
+        uexcli.fit(images(), LABELS, resume=True)
+    with pytest.raises(uexcli.UexError, match="exclude each other"):
+        uexcli.fit(images(), LABELS, no_labels=True)
+    with pytest.raises(uexcli.UexError, match="one image"):
+        uexcli.fit(images()[0])
+
+
+def test_noise_goes_to_another_process(noise: uexcli.Noise) -> None:
+    wanted = noise.apply(images())[0]
+    assert np.array_equal(pickle.loads(pickle.dumps(noise)).apply(images())[0], wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import tempfile
 import warnings
@@ -13,7 +14,7 @@ from uexcli.commands import apply as applying
 from uexcli.commands import evaluate as evaluating
 from uexcli.commands import fit as fitting
 from uexcli.commands import verify as verifying
-from uexcli.errors import UexError
+from uexcli.errors import UexError, UsageError
 from uexcli.io.noise import noise_file
 from uexcli.messages import Listener
 from uexcli.python.images import source_of_images
@@ -77,6 +78,10 @@ def fit(
     """
     in_memory = source_of_images(photos, None if isinstance(labels, (str, Path)) else labels)
     csv = Path(labels) if isinstance(labels, (str, Path)) else None
+    if resume and output is None:
+        raise UsageError("`resume`: without `output` nothing of a fit is kept.", hint="Give both, from the start.")
+    if no_labels and labels is not None:
+        raise UsageError("`no_labels` and `labels` exclude each other.", hint="Give one of them.")
     given = {name: _text(value) for name, value in (options or {}).items()}
     given |= {} if weights is None else {"weights": str(weights)}
     with process.kept(), tempfile.TemporaryDirectory() as folder:
@@ -88,7 +93,9 @@ def fit(
             memory=_size(memory), preset=preset, compiled=compile, patch=patch, max_pixels=max_pixels,
         )  # fmt: skip
         fitting.run(request, Heard(verbose=verbose))
-        return Noise(noise_file.read(path))
+        made = Noise(noise_file.read(path))
+    made.path = path if output is not None else None
+    return made
 
 
 def load_noise(path: str | Path) -> Noise:
@@ -98,7 +105,9 @@ def load_noise(path: str | Path) -> Noise:
         UexError: it is none, or damaged.
     """
     with process.kept():
-        return Noise(noise_file.read(Path(path)))
+        noise = Noise(noise_file.read(Path(path)))
+    noise.path = Path(path)
+    return noise
 
 
 def apply(
@@ -125,18 +134,21 @@ def apply(
 ) -> applying.Result:
     """Write the protected copies of files into a release folder; images in memory: see `Noise.apply`.
 
+    Beside the file of the noise, where it has one, lies the private receipt, by which a release is resumed or found done.
+
     Raises:
         UexError: see the table of bad inputs in the README; it names the argument.
     """
     with process.kept(), tempfile.TemporaryDirectory() as folder:
-        path = noise.save(Path(folder) / f"fit{noise_file.SUFFIX}") if isinstance(noise, Noise) else Path(noise)
+        path = _file_of(noise, folder)
         request = applying.Request(
             path, str(photos), Path(output), format, allow_lossy, jobs=jobs, labels=_path(labels), limit=limit,
             on_error=on_error, force=force, resume=resume, engine=engine, weights=_path(weights),
             keep_metadata=keep_metadata, croissant=croissant, usage=usage_info, max_pixels=max_pixels,
             memory=_size(memory),
         )  # fmt: skip
-        return applying.run(request, Heard(verbose=verbose))
+        result = applying.run(request, Heard(verbose=verbose))
+    return result if path.exists() else dataclasses.replace(result, receipt=None)
 
 
 def evaluate(
@@ -147,8 +159,8 @@ def evaluate(
     test: Any = None,
     test_labels: Sequence[Any] | None = None,
     protocol: str | None = None,
-    targets: Sequence[str] = (),
-    against: Sequence[str] = (),
+    targets: str | Sequence[str] = (),
+    against: str | Sequence[str] = (),
     seeds: int | None = None,
     epochs: int | None = None,
     size: int | None = None,
@@ -179,8 +191,8 @@ def evaluate(
     tested = None if test is None else source_of_images(test, test_labels)
     with process.kept():
         request = evaluating.Request(
-            clean, source_of_images(release, None), tested, protocol=protocol, targets=tuple(targets),
-            against=tuple(against), seeds=seeds, epochs=epochs, size=size, folds=folds, attacker=attacker,
+            clean, source_of_images(release, None), tested, protocol=protocol, targets=_several(targets),
+            against=_several(against), seeds=seeds, epochs=epochs, size=size, folds=folds, attacker=attacker,
             weights=weights, labels=csv, device=device, precision=precision, on_error=on_error,
             max_learnability=max_learnability, max_pixels=max_pixels, cells=_path(cells), fresh=fresh,
             report=_path(report), force=force,
@@ -213,7 +225,7 @@ def verify(
         UexError: it cannot be checked.
     """
     with process.kept(), tempfile.TemporaryDirectory() as folder:
-        path = noise.save(Path(folder) / f"fit{noise_file.SUFFIX}") if isinstance(noise, Noise) else _path(noise)
+        path = None if noise is None else _file_of(noise, folder)
         request = verifying.Request(
             Path(release), None if source is None else str(source), eps=None if eps is None else _bound(eps), norm=norm,
             size=size, noise=path, weights=_path(weights), allow_missing=allow_missing, fast=fast, jobs=jobs,
@@ -229,6 +241,21 @@ def _bound(eps: float | str) -> str:
     levels = 255 * eps
     whole = eps < 1 and abs(levels - round(levels)) < 1e-9 * levels
     return f"{round(levels)}/255" if whole else repr(float(eps))
+
+
+def _file_of(noise: Noise | str | Path, folder: str) -> Path:
+    """Give the file of a noise; one in the folder, where it has none yet."""
+    if not isinstance(noise, Noise):
+        return Path(noise)
+    if noise.path is not None and noise.path.is_file():
+        return noise.path
+    path = noise.save(Path(folder) / f"fit{noise_file.SUFFIX}")
+    noise.path = None  # it goes when this is done
+    return path
+
+
+def _several(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _text(value: object) -> str:

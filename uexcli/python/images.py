@@ -77,6 +77,8 @@ def _pairs(images: Any) -> tuple[list[np.ndarray], list[Any] | None]:
     """Give all images, and their labels where each comes with one."""
     if isinstance(images, torch.Tensor) or not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
         raise UsageError(f"a {type(images).__name__} is no set of images.", hint=HINT)
+    if isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] in {1, 3}:
+        raise UsageError(f"an array of shape {images.shape} is one image, or images of a strange width.", hint=HINT)
     found, labels = [], []
     for item in _items(images):
         if isinstance(item, (tuple, list)) and len(item) == 2:

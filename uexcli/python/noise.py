@@ -27,6 +27,7 @@ class Noise:
 
     def __init__(self, held: noise_file.Noise, measured: Mapping[str, Any] | None = None) -> None:
         self._held = held
+        self.path: Path | None = None  # of its file, where it has one
         self.measured = dict(measured or held.header.get("measured", {}))
 
     @property
@@ -71,6 +72,7 @@ class Noise:
             held = dataclasses.replace(held, delta=held.bank())  # of a file that was read, it is in levels
         with process.kept():
             noise_file.write(path, held)
+        self.path = path
         return path
 
     def apply(
@@ -85,6 +87,8 @@ class Noise:
             UexError: an image was not fitted, and cannot be given noise.
             UsageError: these are no images.
         """
+        if isinstance(images, (str, Path)):
+            raise UsageError("these are files.", hint="Use uexcli.apply for files.")
         if keys is None and hasattr(images, "__len__") and len(images) == len(self.keys):
             keys = self.keys
         source = source_of_images(images, labels, keys or self._new_keys(images))
@@ -93,8 +97,14 @@ class Noise:
         with process.kept():
             return [self._protected(sample) for sample in source.read()]
 
-    def _new_keys(self, images: Any) -> list[str]:
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what is made when it is needed, and cannot go to another process."""
+        return {name: value for name, value in self.__dict__.items() if name != "_protector"}
+
+    def _new_keys(self, images: Any) -> list[str] | None:
         """Names that no fitted image has."""
+        if not hasattr(images, "__len__"):
+            return None  # no set of images, as is said then
         known = set(self.keys)
         names = (f"new-{number:06d}.png" for number in range(len(images) + len(known)))
         free = [name for name in names if name not in known]

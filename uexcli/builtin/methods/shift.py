@@ -289,6 +289,7 @@ class _Fit:
         limits = Noticeable().to(problem.device).limits(problem.inputs(batch), self._method.jnd).to(delta)
         rows = problem.rows[batch].to(delta.device)
         delta[rows] = delta[rows].clamp(-limits, limits)
+        problem.release()
 
     def _gradient(self, batch: Tensor, which: int, view: Generator) -> Tensor:
         """Give the gradient, `(B, C, S, S)`, of how much more a net takes photos for their own class than the other."""

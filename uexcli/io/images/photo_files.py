@@ -7,6 +7,7 @@ import functools
 import hashlib
 import importlib.util
 import io
+import re
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -160,14 +161,17 @@ def _shown(image: Image.Image, data: bytes, parts: bare.Bare) -> tuple[Image.Ima
     return plain, replace(look, changes=(*changes, *look.changes))
 
 
+QUIET: Any = re.compile(r"PIL\.")
+
+
 def settle_pillow() -> None:
     """Let Pillow open what `check_size` allows, and keep to itself what it thinks of odd metadata.
 
     It says so without naming the file, and the pixels are what counts here.
     """
-    if Image.MAX_IMAGE_PIXELS is not None:
-        Image.MAX_IMAGE_PIXELS = None
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    Image.MAX_IMAGE_PIXELS = None
+    if not any(action == "ignore" and module is QUIET for action, _, _, module, _ in warnings.filters):
+        warnings.filters.insert(0, ("ignore", None, UserWarning, QUIET, 0))  # type: ignore[attr-defined]
 
 
 def opened(data: bytes) -> Image.Image:
@@ -223,6 +227,7 @@ def limit_pixels(most: int | None) -> None:
     if most is not None and most < 1:
         raise UsageError(f"`max_pixels={most}`: at least 1.")
     _limit = most or MAX_PIXELS
+    settle_pillow()  # here, not first in a thread of a pool
 
 
 @functools.cache
