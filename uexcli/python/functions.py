@@ -134,7 +134,7 @@ def apply(
 ) -> applying.Result:
     """Write the protected copies of files into a release folder; images in memory: see `Noise.apply`.
 
-    Beside the file of the noise, where it has one, lies the private receipt, by which a release is resumed or found done.
+    Beside the file of the noise, where it has one, lies the private receipt: by it a release is resumed, or found done.
 
     Raises:
         UexError: see the table of bad inputs in the README; it names the argument.
