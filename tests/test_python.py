@@ -210,7 +210,7 @@ def test_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
         exec(compile(block, "docs/python.md", "exec"), names)
     said = capsys.readouterr().out
     assert "small, against none" in said and "`eps=2.0`" in said
-    assert names["found"].rows()[0]["protected"] < names["found"].rows()[0]["clean"]
+    assert names["found"].rows()[0]["protected"] < names["found"].rows()[0]["clean"] - 0.1
 
 
 def test_what_does_nothing_is_refused() -> None:

@@ -17,7 +17,7 @@ FAR = 1.01  # of the farthest fitted image's distance: beyond it, more than roun
 
 @dataclass(frozen=True)
 class Assigned:
-    """An image that was not fitted: its row, and how far it lies from what was fitted (see `protect.Place`)."""
+    """An image that was not fitted: its row, and how far it lies from what was fitted (see `protector.Place`)."""
 
     key: str
     row: int

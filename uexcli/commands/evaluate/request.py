@@ -8,8 +8,6 @@ from pathlib import Path
 from uexcli.io.sources import Source
 
 BLIND, INFORMED = "blind", "informed"
-
-
 ATTACKERS = (BLIND, INFORMED)
 
 

@@ -61,7 +61,7 @@ class Written:
 
     @staticmethod
     def of(fields: Mapping[str, Any]) -> Written:
-        """Take one up that was noted as a dictionary, which is of the kind `header_schema.WRITTEN`.
+        """Take one up that was noted as a dictionary, which is of the kind `documents.WRITTEN`.
 
         Raises:
             TypeError: it has fields of another version.

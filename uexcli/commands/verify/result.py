@@ -10,14 +10,8 @@ from uexcli.commands.verify.pair import Finding
 from uexcli.errors import Exit
 
 SCHEMA = "uex.verify/1"
-
-
 LINES = "uex.verify-lines/1"
-
-
 SHAPE = "size, mode, profile"
-
-
 CASES = {  # of a report: what the findings are about
     "missing": "coverage", "unexpected": "coverage",
     "checksum": "integrity", "link": "integrity", "unlisted": "integrity", "unreadable": "integrity",

@@ -216,7 +216,7 @@ def opened(model: bytes, *, threads: int, cuda: bool) -> tuple[Any, str, tuple[s
 
 
 def facts_of(session: Any) -> dict[str, Any]:
-    """Give uex's entry of a model's metadata, of the kind `header_schema.MODEL`; empty where there is none.
+    """Give uex's entry of a model's metadata, of the kind `documents.MODEL`; empty where there is none.
 
     Raises:
         UexError: it is damaged.

@@ -24,7 +24,7 @@ class Journal:
         self._flushed = 0.0
 
     def lines(self) -> Iterator[Mapping[str, Any]]:
-        """Give what was noted before, of the kind `header_schema.WRITTEN`; a line that was cut off is passed over."""
+        """Give what was noted before, of the kind `documents.WRITTEN`; a line that was cut off is passed over."""
         if not self.path.is_file():
             return
         with self.path.open(encoding="utf-8", errors="surrogateescape") as file:
